@@ -1,0 +1,126 @@
+"""What can go wrong: one root error, one leaf for each cause a caller can act on, and why a packet was dropped.
+
+The docstring of an error is the text that a user reads when the error carries no message of its own.
+"""
+
+from enum import StrEnum
+
+
+class NymtwError(Exception):
+    """Something went wrong in nymtw."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text or " ".join((type(self).__doc__ or type(self).__name__).split())
+
+
+class EncodingError(NymtwError):
+    """The bytes are not what this place expects."""
+
+
+class ConfigError(NymtwError):
+    """The configuration cannot be used: the message names the file, the key and the line."""
+
+
+class KeyFileError(NymtwError):
+    """A key file is missing, of the wrong type, length or permission."""
+
+
+class ListenError(NymtwError):
+    """A port cannot be listened on: the message names the address and the cause."""
+
+
+class AddressError(NymtwError):
+    """This is not a client's address on this network: a letter is wrong, or it belongs to another network."""
+
+
+class MessageTooLong(NymtwError):
+    """The message is longer than a message may be (64 MiB)."""
+
+
+class QueueFull(NymtwError):
+    """The client has as much to send as it keeps; try again when the queue is shorter."""
+
+
+class DeliveryFailed(NymtwError):
+    """A message was not acknowledged in time and has been given up."""
+
+
+class RegistrationRefused(NymtwError):
+    """The provider refused the registration or the login."""
+
+
+class DirectoryError(NymtwError):
+    """The directory cannot be reached, or refuses what it was sent."""
+
+
+class TopologyError(NymtwError):
+    """The topology cannot be used: the message says why."""
+
+
+class TopologySignatureError(TopologyError):
+    """The topology is not signed by the directory that was expected."""
+
+
+class TopologyExpired(TopologyError):
+    """The newest topology is past its validity: the directory has been silent for too long."""
+
+
+class TopologyIncomplete(TopologyError):
+    """A layer, or the node that was asked for, is missing from the topology."""
+
+
+class UnknownDestination(NymtwError):
+    """Nobody at this provider has this address."""
+
+
+class MailboxFull(NymtwError):
+    """The mailbox, or the provider, stores as much as it may."""
+
+
+class ReplayGuardFull(NymtwError):
+    """The replay guard holds as many tags as it was sized for."""
+
+
+class PluginError(NymtwError):
+    """A provider implementation is unknown, doubled or broken."""
+
+
+class DropReason(StrEnum):
+    """Why a packet was dropped: the one enumeration that counters, metrics and `PacketRejected` share."""
+
+    # what `nymtw.sphinx` refuses
+    WRONG_LENGTH = "wrong-length"
+    LOW_ORDER_POINT = "low-order-point"
+    NON_CANONICAL_POINT = "non-canonical-point"
+    BAD_MAC = "bad-mac"
+    UNKNOWN_FLAG = "unknown-flag"
+    REFUSED_VERSION = "refused-version"
+    MALFORMED_PAYLOAD = "malformed-payload"
+    # what a node refuses
+    REPLAYED = "replayed"
+    REPLAY_GUARD_FULL = "replay-guard-full"
+    UNKNOWN_EPOCH = "unknown-epoch"
+    UNKNOWN_NEXT_HOP = "unknown-next-hop"
+    NOT_A_LAST_HOP = "not-a-last-hop"
+    DELAY_TOO_LONG = "delay-too-long"
+    PEER_SHARE = "peer-share"
+    # what a full or closed queue loses
+    DELAY_QUEUE_FULL = "delay-queue-full"
+    LINK_QUEUE_FULL = "link-queue-full"
+    LINK_DOWN = "link-down"
+    SHUTDOWN = "shutdown"
+    WORKER_LOST = "worker-lost"
+    DISK_ERROR = "disk-error"
+    # what a provider refuses
+    UNKNOWN_DESTINATION = "unknown-destination"
+    MAILBOX_FULL = "mailbox-full"
+    PROVIDER_ERROR = "provider-error"
+
+
+class PacketRejected(NymtwError):
+    """A packet was refused; `reason` says why. Never more is told to whoever sent it."""
+
+    def __init__(self, reason: DropReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
