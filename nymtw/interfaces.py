@@ -1,0 +1,122 @@
+"""Every seam that a third party may implement, documented; and nothing else.
+
+A method that *may wait* returns a value, a Deferred or a coroutine; the caller handles all three.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    import random
+
+    from nymtw.topology.document import NodeRecord, Topology
+
+
+class IProvider(Interface):
+    """What a provider does with the packets that end at it.
+
+    Implemented by the store-and-forward provider, which keeps them for a client that will pull them, and by anything
+    that acts on packets itself. One object serves one node, in the reactor's thread. The node has unwrapped the packet,
+    refused replays and taken out the ack before it calls; it sends the ack once `deliver` has succeeded.
+    """
+
+    def start() -> Any:
+        """Called once before the first packet. May wait. An error here ends the node with the error's text."""
+
+    def deliver(delivery: Any) -> Any:
+        """Take one `nymtw.provider.delivery.Delivery` (destination, kind, content). May wait.
+
+        When it succeeds the sender is told that the packet is stored: only then may the result fire. Raise
+        `UnknownDestination` or `MailboxFull` to refuse the packet; any other error is counted as `provider-error`,
+        logged without the content, and the node lives on. Never block the reactor; never keep more than a bounded
+        number of packets in memory.
+        """
+
+    def stop() -> Any:
+        """Called once after the last packet. May wait; what was acknowledged must be safe when it has finished."""
+
+
+class IProviderFactory(Interface):
+    """A provider implementation as a plugin: an object that provides this and `twisted.plugin.IPlugin` in a module of
+    `twisted/plugins/`. Use `nymtw.provider.plugin.ProviderFactory`. The module must not import the reactor.
+    """
+
+    name: str = Attribute("what `--impl` is given: lower-case letters, digits and dashes, starting with a letter")  # type: ignore[assignment]
+    summary: str = Attribute("one line for `--impl=list`")  # type: ignore[assignment]
+    options: type[Any] = Attribute("a `twisted.python.usage.Options` subclass: the implementation's own options")  # type: ignore[assignment]
+
+    def make_provider(context: Any, options: Mapping[str, Any]) -> Any:
+        """Return an `IProvider`. `context` is an `IProviderContext`, `options` the parsed command line.
+
+        Raise `ConfigError` for options that cannot be used: its text is shown and the node exits with status 1.
+        """
+
+
+class IProviderContext(Interface):
+    """What a provider implementation is given, and all it may touch of the node it runs in."""
+
+    clock: Any = Attribute("IReactorTime: the only clock")
+    wall_clock: Callable[[], float] = Attribute("seconds since 1970")  # type: ignore[assignment]
+    random: "random.Random" = Attribute("the only source of randomness")  # type: ignore[assignment]
+    data: Any = Attribute("pathlib.Path: a folder of the implementation's own, mode 0700, kept across restarts")
+    log: Any = Attribute("twisted.logger.Logger; never log contents, destinations or anything that names a client")
+
+
+class IDelayStrategy(Interface):
+    """How long a sender asks each hop to hold a packet."""
+
+    def draw(hops: int, random: "random.Random") -> Sequence[int]:
+        """`hops` delays in nanoseconds, each 0 <= delay < 2**64."""
+
+
+class IRouteStrategy(Interface):
+    """Which mixnodes a packet passes."""
+
+    def draw(topology: "Topology", random: "random.Random") -> Sequence["NodeRecord"]:
+        """One mixnode for each layer, in order. Raises `TopologyIncomplete` where a layer is empty."""
+
+
+class IDirectory(Interface):
+    """The directory as a node or client sees it: over HTTP, or in memory in `nymtw.testing`.
+
+    Every method returns a Deferred, which fails with `DirectoryError`.
+    """
+
+    def announce(path: str, heartbeat: Mapping[str, Any]) -> Any:
+        """Post one signed heartbeat (JSON-able) to the presence `path`: "mixnodes", "mixproviders" or "gateways"."""
+
+    def topology() -> Any:
+        """Fires with the bytes of the newest signed topology (`nymtw.topology.document.SignedTopology`, CBOR)."""
+
+    def report(metric: Mapping[str, Any]) -> Any:
+        """Post one signed metric (JSON-able) of a mixnode."""
+
+
+class IMailboxStore(Interface):
+    """Where a store-and-forward provider keeps mail. `nymtw.storage.mailboxes` has SQLite, and one in memory."""
+
+    def register(mailbox: bytes, public_key: bytes, token_hash: bytes) -> Any:
+        """Create the mailbox (id: 32 bytes), or replace its token's hash. A Deferred that fires when it is durable."""
+
+    def find(mailbox: bytes) -> Any:
+        """The `MailboxRecord` (public_key, token_hash) of this mailbox, or None. Answers at once."""
+
+    def store(mailbox: bytes, kind: int, content: bytes) -> Any:
+        """Append an item. A Deferred that fires when it survives kill -9.
+
+        Fails with `UnknownDestination` or `MailboxFull`.
+        """
+
+    def pull(mailbox: bytes, count: int, after: int) -> Any:
+        """Up to `count` `StoredItem` (number, kind, content) with number > `after`, oldest first. Answers at once.
+
+        Only items that are durable are returned.
+        """
+
+    def confirm(mailbox: bytes, numbers: Sequence[int]) -> None:
+        """Delete these items."""
+
+    def close() -> None:
+        """Write what is pending, then close."""
