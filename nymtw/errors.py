@@ -86,6 +86,10 @@ class PluginError(NymtwError):
     """A provider implementation is unknown, doubled or broken."""
 
 
+class SphinxInputError(NymtwError, ValueError):
+    """A packet or a reply block cannot be made from this: the message names the limit."""
+
+
 class DropReason(StrEnum):
     """Why a packet was dropped: the one enumeration that counters, metrics and `PacketRejected` share."""
 

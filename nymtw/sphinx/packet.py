@@ -1,0 +1,161 @@
+"""A whole packet: built by a sender, processed by one hop after the other.
+
+Sphinx paper, section 3.2 (creation) and section 3.6 (processing). `docs/sphinx.md` draws the packet at each hop.
+"""
+
+import hmac
+import random as random_module
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from nacl.bindings import crypto_scalarmult
+from nacl.exceptions import RuntimeError as SodiumError
+
+from nymtw.errors import DropReason, PacketRejected, ReplayGuardFull, SphinxInputError
+from nymtw.sphinx import lioness
+from nymtw.sphinx.geometry import (
+    GEOMETRIES,
+    HEADER_LENGTH,
+    KEY_LENGTH,
+    PACKET_LENGTHS,
+    VERSION_SEED,
+    Geometry,
+    SizeClass,
+)
+from nymtw.sphinx.header import (
+    FLAG_FORWARD,
+    FLAG_LAST,
+    Hop,
+    build_header,
+    check_route,
+    check_secrets,
+    header_mac,
+    open_beta,
+)
+from nymtw.sphinx.keys import FIELD_PRIME, derive_keys
+from nymtw.sphinx.payload import check_message, pad_message, wrap_payload
+
+_REFUSED_VERSIONS: Final = frozenset((1, 257))  # their arithmetic is not clamped
+_SYSTEM_RANDOM: Final = random_module.SystemRandom()
+
+
+class ForwardHop(msgspec.Struct, frozen=True, gc=False):
+    """What a hop on the way learns: where the packet goes next, and after how many nanoseconds.
+
+    `next_address` and `replay_tag` are 32 bytes; `packet` is as long as the one that came in.
+    """
+
+    next_address: bytes
+    delay: int
+    packet: bytes
+    replay_tag: bytes
+
+
+class FinalHop(msgspec.Struct, frozen=True, gc=False):
+    """What the last hop learns: whom the packet is for, and the payload block with its padding (`recover_message`).
+
+    `destination` and `replay_tag` are 32 bytes, `identifier` is 16: zeros in a packet that is not a reply.
+    """
+
+    destination: bytes
+    identifier: bytes
+    payload: bytes
+    version: int
+    replay_tag: bytes
+
+
+def build_packet(
+    message: bytes,
+    route: Sequence[Hop],
+    delays: Sequence[int],
+    destination: bytes,
+    identifier: bytes = bytes(16),
+    *,
+    size_class: SizeClass = SizeClass.REGULAR,
+    version: int = VERSION_SEED,
+    random: random_module.Random | None = None,
+    secret: bytes | None = None,
+    padding: bytes | None = None,
+) -> bytes:
+    """The packet that carries `message` over `route` (1 to 5 hops) to `destination` (32 bytes) at the last hop.
+
+    `delays`: nanoseconds, one for each hop but the last. `identifier`: 16 bytes, zero for a plain packet.
+    `secret` (32 bytes) and `padding` (`Geometry.header_padding_length(len(route))` bytes) are drawn from `random` unless given;
+    with both given the packet is the same to the byte each time, which only a test may want.
+    Raises `SphinxInputError`, before any cryptography, where the packet cannot be built.
+    """
+    geometry = GEOMETRIES[size_class]
+    check_message(message, geometry)
+    check_route(route, delays, destination, identifier, version)
+    source = random or _SYSTEM_RANDOM
+    secret = source.randbytes(KEY_LENGTH) if secret is None else secret
+    padding = source.randbytes(Geometry.header_padding_length(len(route))) if padding is None else padding
+    check_secrets(len(route), secret, padding)
+    built = build_header(route, delays, destination, identifier, version, secret, padding)
+    block = pad_message(message, geometry)
+    return built.header + wrap_payload(block, [keys.payload_key(version) for keys in reversed(built.keys)])
+
+
+def load_private_key(private_key: bytes | X25519PrivateKey) -> X25519PrivateKey:
+    """The key object for 32 bytes of private key. Raises `SphinxInputError` for another length."""
+    if isinstance(private_key, X25519PrivateKey):
+        return private_key
+    if len(private_key) != KEY_LENGTH:
+        raise SphinxInputError(f"a private key is {KEY_LENGTH} bytes, not {len(private_key)}")
+    return X25519PrivateKey.from_private_bytes(private_key)
+
+
+def process_packet(packet: bytes, private_key: bytes | X25519PrivateKey) -> ForwardHop | FinalHop:
+    """Take one layer off `packet`, as the hop that holds `private_key` does.
+
+    Raises `PacketRejected` with the reason for any packet that is not right; the payload is looked at by nobody before
+    `recover_message`. Telling replays is the caller's part: see `replay_tag`.
+    """
+    return unwrap(packet, load_private_key(private_key), None)
+
+
+def unwrap(
+    packet: bytes, private_key: X25519PrivateKey, fresh: Callable[[bytes], bool] | None
+) -> ForwardHop | FinalHop:
+    """`process_packet`, asking `fresh` about the replay tag between the MAC check and the decryption."""
+    if len(packet) not in PACKET_LENGTHS:
+        raise PacketRejected(DropReason.WRONG_LENGTH)
+    alpha = packet[:32]
+    # X25519 would mask such a point, and a replay would look new. Only the rare 0x7f needs the long comparison.
+    if alpha[31] >= 0x7F and int.from_bytes(alpha, "little") >= FIELD_PRIME:
+        raise PacketRejected(DropReason.NON_CANONICAL_POINT)
+    try:
+        shared_secret = private_key.exchange(X25519PublicKey.from_public_bytes(alpha))
+    except ValueError:
+        raise PacketRejected(DropReason.LOW_ORDER_POINT) from None
+    keys = derive_keys(shared_secret)
+    beta = packet[48:HEADER_LENGTH]
+    if not hmac.compare_digest(header_mac(keys.mac_key, beta), packet[32:48]):
+        raise PacketRejected(DropReason.BAD_MAC)
+    if fresh is not None:
+        try:
+            is_fresh = fresh(keys.replay_tag)
+        except ReplayGuardFull:
+            raise PacketRejected(DropReason.REPLAY_GUARD_FULL) from None
+        if not is_fresh:
+            raise PacketRejected(DropReason.REPLAYED)
+    opened = open_beta(keys.stream_key, beta)
+    flag = opened[0]
+    if flag != FLAG_FORWARD and flag != FLAG_LAST:
+        raise PacketRejected(DropReason.UNKNOWN_FLAG)
+    version = int.from_bytes(opened[1:4], "big")
+    if version > 0xFFFF or version in _REFUSED_VERSIONS:
+        raise PacketRejected(DropReason.REFUSED_VERSION)
+    payload = lioness.decrypt(keys.payload_key(version), packet[HEADER_LENGTH:])
+    if flag == FLAG_LAST:
+        return FinalHop(opened[4:36], opened[36:52], payload, version, keys.replay_tag)
+    try:
+        next_alpha = crypto_scalarmult(keys.blinding_factor, alpha)
+    except SodiumError:
+        raise PacketRejected(DropReason.LOW_ORDER_POINT) from None
+    # The next MAC and the next beta already lie side by side.
+    return ForwardHop(
+        opened[4:36], int.from_bytes(opened[36:44], "big"), next_alpha + opened[44:] + payload, keys.replay_tag
+    )

@@ -1,0 +1,48 @@
+"""The payload: a message with its padding, wrapped in one wide-block layer for each hop.
+
+Sphinx paper, sections 3.2 and 3.6: zeros in front, so that a change anywhere is seen at the end.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from nymtw.errors import DropReason, PacketRejected, SphinxInputError
+from nymtw.sphinx import lioness
+from nymtw.sphinx.geometry import PAYLOAD_ZEROS_LENGTH, Geometry
+
+_ZEROS: Final = bytes(PAYLOAD_ZEROS_LENGTH)
+_MARKER: Final = b"\x01"
+
+
+def check_message(message: bytes, geometry: Geometry) -> None:
+    """Raise `SphinxInputError` for a message that is longer than the size class carries."""
+    if len(message) > geometry.plaintext_length:
+        raise SphinxInputError(
+            f"a message in a packet of class {geometry.size_class.name} is at most {geometry.plaintext_length} bytes, "
+            f"not {len(message)}"
+        )
+
+
+def pad_message(message: bytes, geometry: Geometry) -> bytes:
+    """16 zero bytes, the message, one marker byte, zero bytes up to the payload's length."""
+    return (_ZEROS + message + _MARKER).ljust(geometry.payload_length, b"\0")
+
+
+def wrap_payload(block: bytes, payload_keys: Iterable[bytes]) -> bytes:
+    """Encrypt with each of the 192-byte `payload_keys`, in the order given: a sender gives the last hop's first."""
+    for key in payload_keys:
+        block = lioness.encrypt(key, block)
+    return block
+
+
+def recover_message(payload: bytes) -> bytes:
+    """The message in a payload block that all layers have been taken off.
+
+    Raises `PacketRejected` (malformed payload) where the zeros in front or the marker behind are not there: the block
+    was changed on its way, or layers are still on.
+    """
+    if payload.startswith(_ZEROS):
+        body = payload[PAYLOAD_ZEROS_LENGTH:].rstrip(b"\0")
+        if body.endswith(_MARKER):
+            return body[:-1]
+    raise PacketRejected(DropReason.MALFORMED_PAYLOAD)
