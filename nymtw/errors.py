@@ -82,6 +82,10 @@ class ReplayGuardFull(NymtwError):
     """The replay guard holds as many tags as it was sized for."""
 
 
+class DiskError(NymtwError):
+    """The disk refused what had to be written or read."""
+
+
 class PluginError(NymtwError):
     """A provider implementation is unknown, doubled or broken."""
 

@@ -1,0 +1,78 @@
+"""Packets wait here for as long as their senders asked: one heap, and one timer armed for its earliest entry."""
+
+import random
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+T = TypeVar("T")
+
+
+class DelayQueue(Generic[T]):
+    """Holds at most `capacity` items and hands those that are due to `release`, in random order."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        release: Callable[[list[T]], object],
+        random: random.Random,
+        capacity: int,
+    ) -> None:
+        self._clock: Any = clock
+        self._release = release
+        self._random = random
+        self._capacity = capacity
+        self._heap: list[tuple[float, int, T]] = []
+        self._count = 0  # of all items ever: keeps the heap from comparing items
+        self._timer: IDelayedCall | None = None
+        self._armed_for = 0.0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, item: T, delay_ns: int) -> bool:
+        """Hold `item` for `delay_ns` nanoseconds, however many. False where the queue is full: then it is not held."""
+        heap = self._heap
+        if len(heap) >= self._capacity:
+            return False
+        due = self._clock.seconds() + delay_ns * 1e-9
+        self._count += 1
+        heappush(heap, (due, self._count, item))
+        if self._timer is None or due < self._armed_for:
+            self._arm()
+        return True
+
+    def drain(self) -> list[T]:
+        """Take out everything, due or not, in random order; the queue is empty and no timer is left."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        items = [item for _, _, item in self._heap]
+        self._heap.clear()
+        self._random.shuffle(items)
+        return items
+
+    def _arm(self) -> None:
+        """Arm the timer for the earliest entry."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = self._heap[0][0]
+        self._timer = self._clock.callLater(max(0.0, self._armed_for - self._clock.seconds()), self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        # What the timer was armed for is due, even where rounding made it fire a hair early.
+        now = max(self._clock.seconds(), self._armed_for)
+        heap = self._heap
+        items = []
+        while heap and heap[0][0] <= now:
+            items.append(heappop(heap)[2])
+        self._random.shuffle(items)
+        try:
+            if items:
+                self._release(items)
+        finally:
+            if heap and self._timer is None:
+                self._arm()
