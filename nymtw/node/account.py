@@ -1,0 +1,54 @@
+"""The account of a node's packets: received = forwarded + delivered + queued + dropped, each drop with its reason."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from nymtw.errors import DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSnapshot:
+    """The counts since the start of the process; `queued` is what makes the sum come out."""
+
+    received: int
+    forwarded: int
+    delivered: int
+    queued: int
+    dropped: dict[DropReason, int]
+
+
+class PacketAccount:
+    """Counts packets. Every packet that is `received` must end in exactly one of the other three."""
+
+    def __init__(self) -> None:
+        self.received_total = 0
+        self.forwarded_total = 0
+        self.delivered_total = 0
+        self._dropped: Counter[DropReason] = Counter()
+
+    def received(self, count: int = 1) -> None:
+        self.received_total += count
+
+    def forwarded(self, count: int = 1) -> None:
+        self.forwarded_total += count
+
+    def delivered(self, count: int = 1) -> None:
+        self.delivered_total += count
+
+    def dropped(self, reason: DropReason, count: int = 1) -> None:
+        self._dropped[reason] += count
+
+    @property
+    def dropped_total(self) -> int:
+        return self._dropped.total()
+
+    @property
+    def queued(self) -> int:
+        """How many packets are inside the node; negative only if something was counted twice."""
+        return self.received_total - self.forwarded_total - self.delivered_total - self._dropped.total()
+
+    def snapshot(self) -> AccountSnapshot:
+        """What the metrics export."""
+        return AccountSnapshot(
+            self.received_total, self.forwarded_total, self.delivered_total, self.queued, dict(self._dropped)
+        )

@@ -1,0 +1,172 @@
+"""The directory over HTTP."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent
+from zope.interface import implementer
+
+from nymtw.errors import ConfigError, DirectoryError
+from nymtw.interfaces import IDirectory
+
+TOPOLOGY_LIMIT = 16 * 2**20  # bytes: some 30,000 nodes
+ANSWER_LIMIT = 64 * 2**10  # bytes of any other answer
+DEFAULT_PORT = 8080
+
+
+def check_directory_url(url: str) -> str:
+    """`url` without a slash at its end. Raises `ConfigError` if it is not `http://HOST[:PORT]` or `https://...`."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"--directory: {url!r:.200} is not a URL: {error}") from None
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if not plain or parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ConfigError(f"--directory: {url!r:.200} is not a URL like http://directory.example.org:8080")
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ConfigError(f"--directory: {url!r:.200} has more in it than scheme, host, port and path")
+    return url.rstrip("/")
+
+
+@implementer(IDirectory)
+class HTTPDirectory:
+    """The directory at `url`. One request is over, one way or the other, within `timeout` seconds."""
+
+    def __init__(self, reactor: Any, url: str, agent: Any = None, timeout: float = 15.0) -> None:
+        """`reactor` is given to `Agent`, unless there is an `agent` (`IAgent`). Raises `ConfigError` for a bad URL."""
+        self.url = check_directory_url(url)
+        self._clock = reactor
+        self._timeout = timeout
+        self._pool: HTTPConnectionPool | None = None
+        if agent is None:
+            self._pool = HTTPConnectionPool(reactor)
+            agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
+        # treq needs no reactor at import, but a client that is built by hand needs this name alone.
+        from treq.client import HTTPClient
+
+        self._http = HTTPClient(IAgent(agent))
+
+    def announce(self, path: str, heartbeat: Mapping[str, Any]) -> "Deferred[None]":
+        """Post one heartbeat to `/api/presence/PATH`."""
+        return self._post(f"/api/presence/{path}", heartbeat)
+
+    def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
+        """Post one metric to `/api/metrics/mixes`."""
+        return self._post("/api/metrics/mixes", metric)
+
+    def topology(self) -> "Deferred[bytes]":
+        """The bytes of the newest signed topology, unverified."""
+        return self._request("GET", "/api/v1/topology", None, 200, TOPOLOGY_LIMIT)
+
+    def nodes(self) -> "Deferred[bytes]":
+        """The JSON of `/api/presence/topology`: what was posted, with `lastSeen`. It is not signed."""
+        return self._request("GET", "/api/presence/topology", None, 200, TOPOLOGY_LIMIT)
+
+    def close(self) -> "Deferred[None]":
+        """Close the connections that are kept for the next request."""
+        if self._pool is None:
+            done: Deferred[None] = Deferred()
+            done.callback(None)
+            return done
+        return self._pool.closeCachedConnections()
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> "Deferred[None]":
+        posted = self._request("POST", path, json.dumps(body).encode(), 201, ANSWER_LIMIT)
+        return posted.addCallback(lambda _: None)
+
+    def _request(self, method: str, path: str, body: bytes | None, expected: int, limit: int) -> "Deferred[bytes]":
+        where = f"{self.url}{path}"
+
+        async def ask() -> bytes:
+            headers = Headers({} if body is None else {"Content-Type": ["application/json"]})
+            response = await self._http.request(method, where, data=body, headers=headers, allow_redirects=False)
+            content = await _read(response, limit)
+            if response.code != expected:
+                raise DirectoryError(f"{where}: {response.code}: {_reason(content)}")
+            return content
+
+        def explain(failure: Failure) -> Any:
+            if failure.check(DirectoryError):
+                return failure
+            raise DirectoryError(f"{where}: {_cause(failure)}") from None
+
+        asked = Deferred.fromCoroutine(ask())
+        asked.addTimeout(self._timeout, self._clock)
+        return asked.addErrback(explain)
+
+
+class _Reader(Protocol):
+    """Collects a body of at most `limit` bytes; hangs up on a longer one."""
+
+    def __init__(self, limit: int) -> None:
+        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
+        self._left = limit
+        self._parts: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self._parts.clear()
+            self._abort()
+        else:
+            self._parts.append(data)
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]  # as Protocol has it
+        from twisted.web.client import ResponseDone
+        from twisted.web.http import PotentialDataLoss
+
+        if self.done.called:
+            return
+        if self._left < 0:
+            self.done.errback(DirectoryError("the answer is longer than an answer may be"))
+        elif reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(b"".join(self._parts))
+        else:
+            self.done.errback(reason)
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            # The body's transport is a proxy that knows only producers' methods and loseConnection.
+            abort = getattr(transport, "abortConnection", None) or transport.loseConnection
+            abort()
+
+
+def _read(response: Any, limit: int) -> "Deferred[bytes]":
+    reader = _Reader(limit)
+    response.deliverBody(reader)
+    return reader.done
+
+
+def _reason(content: bytes) -> str:
+    """The text of `{"error": "..."}`, one short printable line."""
+    try:
+        text = json.loads(content)["error"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        text = "no reason given"
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)[:300])
+
+
+def _cause(failure: Failure) -> str:
+    if failure.check(DeferredTimeout, ConnectTimeout, CancelledError):
+        return "no answer in time"
+    if failure.check(DNSLookupError):
+        return "no such host"
+    if failure.check(ConnectError):
+        os_error = getattr(failure.value, "osError", None)
+        cause = failure.value.__doc__ if os_error is None else str(failure.value)
+        return " ".join((cause or "cannot connect").split()).rstrip(".")
+    if failure.check(ResponseNeverReceived):
+        return "the connection closed before an answer came"
+    return f"{type(failure.value).__name__}: {failure.getErrorMessage()}"[:300]

@@ -1,0 +1,206 @@
+"""Key files: PEM with 32 raw bytes inside, mode 0600; a node's identity, and its Sphinx keys for each key epoch."""
+
+import base64
+import binascii
+import os
+import re
+import stat
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nacl.bindings
+import nacl.signing
+
+from nymtw.encoding import KEY_LENGTH, parse_key_text
+from nymtw.errors import EncodingError, KeyFileError
+from nymtw.node.home import NodeHome, private_folder
+
+if TYPE_CHECKING:
+    import random
+
+_FILE_LIMIT = 4096
+_PEM = re.compile(
+    rb"-----BEGIN ([A-Z0-9 ]{1,64})-----\r?\n([A-Za-z0-9+/=\r\n]*?)\r?\n?-----END ([A-Z0-9 ]{1,64})-----\r?\n?"
+)
+
+
+class KeyKind(Enum):
+    """What a key is for; the value is the PEM type without PRIVATE KEY or PUBLIC KEY."""
+
+    SPHINX = "SPHINX CURVE25519"
+    IDENTITY = "ED25519"
+
+
+def save_private(path: Path, kind: KeyKind, key: bytes) -> None:
+    """Write a private key (32 bytes), mode 0600, durably. Raises `KeyFileError`."""
+    _save(path, f"{kind.value} PRIVATE KEY", key, 0o600)
+
+
+def save_public(path: Path, kind: KeyKind, key: bytes) -> None:
+    """Write a public key (32 bytes), mode 0600 like everything else in a home. Raises `KeyFileError`."""
+    _save(path, f"{kind.value} PUBLIC KEY", key, 0o600)
+
+
+def load_private(path: Path, kind: KeyKind) -> bytes:
+    """The 32 bytes of a private key.
+
+    Raises `KeyFileError` naming the file if it is missing, of another type or length, has more in it than the key, or
+    can be read by others than its owner.
+    """
+    return _load(path, f"{kind.value} PRIVATE KEY", secret=True)
+
+
+def load_public(path: Path, kind: KeyKind) -> bytes:
+    """The 32 bytes of a public key. Raises `KeyFileError` like `load_private`, but anybody may read the file."""
+    return _load(path, f"{kind.value} PUBLIC KEY", secret=False)
+
+
+def read_directory_key(text: str) -> bytes:
+    """The directory's identity key (32 bytes) from `--directory-key`: 44 characters, or the path of its PEM file.
+
+    Raises `KeyFileError`.
+    """
+    try:
+        return parse_key_text(text)
+    except EncodingError:
+        pass
+    path = Path(text)
+    if len(text) == 44 and not path.exists():
+        raise KeyFileError(f"--directory-key: {text!r} is neither a key nor the path of a key file")
+    return load_public(path, KeyKind.IDENTITY)
+
+
+def load_or_create_identity(home: NodeHome) -> nacl.signing.SigningKey:
+    """The node's Ed25519 identity, in `config/identity_private_key.pem` and `config/identity_public_key.pem`.
+
+    Both are made at the first start. A file that is missing later is an error, and so are two that do not belong
+    together. Raises `KeyFileError`.
+    """
+    private, public = home.config / "identity_private_key.pem", home.config / "identity_public_key.pem"
+    if not private.exists() and not public.exists():
+        key = nacl.signing.SigningKey.generate()
+        save_private(private, KeyKind.IDENTITY, bytes(key))
+        save_public(public, KeyKind.IDENTITY, bytes(key.verify_key))
+        return key
+    key = nacl.signing.SigningKey(load_private(private, KeyKind.IDENTITY))
+    if not public.exists():
+        # The public file is written second: a process that was killed in between left only the first.
+        save_public(public, KeyKind.IDENTITY, bytes(key.verify_key))
+    if load_public(public, KeyKind.IDENTITY) != bytes(key.verify_key):
+        raise KeyFileError(f"{public}: not the public key that belongs to {private.name}")
+    return key
+
+
+class KeyRing:
+    """The Sphinx key pairs (X25519) of one node, one for each key epoch, in `data/sphinx_keys/EPOCH.pem`."""
+
+    def __init__(self, home: NodeHome, random: "random.Random") -> None:
+        """Reads the keys that are there. `random` is asked for 32 bytes per new key. Raises `KeyFileError`."""
+        self._folder = private_folder(home.data / "sphinx_keys")
+        self._random = random
+        self._private: dict[int, bytes] = {}
+        self._public: dict[int, bytes] = {}
+        for path in sorted(self._folder.glob("*.pem")):
+            if not re.fullmatch(r"[0-9]{1,10}", path.stem):
+                raise KeyFileError(f"{path}: a Sphinx key file is called EPOCH.pem")
+            self._keep(int(path.stem), load_private(path, KeyKind.SPHINX))
+
+    def for_epoch(self, epoch: int) -> bytes:
+        """The public key of `epoch`, made and stored if there was none. Raises `KeyFileError`."""
+        if epoch not in self._public:
+            private = self._random.randbytes(KEY_LENGTH)
+            save_private(self._path(epoch), KeyKind.SPHINX, private)
+            self._keep(epoch, private)
+        return self._public[epoch]
+
+    def advance(self, epoch: int) -> None:
+        """Have the keys of `epoch` and the next one; destroy all older than the previous one. Raises `KeyFileError`."""
+        self.for_epoch(epoch)
+        self.for_epoch(epoch + 1)
+        for old in [number for number in self._private if number < epoch - 1]:
+            _destroy(self._path(old))
+            del self._private[old], self._public[old]
+
+    def private_keys(self) -> dict[int, bytes]:
+        """Epoch -> private key (32 bytes) of every epoch there is a key for."""
+        return dict(self._private)
+
+    def public_keys(self) -> dict[int, bytes]:
+        """Epoch -> public key (32 bytes)."""
+        return dict(self._public)
+
+    def _keep(self, epoch: int, private: bytes) -> None:
+        self._private[epoch] = private
+        self._public[epoch] = nacl.bindings.crypto_scalarmult_base(private)
+
+    def _path(self, epoch: int) -> Path:
+        return self._folder / f"{epoch}.pem"
+
+
+def _save(path: Path, label: str, key: bytes, mode: int) -> None:
+    if len(key) != KEY_LENGTH:
+        raise KeyFileError(f"{path}: a key is {KEY_LENGTH} bytes, not {len(key)}")
+    text = f"-----BEGIN {label}-----\n{base64.b64encode(key).decode()}\n-----END {label}-----\n"
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        scratch.unlink(missing_ok=True)
+        with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from None
+
+
+def _load(path: Path, label: str, secret: bool) -> bytes:
+    try:
+        # O_NONBLOCK: a pipe in a key file's place must not make the start hang.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise KeyFileError(f"{path}: not a file")
+            content = file.read(_FILE_LIMIT + 1)
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from None
+    if secret and status.st_mode & 0o077:
+        raise KeyFileError(
+            f"{path}: others than its owner can use it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600 it"
+        )
+    match = _PEM.match(content)
+    if match is None or match[1] != match[3]:
+        raise KeyFileError(f"{path}: not a PEM key file")
+    if match[1].decode() != label:
+        raise KeyFileError(f"{path}: its type is {match[1].decode()}, where {label} is wanted")
+    try:
+        key = base64.b64decode(b"".join(match[2].split()), validate=True)
+    except binascii.Error:
+        raise KeyFileError(f"{path}: not a PEM key file: its base64 is broken") from None
+    if len(key) != KEY_LENGTH:
+        raise KeyFileError(f"{path}: its key has {len(key)} bytes, where {KEY_LENGTH} are wanted")
+    if match.end() != len(content):
+        raise KeyFileError(f"{path}: something stands behind the key")
+    return key
+
+
+def _destroy(path: Path) -> None:
+    """Overwrite and unlink. Whether the disk keeps an old copy is beyond a program's reach."""
+    try:
+        with open(path, "r+b") as file:
+            file.write(bytes(path.stat().st_size))
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

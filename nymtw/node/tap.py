@@ -1,0 +1,177 @@
+"""What the twistd commands of all roles share: their common options, and an end in one line where they cannot start."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+from twisted.application.service import IService, Service
+from twisted.logger import ILogObserver, Logger
+from twisted.python import logfile, usage
+from twisted.python.components import Componentized
+from zope.interface import implementer
+
+from nymtw.errors import NymtwError
+from nymtw.node.clock import use_monotonic
+from nymtw.node.lifeline import lifeline
+from nymtw.node.log import LineObserver
+
+_log = Logger()
+
+
+def port_number(text: str) -> int:
+    """A TCP port, 0 (any free one) to 65535. `usage.Options` turns the `ValueError` into a usage error."""
+    number = int(text) if text.isascii() and text.isdecimal() else -1
+    if not 0 <= number <= 65535:
+        raise ValueError("a port is a number from 0 to 65535")
+    return number
+
+
+port_number.coerceDoc = "must be a number from 0 to 65535."  # type: ignore[attr-defined]  # what usage.Options asks for
+
+
+class RoleOptions(usage.Options):
+    """The options of every role. A value that is not given is None, so that `config.toml` or its default decides."""
+
+    optParameters: ClassVar[list[Any]] = [
+        ["id", None, None, "Name of this one; its files are in ~/.nym/<role>s/ID"],
+        ["host", None, None, "IP address to listen on and to be reached at"],
+        ["port", None, None, "TCP port to listen on", port_number],
+    ]
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of `names` that stand on the command line, dashes made underscores."""
+        return {name.replace("-", "_"): self[name] for name in names if self[name] is not None}
+
+    def opt_version(self) -> NoReturn:
+        """Print nymtw's version and exit."""
+        from importlib.metadata import version
+
+        print(f"nymtw {version('nymtw')}")
+        raise SystemExit(0)
+
+
+class NodeOptions(RoleOptions):
+    """The options of every role that asks a directory."""
+
+    optParameters: ClassVar[list[Any]] = [
+        ["directory", None, None, "URL of the directory, such as http://127.0.0.1:8080"],
+        ["directory-key", None, None, "The directory's identity key: 44 characters, or the path of its PEM file"],
+    ]
+
+
+def run_or_exit(program: str, options: usage.Options, build: Callable[[Any], Any]) -> IService:
+    """What a role's `makeService` returns: the service that `build(reactor)` makes, on the monotonic clock.
+
+    A `NymtwError` while it is built, takes its ports or starts ends the process: one line on standard error, exit
+    status 1. Building it and `privilegedStartService` come before twistd makes a daemon of itself, so that its user
+    sees the line; such a service must not yet open a database or start a timer.
+    """
+    from twisted.internet import reactor
+
+    try:
+        use_monotonic(reactor)
+        inner = build(reactor)
+        inner.privilegedStartService()
+        watch = lifeline(reactor, os.environ)
+    except NymtwError as error:
+        exit_with(program, error)
+    return RoleService(program, inner, watch, options)
+
+
+def exit_with(program: str, error: NymtwError) -> NoReturn:
+    """One line on standard error and exit status 1."""
+    # twistd's logging replaces sys.stderr; a daemon's is /dev/null.
+    stream = sys.__stderr__ if sys.__stderr__ is not None else sys.stderr
+    print(f"{program}: {' '.join(str(error).split())}", file=stream, flush=True)
+    raise SystemExit(1)
+
+
+def stop_with(reactor: Any, program: str, error: NymtwError) -> None:
+    """End a process whose reactor runs: the line in the log and on standard error, an orderly stop, exit status 1."""
+    import atexit
+
+    line = " ".join(str(error).split())
+    _log.critical("{line}", line=line)
+    if sys.__stderr__ is not None:
+        print(f"{program}: {line}", file=sys.__stderr__, flush=True)
+
+    def leave() -> None:
+        sys.stdout.flush()
+        os._exit(1)
+
+    # twistd's own exit status is 0 whenever the reactor has run; by the time of atexit it has removed its pid file.
+    atexit.register(leave)
+    reactor.stop()
+
+
+@implementer(IService)
+class RoleService(Service):
+    """The outermost service of a role: what `twistd` and `twist` start and stop."""
+
+    def __init__(self, program: str, inner: Any, watch: Any, options: usage.Options) -> None:
+        self._program = program
+        self._watch = watch
+        self._options = options
+        self.inner = inner
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Give the application our log lines, unless twistd was told of another logger."""
+        if isinstance(parent, Componentized):
+            observer = twistd_observer(self._options)
+            if observer is not None:
+                parent.setComponent(ILogObserver, observer)
+        super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:
+        """Nothing: `run_or_exit` has done it."""
+
+    def startService(self) -> None:
+        """Start the role; a `NymtwError` ends the process."""
+        try:
+            super().startService()
+            self.inner.startService()
+        except NymtwError as error:
+            _log.critical("{line}", line=" ".join(str(error).split()))
+            exit_with(self._program, error)
+        if self._watch is not None:
+            self._watch.startService()
+
+    def stopService(self) -> Any:
+        """Stop the role."""
+        super().stopService()
+        if self._watch is not None:
+            self._watch.stopService()
+        return self.inner.stopService()
+
+
+def twistd_observer(options: usage.Options) -> LineObserver | None:
+    """The observer for `twistd`, which writes where twistd's own options say; None if they ask for something else.
+
+    twistd takes an observer from the application, but then leaves out its own `--logfile`: this one follows it.
+    """
+    twistd = getattr(options, "parent", None)
+    if twistd is None or "nodaemon" not in twistd or twistd.get("logger") or twistd.get("syslog"):
+        return None
+    name = twistd.get("logfile")
+    if name == "-" or (not name and twistd["nodaemon"]):
+        return LineObserver(sys.stdout)
+    path = Path(name or "twistd.log").absolute()
+    return LineObserver(_rotated(path), coloured=False)
+
+
+def _rotated(path: Path) -> Any:
+    """twistd's log file: rotated at a megabyte, as it has always been, and reopened on SIGUSR1."""
+    import signal
+
+    from twisted.internet import reactor
+
+    file = logfile.LogFile.fromFullPath(str(path))
+
+    def rotate(number: int, frame: Any) -> None:
+        reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]  # the reactor module is typed as a module
+
+    if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, rotate)
+    return file
