@@ -124,6 +124,7 @@ class DropReason(StrEnum):
     UNKNOWN_DESTINATION = "unknown-destination"
     MAILBOX_FULL = "mailbox-full"
     PROVIDER_ERROR = "provider-error"
+    PROVIDER_BUSY = "provider-busy"
 
 
 class PacketRejected(NymtwError):
