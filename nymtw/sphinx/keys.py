@@ -5,6 +5,7 @@ Sphinx paper, sections 3.1 and 3.2 (the group, the blinding); RFC 7748 (X25519),
 
 import random
 from collections.abc import Sequence
+from struct import Struct
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -22,7 +23,7 @@ _BASE_POINT: Final = (9).to_bytes(KEY_LENGTH, "little")
 _CLAMP_TOP: Final = 1 << 254
 _CLAMP_MASK: Final = _CLAMP_TOP - 8
 
-_HOP_LENGTH: Final = 288
+_CUT: Final = Struct("16s 16s 192s 32s 32s")
 _HOP_INFO: Final = b"Dwste mou enan moxlo arketa makru kai ena upomoxlio gia na ton topothetisw kai tha kinisw thn gh."
 _PAYLOAD_SALT: Final = b"sphinx-payload-key-V01-CS01-HKDF:SHA256-SALT"
 _PAYLOAD_INFO: Final = b"sphinx-payload-key-V01-CS01-HKDF:SHA256-INFO"
@@ -54,8 +55,7 @@ class HopKeys(NamedTuple):
 
 def derive_keys(shared_secret: bytes) -> HopKeys:
     """The keys that both ends of a hop derive from their 32-byte shared secret."""
-    material = HKDF(_SHA256, _HOP_LENGTH, None, _HOP_INFO).derive(shared_secret)
-    return HopKeys(material[:16], material[16:32], material[32:224], material[224:256], material[256:])
+    return HopKeys._make(_CUT.unpack(HKDF(_SHA256, _CUT.size, None, _HOP_INFO).derive(shared_secret)))
 
 
 def expand_seed(seed: bytes) -> bytes:

@@ -6,6 +6,7 @@ Sphinx paper, section 3.2 (creation) and section 3.6 (processing). `docs/sphinx.
 import hmac
 import random as random_module
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Final
 
 import msgspec
@@ -37,6 +38,8 @@ from nymtw.sphinx.header import (
 from nymtw.sphinx.keys import FIELD_PRIME, derive_keys
 from nymtw.sphinx.payload import check_message, pad_message, wrap_payload
 
+# Flag, a byte that is zero, version, address, delay: where a hop on the way finds them.
+_STEP: Final = Struct(">B B H 32s Q")
 _REFUSED_VERSIONS: Final = frozenset((1, 257))  # their arithmetic is not clamped
 _SYSTEM_RANDOM: Final = random_module.SystemRandom()
 
@@ -82,7 +85,7 @@ def build_packet(
     """The packet that carries `message` over `route` (1 to 5 hops) to `destination` (32 bytes) at the last hop.
 
     `delays`: nanoseconds, one for each hop but the last. `identifier`: 16 bytes, zero for a plain packet.
-    `secret` (32 bytes) and `padding` (`Geometry.header_padding_length(len(route))` bytes) are drawn from `random` unless given;
+    `secret` (32 bytes) and `padding` (`Geometry.header_padding_length(hops)`) are drawn from `random` unless given;
     with both given the packet is the same to the byte each time, which only a test may want.
     Raises `SphinxInputError`, before any cryptography, where the packet cannot be built.
     """
@@ -142,20 +145,17 @@ def unwrap(
         if not is_fresh:
             raise PacketRejected(DropReason.REPLAYED)
     opened = open_beta(keys.stream_key, beta)
-    flag = opened[0]
+    flag, zero, version, address, delay = _STEP.unpack_from(opened)
     if flag != FLAG_FORWARD and flag != FLAG_LAST:
         raise PacketRejected(DropReason.UNKNOWN_FLAG)
-    version = int.from_bytes(opened[1:4], "big")
-    if version > 0xFFFF or version in _REFUSED_VERSIONS:
+    if zero or version in _REFUSED_VERSIONS:
         raise PacketRejected(DropReason.REFUSED_VERSION)
     payload = lioness.decrypt(keys.payload_key(version), packet[HEADER_LENGTH:])
     if flag == FLAG_LAST:
-        return FinalHop(opened[4:36], opened[36:52], payload, version, keys.replay_tag)
+        return FinalHop(address, opened[36:52], payload, version, keys.replay_tag)
     try:
         next_alpha = crypto_scalarmult(keys.blinding_factor, alpha)
     except SodiumError:
         raise PacketRejected(DropReason.LOW_ORDER_POINT) from None
     # The next MAC and the next beta already lie side by side.
-    return ForwardHop(
-        opened[4:36], int.from_bytes(opened[36:44], "big"), next_alpha + opened[44:] + payload, keys.replay_tag
-    )
+    return ForwardHop(address, delay, b"".join((next_alpha, opened[44:], payload)), keys.replay_tag)
