@@ -18,8 +18,8 @@ from zope.interface import implementer
 
 from nymtw.errors import ConfigError, DirectoryError
 from nymtw.interfaces import IDirectory
+from nymtw.topology.document import MAX_TOPOLOGY_LENGTH
 
-TOPOLOGY_LIMIT = 16 * 2**20  # bytes: some 30,000 nodes
 ANSWER_LIMIT = 64 * 2**10  # bytes of any other answer
 DEFAULT_PORT = 8080
 
@@ -67,11 +67,11 @@ class HTTPDirectory:
 
     def topology(self) -> "Deferred[bytes]":
         """The bytes of the newest signed topology, unverified."""
-        return self._request("GET", "/api/v1/topology", None, 200, TOPOLOGY_LIMIT)
+        return self._request("GET", "/api/v1/topology", None, 200, MAX_TOPOLOGY_LENGTH)
 
     def nodes(self) -> "Deferred[bytes]":
         """The JSON of `/api/presence/topology`: what was posted, with `lastSeen`. It is not signed."""
-        return self._request("GET", "/api/presence/topology", None, 200, TOPOLOGY_LIMIT)
+        return self._request("GET", "/api/presence/topology", None, 200, MAX_TOPOLOGY_LENGTH)
 
     def close(self) -> "Deferred[None]":
         """Close the connections that are kept for the next request."""

@@ -31,6 +31,27 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, mode 0600: durably, and all of it or nothing. Raises `OSError`."""
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in `folder` durable. Raises `OSError`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class NodeHome:
     """The folder of one node or client, `BASE/<role>s/ID`.
 

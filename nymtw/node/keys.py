@@ -14,7 +14,7 @@ import nacl.signing
 
 from nymtw.encoding import KEY_LENGTH, parse_key_text
 from nymtw.errors import EncodingError, KeyFileError
-from nymtw.node.home import NodeHome, private_folder
+from nymtw.node.home import NodeHome, private_folder, sync_folder, write_file
 
 if TYPE_CHECKING:
     import random
@@ -34,12 +34,12 @@ class KeyKind(Enum):
 
 def save_private(path: Path, kind: KeyKind, key: bytes) -> None:
     """Write a private key (32 bytes), mode 0600, durably. Raises `KeyFileError`."""
-    _save(path, f"{kind.value} PRIVATE KEY", key, 0o600)
+    _save(path, f"{kind.value} PRIVATE KEY", key)
 
 
 def save_public(path: Path, kind: KeyKind, key: bytes) -> None:
     """Write a public key (32 bytes), mode 0600 like everything else in a home. Raises `KeyFileError`."""
-    _save(path, f"{kind.value} PUBLIC KEY", key, 0o600)
+    _save(path, f"{kind.value} PUBLIC KEY", key)
 
 
 def load_private(path: Path, kind: KeyKind) -> bytes:
@@ -138,19 +138,12 @@ class KeyRing:
         return self._folder / f"{epoch}.pem"
 
 
-def _save(path: Path, label: str, key: bytes, mode: int) -> None:
+def _save(path: Path, label: str, key: bytes) -> None:
     if len(key) != KEY_LENGTH:
         raise KeyFileError(f"{path}: a key is {KEY_LENGTH} bytes, not {len(key)}")
     text = f"-----BEGIN {label}-----\n{base64.b64encode(key).decode()}\n-----END {label}-----\n"
-    scratch = path.with_name(f".{path.name}.new")
     try:
-        scratch.unlink(missing_ok=True)
-        with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-        _sync_folder(path.parent)
+        write_file(path, text.encode())
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
 
@@ -193,14 +186,6 @@ def _destroy(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         path.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,15 +8,16 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from nymtw.errors import DirectoryError, NymtwError, TopologyError, TopologyExpired
+from nymtw.errors import DirectoryError, NymtwError, TopologyError, TopologyExpired, TopologyIncomplete
 from nymtw.interfaces import IDirectory
-from nymtw.topology.document import Topology, Trust, verify_topology
+from nymtw.topology.document import Topology, Trust, check_usable, verify_topology
 
 if TYPE_CHECKING:
     import random
 
 FIRST_RETRY = 0.5  # seconds
 LONGEST_RETRY = 30.0
+INCOMPLETE_RETRY = 5.0  # a network that is being started is asked for more often
 
 
 class TopologyWatch(Service):
@@ -85,7 +86,7 @@ class TopologyWatch(Service):
         asking.addBoth(self._schedule)
 
     def _received(self, data: bytes) -> None:
-        newest = -1 if self.current is None else self.current.serial
+        newest = 0 if self.current is None else self.current.serial
         topology = verify_topology(data, self._trust, self._wall_clock(), newer_than=newest)
         if self.current is not None and topology.serial == self.current.serial:
             return
@@ -119,5 +120,13 @@ class TopologyWatch(Service):
             return
         wait = FIRST_RETRY if self._retry is None else self._retry
         if self._retry is None and self.current is not None:
-            wait = self.current.refresh
+            wait = self.current.refresh if _is_complete(self.current) else min(self.current.refresh, INCOMPLETE_RETRY)
         self._call = self._clock.callLater(wait * self._random.uniform(0.8, 1.2), self._ask)
+
+
+def _is_complete(topology: Topology) -> bool:
+    try:
+        check_usable(topology)
+    except TopologyIncomplete:
+        return False
+    return True

@@ -1,0 +1,52 @@
+"""Where a node stands: the address it is reached at, and the layer it works in."""
+
+import fcntl
+import ipaddress
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+from nymtw.errors import ConfigError
+from nymtw.topology.document import LAYERS, Topology
+
+if TYPE_CHECKING:
+    import random
+
+_SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
+
+
+def default_host() -> str:
+    """The first IPv4 address of this machine that is not loopback; 127.0.0.1 if it has no other."""
+    if sys.platform == "linux":
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            for _, name in socket.if_nameindex():
+                try:
+                    answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+                except OSError:
+                    continue
+                address = ipaddress.IPv4Address(answer[20:24])
+                if not address.is_loopback:
+                    return str(address)
+        return "127.0.0.1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # No packet is sent: this asks for the address that packets to the internet would leave from.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def check_host(host: str) -> str:
+    """`host`, an IPv4 or IPv6 address, in its standard form. Raises `ConfigError` for anything else."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        raise ConfigError(f"--host: {host!r:.80} is not an IP address") from None
+
+
+def thinnest_layer(topology: Topology, random: "random.Random") -> int:
+    """The layer (1 to 3) with the fewest mixnodes; one of them by chance if there are several."""
+    fewest = min(len(topology.mixnodes(layer)) for layer in LAYERS)
+    return random.choice([layer for layer in LAYERS if len(topology.mixnodes(layer)) == fewest])
