@@ -3,7 +3,9 @@
 `ILinkSecurity` is the seam: a network in memory replaces `TLSSecurity` by a stand-in without TLS.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, cast
 
 from cryptography import x509
@@ -53,16 +55,13 @@ class _UnbufferedTLSFactory(TLSMemoryBIOFactory):
 
 @implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
 class _ConnectionCreator:
-    """Makes the OpenSSL object of one connection from a shared context."""
+    """Makes the OpenSSL object of each connection from one context."""
 
-    def __init__(self, context: SSL.Context, expected: bytes | None) -> None:
+    def __init__(self, context: SSL.Context) -> None:
         self._context = context
-        self._expected = expected
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
-        connection.set_app_data(self._expected)
-        return connection
+        return SSL.Connection(self._context, None)
 
     clientConnectionForTLS = serverConnectionForTLS
 
@@ -73,15 +72,12 @@ class TLSSecurity:
 
     def __init__(self, signing_key: SigningKey | None) -> None:
         self._key_and_certificate = None if signing_key is None else _make_certificate(signing_key)
-        self._asking = self._context(ask_peer=True)
-        self._not_asking = self._context(ask_peer=False)
 
     def server(self, factory: Any, ask_peer: bool) -> IProtocolFactory:
-        context = self._asking if ask_peer else self._not_asking
-        return _wrap(_ConnectionCreator(context, None), False, factory)
+        return _wrap(self._context(partial(_verify, None) if ask_peer else None), False, factory)
 
     def client(self, factory: Any, expected_identity: bytes) -> IProtocolFactory:
-        return _wrap(_ConnectionCreator(self._asking, expected_identity), True, factory)
+        return _wrap(self._context(partial(_verify, expected_identity)), True, factory)
 
     def peer_identity(self, transport: Any) -> bytes | None:
         return _identity(transport.getPeerCertificate())
@@ -89,7 +85,7 @@ class TLSSecurity:
     def exporter(self, transport: Any, label: bytes) -> bytes:
         return bytes(transport.getHandle().export_keying_material(label, EXPORTER_LENGTH))
 
-    def _context(self, ask_peer: bool) -> SSL.Context:
+    def _context(self, verify: Callable[..., bool] | None) -> SSL.Context:
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         # No resumption: every connection proves its keys anew.
@@ -100,21 +96,22 @@ class TLSSecurity:
             key, certificate = self._key_and_certificate
             context.use_certificate(certificate)
             context.use_privatekey(key)
-        if ask_peer:
-            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+        if verify is not None:
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
         return context
 
 
-def _wrap(creator: _ConnectionCreator, is_client: bool, factory: Any) -> IProtocolFactory:
+def _wrap(context: SSL.Context, is_client: bool, factory: Any) -> IProtocolFactory:
     # The clock serves the aggregation of writes alone, which is not used here.
     clock = cast(IReactorTime, object())
-    return cast(IProtocolFactory, _UnbufferedTLSFactory(creator, is_client, factory, clock))
+    return cast(IProtocolFactory, _UnbufferedTLSFactory(_ConnectionCreator(context), is_client, factory, clock))
 
 
-def _verify(connection: SSL.Connection, certificate: Any, errno: int, depth: int, ok: int) -> bool:
+def _verify(
+    expected: bytes | None, connection: SSL.Connection, certificate: Any, errno: int, depth: int, ok: int
+) -> bool:
     """Only the key counts: the peer proves in the handshake that it holds it, and names and dates say nothing."""
     identity = _identity(certificate)
-    expected = connection.get_app_data()
     return depth == 0 and identity is not None and (expected is None or identity == expected)
 
 

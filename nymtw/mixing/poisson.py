@@ -15,9 +15,7 @@ class PoissonStream:
     The next event is drawn from the time at which the last one was due, so that late timers do not lower the rate.
     """
 
-    def __init__(
-        self, clock: IReactorTime, rate: float, fire: Callable[[], object], random: random.Random
-    ) -> None:
+    def __init__(self, clock: IReactorTime, rate: float, fire: Callable[[], object], random: random.Random) -> None:
         self._clock: Any = clock
         self._rate = rate
         self._fire = fire

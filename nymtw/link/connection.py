@@ -1,0 +1,278 @@
+"""What every connection of a link has: frames in, keep-alives, and a deadline on everything the other end owes."""
+
+from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+from typing import Protocol as TypingProtocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameError, FrameParser
+
+
+class Deadlines(TypingProtocol):
+    """Seconds; each is kept to within one tick of the `Housekeeper`."""
+
+    @property
+    def handshake(self) -> float:
+        """From the connection to the point where both ends have proved themselves."""
+
+    @property
+    def half_frame(self) -> float:
+        """From a frame's first byte to its last."""
+
+    @property
+    def keepalive(self) -> float:
+        """Without a byte written, before a keep-alive is."""
+
+    @property
+    def silence(self) -> float:
+        """Without a frame received."""
+
+    @property
+    def stalled(self) -> float:
+        """With a full write buffer that the other end does not read."""
+
+
+class Housekeeper:
+    """One timer that checks the deadlines of many connections; none runs while there is no connection."""
+
+    def __init__(self, clock: IReactorTime, interval: float) -> None:
+        self.clock: Any = clock
+        self._interval = interval
+        self._connections: dict[FramedProtocol, None] = {}
+        self._timer: IDelayedCall | None = None
+        self._empty: Deferred[None] | None = None
+        self._giving_up: IDelayedCall | None = None
+
+    def watch(self, connection: "FramedProtocol") -> None:
+        self._connections[connection] = None
+        if self._timer is None:
+            self._timer = self.clock.callLater(self._interval, self._tick)
+
+    def unwatch(self, connection: "FramedProtocol") -> None:
+        self._connections.pop(connection, None)
+        if not self._connections and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._tell_empty()
+
+    def close_all(self, within: float) -> Deferred[None]:
+        """Close every connection; those that are still there `within` seconds later are aborted.
+
+        Fires when none is left.
+        """
+        self._empty = Deferred()
+        self._giving_up = self.clock.callLater(within, self._abort_all)
+        for connection in list(self._connections):
+            connection.close()
+        self._tell_empty()
+        return self._empty
+
+    def _abort_all(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _tell_empty(self) -> None:
+        if self._empty is not None and not self._connections and not self._empty.called:
+            if self._giving_up is not None and self._giving_up.active():
+                self._giving_up.cancel()
+            self._empty.callback(None)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self.clock.seconds()
+        for connection in list(self._connections):
+            connection.check(now)
+        if self._connections:
+            self._timer = self.clock.callLater(self._interval, self._tick)
+
+
+class _WriteGate:
+    """The push producer that a connection registers with its own transport, to learn when its buffer is full."""
+
+    def __init__(self, connection: "FramedProtocol") -> None:
+        self._connection = connection
+
+    def pauseProducing(self) -> None:
+        self._connection.write_blocked()
+
+    def resumeProducing(self) -> None:
+        self._connection.write_unblocked()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `connectionLost` follows."""
+
+
+@implementer(IHandshakeListener)
+class FramedProtocol(Protocol):
+    """A connection of frames. Subclasses say what a frame means, and set `up` once both ends have proved themselves.
+
+    Hostile bytes end in `abortConnection`, never in an exception.
+    """
+
+    transport: Any = None
+    up = False
+    blocked = False  # the transport's write buffer is full
+    gone = False
+
+    def __init__(self, housekeeper: Housekeeper, deadlines: Deadlines, parser: FrameParser) -> None:
+        self.housekeeper = housekeeper
+        self.clock = housekeeper.clock
+        self.deadlines = deadlines
+        self.parser = parser
+        self._made = self._heard = self._wrote = self._blocked_since = self.clock.seconds()
+
+    # what subclasses say
+
+    def handshakeCompleted(self) -> None:
+        """Both ends have proved their keys, as far as they were asked to."""
+
+    def frames_received(self, frames: list[Frame]) -> None:
+        """At least one frame, none of which is a type that the parser does not allow. May raise `FrameError`."""
+        raise NotImplementedError
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+    def write_unblocked(self) -> None:
+        self.blocked = False
+
+    def write_blocked(self) -> None:
+        self.blocked = True
+        self._blocked_since = self.clock.seconds()
+
+    # Twisted's side
+
+    def connectionMade(self) -> None:
+        self._made = self._heard = self._wrote = self.clock.seconds()
+        self.housekeeper.watch(self)
+        self.transport.registerProducer(_WriteGate(self), True)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.gone:
+            return
+        try:
+            half = self.parser.pending
+            frames = self.parser.feed(data)
+            if frames or not half:
+                self._heard = self.clock.seconds()
+            if frames:
+                self.frames_received(frames)
+        except FrameError:
+            self.abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.gone = True
+        self.up = False
+        self.housekeeper.unwatch(self)
+        self.lost()
+
+    # what subclasses and owners use
+
+    def send(self, data: bytes) -> None:
+        """Write whole frames."""
+        self._wrote = self.clock.seconds()
+        self.transport.write(data)
+
+    def check(self, now: float) -> None:
+        """Called by the housekeeper: end what is overdue, keep the rest alive."""
+        deadlines = self.deadlines
+        if (
+            (not self.up and now - self._made > deadlines.handshake)
+            or (self.parser.pending and now - self._heard > deadlines.half_frame)
+            or (now - self._heard > deadlines.silence)
+            or (self.blocked and now - self._blocked_since > deadlines.stalled)
+        ):
+            self.abort()
+        elif self.up and not self.blocked and now - self._wrote > deadlines.keepalive:
+            self.send(KEEPALIVE_FRAME)
+
+    def abort(self) -> None:
+        """End the connection at once; what is buffered is lost."""
+        if not self.gone:
+            self.gone = True
+            self.up = False
+            if self.transport is not None:
+                self.transport.abortConnection()
+
+    def close(self) -> None:
+        """End the connection after what is buffered; the other end may keep it open, so follow with `abort`."""
+        if not self.gone:
+            self.up = False
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+
+class Ceiling:
+    """How many connections there may be of strangers, in total and per address: an IPv4 address, or an IPv6 /64.
+
+    One more than `per_address` is refused; one more than `total` costs the oldest stranger its place, so that those
+    who only hold connections open keep nobody out.
+    """
+
+    def __init__(self, total: int, per_address: int) -> None:
+        self._total = total
+        self._per_address = per_address
+        self._inside: dict[FramedProtocol, str] = {}
+        self._by_address: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._inside)
+
+    def allows(self, address: Any) -> bool:
+        """Whether one more connection from this IAddress may be made."""
+        return self._by_address.get(_origin(address), 0) < self._per_address
+
+    def enter(self, address: Any, connection: FramedProtocol) -> Callable[[], None]:
+        """Count a connection; call what is returned when it is no stranger any more, as often as you like."""
+        while len(self._inside) >= self._total:
+            oldest = next(iter(self._inside))
+            self._leave(oldest)
+            oldest.abort()
+        origin = _origin(address)
+        self._inside[connection] = origin
+        self._by_address[origin] = self._by_address.get(origin, 0) + 1
+        return partial(self._leave, connection)
+
+    def _leave(self, connection: FramedProtocol) -> None:
+        origin = self._inside.pop(connection, None)
+        if origin is not None:
+            self._by_address[origin] -= 1
+            if not self._by_address[origin]:
+                del self._by_address[origin]
+
+
+def _origin(address: Any) -> str:
+    host = str(getattr(address, "host", ""))
+    try:
+        parsed = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return parsed.exploded[:19]  # the first 64 bits
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+class Door(Factory):
+    """The factory to listen with: closes at once what is past the ceiling, before TLS costs anything."""
+
+    noisy = False
+
+    def __init__(self, ceiling: Ceiling, wrapped: Any) -> None:
+        self._ceiling = ceiling
+        self._wrapped = wrapped
+
+    def doStart(self) -> None:
+        self._wrapped.doStart()
+
+    def doStop(self) -> None:
+        self._wrapped.doStop()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return self._wrapped.buildProtocol(addr) if self._ceiling.allows(addr) else None

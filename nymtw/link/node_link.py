@@ -1,0 +1,214 @@
+"""All links of one node to other nodes. Packets travel from the end that connects to the end that accepts.
+
+In a layered network no two nodes send to each other both ways, so that is one connection per pair.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import Factory
+
+from nymtw.errors import DropReason
+from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
+from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameParser, FrameType, encode_packet
+from nymtw.link.outgoing import OutgoingLink
+from nymtw.link.security import ILinkSecurity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkLimits:
+    """Bounds of a node's links: seconds, bytes, connections."""
+
+    connect: float = 10.0
+    handshake: float = 10.0
+    half_frame: float = 10.0
+    keepalive: float = 15.0
+    silence: float = 50.0
+    stalled: float = 30.0
+    patience: float = 10.0
+    reconnect_first: float = 0.5
+    reconnect_most: float = 30.0
+    closing: float = 2.0
+    queue_bytes_per_peer: int = 16 << 20
+    queue_bytes: int = 128 << 20
+    strangers: int = 512  # connections that have not proved an admitted identity
+    strangers_per_address: int = 64
+
+
+class _Receiver(FramedProtocol):
+    """The accepting end. It says with a keep-alive that it has admitted the other."""
+
+    peer = b""
+
+    def __init__(self, links: "NodeLinks", ceiling: Ceiling, address: Any) -> None:
+        parser = FrameParser({FrameType.KEEPALIVE, FrameType.PACKET})
+        super().__init__(links.housekeeper, links.limits, parser)
+        self._links = links
+        self._leave = ceiling.enter(address, self)
+
+    def handshakeCompleted(self) -> None:
+        peer = self._links.security.peer_identity(self.transport)
+        if peer is None or not self._links.accept(peer, self):
+            self.abort()
+            return
+        self._leave()
+        self.peer = peer
+        self.up = True
+        self.send(KEEPALIVE_FRAME)
+
+    def frames_received(self, frames: list[Frame]) -> None:
+        packets = [frame for frame in frames if frame.type is FrameType.PACKET]
+        if packets and self.up:
+            self._links.receive(self.peer, packets)
+
+    def lost(self) -> None:
+        self._leave()
+        self._links.is_gone(self)
+
+
+class _ReceiverFactory(Factory):
+    noisy = False
+
+    def __init__(self, links: "NodeLinks", ceiling: Ceiling) -> None:
+        self._links = links
+        self._ceiling = ceiling
+
+    def buildProtocol(self, addr: Any) -> _Receiver:
+        return _Receiver(self._links, self._ceiling, addr)
+
+
+class NodeLinks:
+    """Every packet given to `send` is queued, and ends in one call of `sent(count)` or `dropped(reason, count)`.
+
+    `receive(peer, frames)` gets PACKET frames from peers that `admit(peer)` lets in. Queues are bounded for each peer
+    and together; the oldest packet of the fullest queue goes first, so that no peer starves the others. Where a peer
+    does not read, its packets wait here and not in the transport. `sent` means: handed to the connection.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        security: ILinkSecurity,
+        *,
+        receive: Callable[[bytes, list[Frame]], None],
+        admit: Callable[[bytes], bool],
+        sent: Callable[[int], None],
+        dropped: Callable[[DropReason, int], None],
+        random: random.Random,
+        limits: LinkLimits | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self.clock: IReactorTime = reactor
+        self.security: Any = security
+        self.receive = receive
+        self.sent = sent
+        self.dropped = dropped
+        self.random = random
+        self.limits = limits or LinkLimits()
+        self.housekeeper = Housekeeper(reactor, min(self.limits.handshake, self.limits.half_frame) / 4)
+        self.pending = 0
+        self._admit = admit
+        self._pending_bytes = 0
+        self._links: dict[bytes, OutgoingLink] = {}
+        self._receivers: dict[bytes, _Receiver] = {}
+        self._dirty: list[OutgoingLink] = []
+        self._flushing: IDelayedCall | None = None
+        self._stopped = False
+        ceiling = Ceiling(self.limits.strangers, self.limits.strangers_per_address)
+        self.factory = Door(ceiling, security.server(_ReceiverFactory(self, ceiling), True))
+
+    # sending
+
+    def set_peers(self, peers: Mapping[bytes, tuple[str, int]]) -> None:
+        """The nodes that `send` may name: identity (32 bytes) to host and port.
+
+        Links to those that are gone or have moved are closed, and so are links from those no longer admitted.
+        """
+        if self._stopped:
+            return
+        for peer, link in list(self._links.items()):
+            if peers.get(peer) != link.address:
+                del self._links[peer]
+                link.abort(DropReason.LINK_DOWN)
+        for peer, (host, port) in peers.items():
+            if peer not in self._links:
+                self._links[peer] = OutgoingLink(self, peer, host, port)
+        for receiver in list(self._receivers.values()):
+            if not self._admit(receiver.peer):
+                receiver.abort()
+
+    def send(self, peer: bytes, epoch: int, packet: bytes) -> None:
+        """Queue a packet (of a length that a size class has) for `peer`. Never waits, never raises for a bad peer."""
+        link = self._links.get(peer)
+        if link is None:
+            self.dropped(DropReason.SHUTDOWN if self._stopped else DropReason.UNKNOWN_NEXT_HOP, 1)
+            return
+        frame = encode_packet(epoch, packet)
+        link.queue.append(frame)
+        length = len(frame)
+        link.queued_bytes += length
+        self._pending_bytes += length
+        self.pending += 1
+        while link.queued_bytes > self.limits.queue_bytes_per_peer:
+            link.drop_oldest(DropReason.LINK_QUEUE_FULL)
+        while self._pending_bytes > self.limits.queue_bytes:
+            max(self._links.values(), key=_queued_bytes).drop_oldest(DropReason.LINK_QUEUE_FULL)
+        if not link.dirty:
+            link.dirty = True
+            self._dirty.append(link)
+            if self._flushing is None:
+                self._flushing = self.clock.callLater(0, self._flush)
+
+    def taken(self, count: int, length: int) -> None:
+        """For `OutgoingLink`: so many packets and bytes have left a queue."""
+        self.pending -= count
+        self._pending_bytes -= length
+
+    def _flush(self) -> None:
+        """Once per turn of the reactor: packets for one peer that came together leave in one write."""
+        self._flushing = None
+        dirty, self._dirty = self._dirty, []
+        for link in dirty:
+            link.dirty = False
+            link.flush()
+
+    # receiving
+
+    def accept(self, peer: bytes, receiver: _Receiver) -> bool:
+        """For receivers: whether to admit this peer. Its newest connection counts: the older one may be half dead."""
+        if self._stopped or not self._admit(peer):
+            return False
+        older = self._receivers.get(peer)
+        self._receivers[peer] = receiver
+        if older is not None:
+            older.abort()
+        return True
+
+    def is_gone(self, receiver: _Receiver) -> None:
+        """For receivers: this one's connection is lost."""
+        if self._receivers.get(receiver.peer) is receiver:
+            del self._receivers[receiver.peer]
+
+    # the end
+
+    def stop(self) -> Deferred[None]:
+        """Write what the connections take at once, drop the rest as `shutdown`, and close all connections.
+
+        Fires when none is left, at most `limits.closing` seconds later. Listening ports are the caller's.
+        """
+        self._stopped = True
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        links, self._links = self._links, {}
+        for link in links.values():
+            link.close(DropReason.SHUTDOWN)
+        return self.housekeeper.close_all(self.limits.closing)
+
+
+def _queued_bytes(link: OutgoingLink) -> int:
+    return link.queued_bytes

@@ -1,0 +1,171 @@
+"""The link to one node: a bounded queue, one connection made on demand, and reconnects with jitter."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import ClientFactory
+
+from nymtw.errors import DropReason
+from nymtw.link.connection import FramedProtocol
+from nymtw.link.frames import Frame, FrameParser, FrameType
+
+if TYPE_CHECKING:
+    from nymtw.link.node_link import NodeLinks
+
+CHUNK: Final = 64 * 1024  # bytes joined into one write
+
+
+class Sender(FramedProtocol):
+    """The connecting end. It is up when the other end's first keep-alive says that it was admitted."""
+
+    def __init__(self, link: "OutgoingLink") -> None:
+        links = link.links
+        super().__init__(links.housekeeper, links.limits, FrameParser({FrameType.KEEPALIVE}))
+        self._link = link
+
+    def frames_received(self, frames: list[Frame]) -> None:
+        if not self.up:
+            self.up = True
+            self._link.is_up()
+
+    def write_unblocked(self) -> None:
+        super().write_unblocked()
+        self._link.flush()
+
+    def lost(self) -> None:
+        self._link.is_down(self)
+
+
+class OutgoingLink(ClientFactory):
+    """Packets for one peer, oldest first, and the connection that carries them."""
+
+    noisy = False
+
+    def __init__(self, links: "NodeLinks", peer: bytes, host: str, port: int) -> None:
+        self.links = links
+        self.peer = peer
+        self.address = (host, port)
+        self._secured = links.security.client(self, peer)
+        self.queue: deque[bytes] = deque()  # encoded frames
+        self.queued_bytes = 0
+        self.dirty = False  # waits for the next flush of all links
+        self.connection: Sender | None = None
+        self._connecting = False
+        self._connector: Any = None
+        self._retry: IDelayedCall | None = None
+        self._failures = 0
+        self._up_since: float | None = None
+        self._down_since: float | None = None
+        self._closed = False
+
+    # the queue
+
+    def drop_oldest(self, reason: DropReason) -> None:
+        self._take(len(self.queue.popleft()))
+        self.links.dropped(reason, 1)
+
+    def drop_all(self, reason: DropReason) -> None:
+        count = len(self.queue)
+        if count:
+            self.queue.clear()
+            self._take(self.queued_bytes, count)
+            self.links.dropped(reason, count)
+
+    def _take(self, length: int, count: int = 1) -> None:
+        self.queued_bytes -= length
+        self.links.taken(count, length)
+
+    def flush(self) -> None:
+        """Write what is queued, as much as the transport takes."""
+        connection = self.connection
+        if connection is None or not connection.up:
+            if self.queue and not self._closed:
+                self._connect()
+            return
+        queue = self.queue
+        while queue and connection.up and not connection.blocked:
+            length, frames = 0, []
+            while queue and length < CHUNK:
+                frame = queue.popleft()
+                length += len(frame)
+                frames.append(frame)
+            self._take(length, len(frames))
+            connection.send(b"".join(frames))
+            self.links.sent(len(frames))
+
+    # the connection
+
+    def _connect(self) -> None:
+        if self._connecting or self.connection is not None or self._retry is not None:
+            return
+        links = self.links
+        if self._down_since is None:
+            self._down_since = links.clock.seconds()
+        self._connecting = True
+        host, port = self.address
+        self._connector = links.reactor.connectTCP(host, port, self._secured, links.limits.connect)
+
+    def buildProtocol(self, addr: Any) -> Sender:
+        self._connecting = False
+        self.connection = Sender(self)
+        return self.connection
+
+    def clientConnectionFailed(self, connector: Any, reason: Any) -> None:
+        if self._connecting:
+            self._connecting = False
+            self._back_off()
+
+    def is_up(self) -> None:
+        self._up_since = self.links.clock.seconds()
+        self._down_since = None
+        self.flush()
+
+    def is_down(self, connection: Sender) -> None:
+        if connection is not self.connection:
+            return
+        self.connection = None
+        now = self.links.clock.seconds()
+        # A peer that takes a connection and soon closes it is waited for as long as one that takes none.
+        if self._up_since is not None and now - self._up_since > self.links.limits.reconnect_most:
+            self._failures = 0
+        self._up_since = None
+        self._down_since = now
+        self._back_off()
+
+    def _back_off(self) -> None:
+        if self._closed:
+            return
+        limits = self.links.limits
+        longest = min(limits.reconnect_most, limits.reconnect_first * 2.0 ** min(self._failures, 32))
+        self._failures += 1
+        self._retry = self.links.clock.callLater(longest * self.links.random.uniform(0.5, 1.0), self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        down_since, limits = self._down_since, self.links.limits
+        # Packets do not wait long for a dead peer: their acks would be late anyway.
+        if down_since is not None and self.links.clock.seconds() - down_since > limits.patience:
+            self.drop_all(DropReason.LINK_DOWN)
+        if not self.queue:
+            self._down_since = None
+        self.flush()
+
+    def close(self, reason: DropReason) -> None:
+        """Write what the connection takes and drop the rest; the connection stays for its owner to close."""
+        self._closed = True
+        self.flush()
+        self.drop_all(reason)
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._connecting:
+            self._connecting = False
+            self._connector.stopConnecting()
+
+    def abort(self, reason: DropReason) -> None:
+        """Drop everything and end the connection at once."""
+        self.drop_all(reason)
+        self.close(reason)
+        if self.connection is not None:
+            self.connection.abort()

@@ -1,0 +1,214 @@
+"""Mailboxes in SQLite. What comes within a few milliseconds is committed together: one transaction for many items.
+
+WAL with `synchronous=NORMAL`: what was committed survives kill -9; after a loss of power the file is whole, but may
+lack the last moments before it.
+"""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from nymtw.errors import DiskError, MailboxFull, NymtwError, UnknownDestination
+from nymtw.interfaces import IMailboxStore
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS mailboxes (
+    mailbox BLOB PRIMARY KEY, public_key BLOB NOT NULL, token_hash BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS items (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, mailbox BLOB NOT NULL, kind INTEGER NOT NULL, content BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS items_by_mailbox ON items (mailbox, number);
+"""
+_REGISTER = (
+    "INSERT INTO mailboxes VALUES (?, ?, ?) "
+    "ON CONFLICT (mailbox) DO UPDATE SET public_key = excluded.public_key, token_hash = excluded.token_hash"
+)
+_STORE = "INSERT INTO items (mailbox, kind, content) VALUES (?, ?, ?)"
+_PULL = "SELECT number, kind, content FROM items WHERE mailbox = ? AND number > ? ORDER BY number LIMIT ?"
+_CONFIRM = "DELETE FROM items WHERE number = ? AND mailbox = ? RETURNING mailbox, LENGTH(content)"
+_LARGEST = 2**63 - 1
+
+
+class MailboxRecord(msgspec.Struct, frozen=True):
+    """What a provider knows of a mailbox: its owner's Ed25519 key and the hash of its token, 32 bytes each."""
+
+    public_key: bytes
+    token_hash: bytes
+
+
+class StoredItem(msgspec.Struct, frozen=True, gc=False):
+    """One item of mail. Numbers grow and are never used twice."""
+
+    number: int
+    kind: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxLimits:
+    """How much a provider keeps: mailboxes, items in one, bytes of content in all of them."""
+
+    mailboxes: int = 100_000
+    items_per_mailbox: int = 100_000
+    total_bytes: int = 32 << 30
+
+
+@implementer(IMailboxStore)
+class SQLiteMailboxes:
+    """An `IMailboxStore` in one SQLite file (mode 0600), or in memory for the path ":memory:".
+
+    `commit_interval`: seconds from the first change to the commit that makes it durable. Deferreds fail with
+    `DiskError` where the disk refuses the commit; nothing of that commit is kept. Raises `DiskError` where the file
+    cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        clock: IReactorTime,
+        commit_interval: float = 0.005,
+        limits: MailboxLimits | None = None,
+    ) -> None:
+        self._clock: Any = clock
+        self._interval = commit_interval
+        self._limits = limits or MailboxLimits()
+        self._path = str(path)
+        self._timer: IDelayedCall | None = None
+        self._registrations: dict[bytes, tuple[bytes, bytes]] = {}
+        self._items: list[tuple[bytes, int, bytes]] = []
+        self._confirmed: dict[tuple[int, bytes], None] = {}
+        self._waiting: list[Deferred[None]] = []
+        try:
+            if self._path != ":memory:":
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._database = sqlite3.connect(self._path, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.executescript(_SCHEMA)
+            self._count_all()
+        except (OSError, sqlite3.Error) as error:
+            raise DiskError(f"{self._path}: cannot open the mailboxes: {error}") from None
+
+    def _count_all(self) -> None:
+        """How many items and bytes there are; kept up to date in memory, pending ones included."""
+        self._counts = {mailbox: 0 for (mailbox,) in self._database.execute("SELECT mailbox FROM mailboxes")}
+        self._counts.update(self._database.execute("SELECT mailbox, COUNT(*) FROM items GROUP BY mailbox"))
+        (self._bytes,) = self._database.execute("SELECT COALESCE(SUM(LENGTH(content)), 0) FROM items").fetchone()
+
+    # IMailboxStore
+
+    def register(self, mailbox: bytes, public_key: bytes, token_hash: bytes) -> "Deferred[None]":
+        new = len(self._registrations.keys() - self._counts.keys())
+        known = mailbox in self._counts or mailbox in self._registrations
+        if not known and len(self._counts) + new >= self._limits.mailboxes:
+            return fail(MailboxFull())
+        self._registrations[mailbox] = (public_key, token_hash)
+        return self._when_durable()
+
+    def find(self, mailbox: bytes) -> MailboxRecord | None:
+        row = self._database.execute(
+            "SELECT public_key, token_hash FROM mailboxes WHERE mailbox = ?", (mailbox,)
+        ).fetchone()
+        return None if row is None else MailboxRecord(*row)
+
+    def store(self, mailbox: bytes, kind: int, content: bytes) -> "Deferred[None]":
+        count = self._counts.get(mailbox)
+        if count is None:
+            return fail(UnknownDestination())
+        size = self._bytes + len(content)
+        if count >= self._limits.items_per_mailbox or size > self._limits.total_bytes:
+            return fail(MailboxFull())
+        self._counts[mailbox] = count + 1
+        self._bytes = size
+        self._items.append((mailbox, kind, content))
+        return self._when_durable()
+
+    def pull(self, mailbox: bytes, count: int, after: int) -> list[StoredItem]:
+        rows = self._database.execute(_PULL, (mailbox, after, count))
+        return [StoredItem(number, kind, content) for number, kind, content in rows]
+
+    def confirm(self, mailbox: bytes, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if 0 < number <= _LARGEST:
+                self._confirmed[(number, mailbox)] = None
+        self._arm()
+
+    def close(self) -> None:
+        self._commit()
+        self._database.close()
+
+    # the group commit
+
+    def _when_durable(self) -> "Deferred[None]":
+        deferred: Deferred[None] = Deferred()
+        self._waiting.append(deferred)
+        self._arm()
+        return deferred
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._interval, self._commit)
+
+    def _commit(self) -> None:
+        if self._timer is not None:
+            if self._timer.active():
+                self._timer.cancel()
+            self._timer = None
+        registrations, self._registrations = self._registrations, {}
+        items, self._items = self._items, []
+        confirmed, self._confirmed = self._confirmed, {}
+        waiting, self._waiting = self._waiting, []
+        if not (registrations or items or confirmed):
+            return
+        error: NymtwError | None = None
+        try:
+            self._write(registrations, items, confirmed)
+        except sqlite3.Error as problem:
+            error = DiskError(f"{self._path}: {problem}")
+            self._forget(items)
+        for deferred in waiting:
+            if error is None:
+                deferred.callback(None)
+            else:
+                deferred.errback(error)
+
+    def _write(
+        self,
+        registrations: dict[bytes, tuple[bytes, bytes]],
+        items: list[tuple[bytes, int, bytes]],
+        confirmed: dict[tuple[int, bytes], None],
+    ) -> None:
+        database = self._database
+        deleted: list[tuple[bytes, int]] = []
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            database.executemany(_REGISTER, [(mailbox, *keys) for mailbox, keys in registrations.items()])
+            database.executemany(_STORE, items)
+            for key in confirmed:
+                deleted += database.execute(_CONFIRM, key).fetchall()
+            database.execute("COMMIT")
+        except sqlite3.Error:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise
+        for mailbox in registrations:
+            self._counts.setdefault(mailbox, 0)
+        for mailbox, size in deleted:
+            self._counts[mailbox] -= 1
+            self._bytes -= size
+
+    def _forget(self, items: list[tuple[bytes, int, bytes]]) -> None:
+        """Count out what a failed commit did not store."""
+        for mailbox, _, content in items:
+            self._counts[mailbox] -= 1
+            self._bytes -= len(content)
