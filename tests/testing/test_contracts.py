@@ -1,0 +1,23 @@
+"""The contract suites, run against what nymtw itself has."""
+
+from typing import Any
+
+from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
+from nymtw.testing.clock import FakeClock
+from nymtw.testing.contracts import DelayStrategyContract, MailboxStoreContract, RouteStrategyContract
+from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+
+
+class TestSQLiteInMemory(MailboxStoreContract):
+    def make_store(self, clock: FakeClock, limits: MailboxLimits) -> Any:
+        return SQLiteMailboxes(":memory:", clock, limits=limits)
+
+
+class TestExponentialDelays(DelayStrategyContract):
+    def make_strategy(self) -> Any:
+        return ExponentialDelays(0.05)
+
+
+class TestUniformRoutes(RouteStrategyContract):
+    def make_strategy(self) -> Any:
+        return UniformRoutes()
