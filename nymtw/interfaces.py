@@ -38,6 +38,15 @@ class IProvider(Interface):
         """Called once after the last packet. May wait; what was acknowledged must be safe when it has finished."""
 
 
+class IMailboxHost(IProvider):
+    """A provider with mailboxes: the node listens on its client port and serves registration, login and pulls.
+
+    Anything else has no client port: clients of other providers reach it through the mixnet alone.
+    """
+
+    mailboxes: Any = Attribute("IMailboxStore, from the moment that `start` is called")
+
+
 class IProviderFactory(Interface):
     """A provider implementation as a plugin: an object that provides this and `twisted.plugin.IPlugin` in a module of
     `twisted/plugins/`. Use `nymtw.provider.plugin.ProviderFactory`. The module must not import the reactor.
@@ -108,6 +117,9 @@ class IMailboxStore(Interface):
 
         Fails with `UnknownDestination` or `MailboxFull`.
         """
+
+    def count() -> int:
+        """How many mailboxes there are. Answers at once."""
 
     def pull(mailbox: bytes, count: int, after: int) -> Any:
         """Up to `count` `StoredItem` (number, kind, content) with number > `after`, oldest first. Answers at once.
