@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES128
-from cryptography.hazmat.primitives.ciphers.modes import CTR
 from nacl.bindings import crypto_scalarmult_base
 
 from nymtw.errors import SphinxInputError
@@ -29,12 +26,12 @@ from nymtw.sphinx.geometry import (
     Geometry,
 )
 from nymtw.sphinx.keys import HopKeys, sender_keys
+from nymtw.sphinx.streams import aes_ctr
 
 FLAG_FORWARD: Final = 1
 FLAG_LAST: Final = 2
 VERSIONS: Final = (VERSION_EXPLICIT_KEY, VERSION_SEED)
 
-_COUNTER: Final = CTR(bytes(16))
 _NO_BETA: Final = bytes(KEYSTREAM_LENGTH)
 _MORE_BETA: Final = bytes(STEP_LENGTH)
 
@@ -124,12 +121,12 @@ def build_header(
 
 def keystream(stream_key: bytes) -> bytes:
     """The 360 bytes of AES-128-CTR that a hop uses (paper: rho)."""
-    return Cipher(AES128(stream_key), _COUNTER).encryptor().update(_NO_BETA)
+    return aes_ctr(stream_key, _NO_BETA)
 
 
 def open_beta(stream_key: bytes, beta: bytes) -> bytes:
     """The 360 decrypted bytes of a hop: its own step, then the next hop's beta."""
-    return Cipher(AES128(stream_key), _COUNTER).encryptor().update(beta + _MORE_BETA)
+    return aes_ctr(stream_key, beta + _MORE_BETA)
 
 
 def header_mac(mac_key: bytes, beta: bytes) -> bytes:

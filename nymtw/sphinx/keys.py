@@ -55,7 +55,12 @@ class HopKeys(NamedTuple):
 
 def derive_keys(shared_secret: bytes) -> HopKeys:
     """The keys that both ends of a hop derive from their 32-byte shared secret."""
-    return HopKeys._make(_CUT.unpack(HKDF(_SHA256, _CUT.size, None, _HOP_INFO).derive(shared_secret)))
+    return HopKeys._make(cut_keys(shared_secret))
+
+
+def cut_keys(shared_secret: bytes) -> tuple[bytes, ...]:
+    """`derive_keys` as a bare tuple, for the path that every packet takes."""
+    return _CUT.unpack(HKDF(_SHA256, _CUT.size, None, _HOP_INFO).derive(shared_secret))
 
 
 def expand_seed(seed: bytes) -> bytes:

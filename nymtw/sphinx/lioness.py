@@ -5,35 +5,33 @@ Sphinx paper names it as the payload's pi. A change of one bit anywhere changes 
 """
 
 from hashlib import blake2b
+from struct import Struct
+from typing import Final
 
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from nymtw.sphinx.streams import chacha20
 
-_LEFT = 32
-# Four bytes of counter and twelve of nonce: a key is used for one stream alone.
-_NONCE = bytes(16)
+_LEFT: Final = 32
+_KEYS: Final = Struct("32s 64s 32s 64s")
+_int = int.from_bytes
 
 
 def encrypt(key: bytes, block: bytes) -> bytes:
     """Encrypt `block`, more than 32 bytes, under the 192-byte `key`."""
-    left = int.from_bytes(block[:_LEFT], "little")
-    stream_key = (left ^ int.from_bytes(key[:32], "little")).to_bytes(_LEFT, "little")
-    right = Cipher(ChaCha20(stream_key, _NONCE), None).encryptor().update(block[_LEFT:])
-    left ^= int.from_bytes(blake2b(right, key=key[32:96], digest_size=_LEFT).digest(), "little")
-    stream_key = (left ^ int.from_bytes(key[96:128], "little")).to_bytes(_LEFT, "little")
-    right = Cipher(ChaCha20(stream_key, _NONCE), None).encryptor().update(right)
-    left ^= int.from_bytes(blake2b(right, key=key[128:], digest_size=_LEFT).digest(), "little")
+    key1, key2, key3, key4 = _KEYS.unpack(key)
+    left = _int(block[:_LEFT], "little")
+    right = chacha20((left ^ _int(key1, "little")).to_bytes(_LEFT, "little"), block[_LEFT:])
+    left ^= _int(blake2b(right, key=key2, digest_size=_LEFT).digest(), "little")
+    right = chacha20((left ^ _int(key3, "little")).to_bytes(_LEFT, "little"), right)
+    left ^= _int(blake2b(right, key=key4, digest_size=_LEFT).digest(), "little")
     return left.to_bytes(_LEFT, "little") + right
 
 
 def decrypt(key: bytes, block: bytes) -> bytes:
     """Undo `encrypt`."""
+    key1, key2, key3, key4 = _KEYS.unpack(key)
     right = block[_LEFT:]
-    left = int.from_bytes(block[:_LEFT], "little")
-    left ^= int.from_bytes(blake2b(right, key=key[128:], digest_size=_LEFT).digest(), "little")
-    stream_key = (left ^ int.from_bytes(key[96:128], "little")).to_bytes(_LEFT, "little")
-    right = Cipher(ChaCha20(stream_key, _NONCE), None).encryptor().update(right)
-    left ^= int.from_bytes(blake2b(right, key=key[32:96], digest_size=_LEFT).digest(), "little")
-    stream_key = (left ^ int.from_bytes(key[:32], "little")).to_bytes(_LEFT, "little")
-    right = Cipher(ChaCha20(stream_key, _NONCE), None).encryptor().update(right)
+    left = _int(block[:_LEFT], "little") ^ _int(blake2b(right, key=key4, digest_size=_LEFT).digest(), "little")
+    right = chacha20((left ^ _int(key3, "little")).to_bytes(_LEFT, "little"), right)
+    left ^= _int(blake2b(right, key=key2, digest_size=_LEFT).digest(), "little")
+    right = chacha20((left ^ _int(key1, "little")).to_bytes(_LEFT, "little"), right)
     return left.to_bytes(_LEFT, "little") + right

@@ -21,6 +21,8 @@ from nymtw.sphinx.geometry import (
     HEADER_LENGTH,
     KEY_LENGTH,
     PACKET_LENGTHS,
+    PAYLOAD_SEED_LENGTH,
+    VERSION_EXPLICIT_KEY,
     VERSION_SEED,
     Geometry,
     SizeClass,
@@ -35,7 +37,7 @@ from nymtw.sphinx.header import (
     header_mac,
     open_beta,
 )
-from nymtw.sphinx.keys import FIELD_PRIME, derive_keys
+from nymtw.sphinx.keys import FIELD_PRIME, cut_keys, expand_seed
 from nymtw.sphinx.payload import check_message, pad_message, wrap_payload
 
 # Flag, a byte that is zero, version, address, delay: where a hop on the way finds them.
@@ -133,29 +135,31 @@ def unwrap(
         shared_secret = private_key.exchange(X25519PublicKey.from_public_bytes(alpha))
     except ValueError:
         raise PacketRejected(DropReason.LOW_ORDER_POINT) from None
-    keys = derive_keys(shared_secret)
+    stream_key, mac_key, payload_key, blinding_factor, replay_tag = cut_keys(shared_secret)
     beta = packet[48:HEADER_LENGTH]
-    if not hmac.compare_digest(header_mac(keys.mac_key, beta), packet[32:48]):
+    if not hmac.compare_digest(header_mac(mac_key, beta), packet[32:48]):
         raise PacketRejected(DropReason.BAD_MAC)
     if fresh is not None:
         try:
-            is_fresh = fresh(keys.replay_tag)
+            is_fresh = fresh(replay_tag)
         except ReplayGuardFull:
             raise PacketRejected(DropReason.REPLAY_GUARD_FULL) from None
         if not is_fresh:
             raise PacketRejected(DropReason.REPLAYED)
-    opened = open_beta(keys.stream_key, beta)
+    opened = open_beta(stream_key, beta)
     flag, zero, version, address, delay = _STEP.unpack_from(opened)
     if flag != FLAG_FORWARD and flag != FLAG_LAST:
         raise PacketRejected(DropReason.UNKNOWN_FLAG)
     if zero or version in _REFUSED_VERSIONS:
         raise PacketRejected(DropReason.REFUSED_VERSION)
-    payload = lioness.decrypt(keys.payload_key(version), packet[HEADER_LENGTH:])
+    if version != VERSION_EXPLICIT_KEY:
+        payload_key = expand_seed(payload_key[:PAYLOAD_SEED_LENGTH])
+    payload = lioness.decrypt(payload_key, packet[HEADER_LENGTH:])
     if flag == FLAG_LAST:
-        return FinalHop(address, opened[36:52], payload, version, keys.replay_tag)
+        return FinalHop(address, opened[36:52], payload, version, replay_tag)
     try:
-        next_alpha = crypto_scalarmult(keys.blinding_factor, alpha)
+        next_alpha = crypto_scalarmult(blinding_factor, alpha)
     except SodiumError:
         raise PacketRejected(DropReason.LOW_ORDER_POINT) from None
     # The next MAC and the next beta already lie side by side.
-    return ForwardHop(address, delay, b"".join((next_alpha, opened[44:], payload)), keys.replay_tag)
+    return ForwardHop(address, delay, b"".join((next_alpha, opened[44:], payload)), replay_tag)

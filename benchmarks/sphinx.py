@@ -1,0 +1,215 @@
+"""How fast `nymtw.sphinx` is, beside its floor, the sphinx-packet crate and sphinxmix, all in one run on one core.
+
+Needs cargo and `pip install sphinxmix`. Prints a table and the bars, writes JSON, and exits 1 where a bar is missed.
+Each measure is taken in many short rounds that take turns, so that a busy machine slows all alike; the best counts.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from cryptography.hazmat.backends.openssl import backend
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from nacl.bindings import crypto_scalarmult
+
+from nymtw.sphinx import GEOMETRIES, Hop, SizeClass, Unwrapper, build_packet, generate_keypair
+
+HERE = Path(__file__).resolve().parent
+INTEROP = HERE.parent / "tests" / "interop"
+SEED = 2009
+BATCH = 50
+CRATES = {"0.6.0": [], "0.8.0": ["--features", "newest"]}
+
+
+class Rust:
+    """The release build of the interoperability program, asked to time itself."""
+
+    def __init__(self, release: str) -> None:
+        target = INTEROP / "target" / release
+        command = ["cargo", "build", "--quiet", "--release", "--locked", "--target-dir", str(target), *CRATES[release]]
+        subprocess.run(command, cwd=INTEROP, check=True)
+        self._process = subprocess.Popen(
+            [target / "release" / "sphinx-interop"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def seconds(self, request: str) -> float:
+        """The seconds of one operation."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(request + "\n")
+        self._process.stdin.flush()
+        status, answer = self._process.stdout.readline().split(maxsplit=1)
+        if status != "ok":
+            raise RuntimeError(f"the Rust program answers: {answer}")
+        return float(answer) / 1e9
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def timed(operation: Callable[[], object], count: int = BATCH) -> Callable[[], float]:
+    """A measure: the seconds of one `operation`, of `count` in a row."""
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for _ in range(count):
+            operation()
+        return (time.perf_counter() - started) / count
+
+    return measure
+
+
+def sphinxmix_unwrap() -> Callable[[], object]:
+    """One hop of sphinxmix: X25519, its LIONESS, a body of 2 KiB, a header for five hops."""
+    from sphinxmix.SphinxClient import Nenc, create_forward_message, rand_subset
+    from sphinxmix.SphinxNode import sphinx_process
+    from sphinxmix.SphinxParams import SphinxParams
+    from sphinxmix.SphinxParamsC25519 import Group_C25519
+
+    params = SphinxParams(group=Group_C25519(), header_len=192, body_len=2048)
+    secrets = {}
+    publics = {}
+    for number in range(5):
+        secrets[number] = params.group.gensecret()
+        publics[number] = params.group.expon_base([secrets[number]])
+    use = rand_subset(list(publics), 5)
+    header, body = create_forward_message(
+        params, [Nenc(number) for number in use], [publics[number] for number in use], b"bob", b"message"
+    )
+    return lambda: sphinx_process(params, secrets[use[0]], header, body)
+
+
+def measures(rust: dict[str, Rust]) -> dict[str, Callable[[], float]]:
+    """Every measure by its name, each answering the seconds of one operation."""
+    source = random.Random(SEED)
+    keys = [generate_keypair(source) for _ in range(4)]
+    route = [Hop(source.randbytes(32), public) for _, public in keys]
+    delays = [source.randrange(10**9) for _ in range(3)]
+    destination, message = source.randbytes(32), source.randbytes(2048)
+    geometry = GEOMETRIES[SizeClass.REGULAR]
+    key_object, scalar, point = X25519PrivateKey.from_private_bytes(keys[0][0]), source.randbytes(32), keys[1][1]
+
+    def floor() -> None:
+        key_object.exchange(X25519PublicKey.from_public_bytes(point))
+        crypto_scalarmult(scalar, point)
+
+    def creator(hops: int, number: int) -> Callable[[], bytes]:
+        return lambda: build_packet(message, route[:hops], delays[: hops - 1], destination, version=number)
+
+    def unwrapper(packet: bytes) -> Callable[[], float]:
+        node, batch = Unwrapper({0: keys[0][0]}), [(0, packet)] * BATCH
+        one_batch = timed(lambda: node.unwrap_many(batch), 1)
+        return lambda: one_batch() / BATCH
+
+    def rust_measure(release: str, request: str) -> Callable[[], float]:
+        return lambda: rust[release].seconds(request)
+
+    table = {"floor: two bare X25519": timed(floor), "unwrap, sphinxmix": timed(sphinxmix_unwrap())}
+    hops = ",".join(f"{hop.address.hex()}:{hop.public_key.hex()}" for hop in route)
+    for number in (258, 259):
+        packet = build_packet(message, route, delays, destination, version=number, random=source)
+        table[f"unwrap, v{number}"] = unwrapper(packet)
+        table[f"create 4 hops, v{number}"] = timed(creator(4, number))
+        table[f"create 1 hop, v{number}"] = timed(creator(1, number))
+        for release in rust:
+            table[f"unwrap, v{number}, sphinx-packet {release}"] = rust_measure(
+                release, f"bench-process {BATCH} {keys[0][0].hex()} {packet.hex()}"
+            )
+            table[f"create 4 hops, v{number}, sphinx-packet {release}"] = rust_measure(
+                release,
+                f"bench-build {BATCH} {number} {geometry.payload_length} {message.hex()} {hops} "
+                f"{','.join(map(str, [*delays, 0]))} {destination.hex()} {bytes(16).hex()}",
+            )
+    return table
+
+
+def bars(best: dict[str, float]) -> list[tuple[str, float, str, bool]]:
+    """(what is compared, its ratio, the bar, whether it is met)."""
+    rows = []
+
+    def row(what: str, ratio: float, limit: float, at_most: bool = False) -> None:
+        met = ratio <= limit if at_most else ratio >= limit
+        rows.append((what, ratio, f"{'at most' if at_most else 'at least'} {limit} x", met))
+
+    row("unwrap v258 / floor", best["unwrap, v258"] / best["floor: two bare X25519"], 1.6, at_most=True)
+    for number in (258, 259):
+        for release in CRATES:
+            ours, theirs = best[f"unwrap, v{number}"], best[f"unwrap, v{number}, sphinx-packet {release}"]
+            row(f"unwrap v{number}: faster than sphinx-packet {release}", theirs / ours, 1.0)
+    row("unwrap v259: faster than sphinxmix", best["unwrap, sphinxmix"] / best["unwrap, v259"], 1.3)
+    for number in (258, 259):
+        for release in CRATES:
+            ours = best[f"create 4 hops, v{number}"]
+            theirs = best[f"create 4 hops, v{number}, sphinx-packet {release}"]
+            row(f"create 4 hops v{number}: faster than sphinx-packet {release}", theirs / ours, 1.0)
+    row("create v259, 4 hops / 1 hop", best["create 4 hops, v259"] / best["create 1 hop, v259"], 3.8, at_most=True)
+    return rows
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=40, help="rounds of each measure (default: 40)")
+    parser.add_argument("--json", type=Path, default=HERE / "sphinx.json", help="where the result goes")
+    arguments = parser.parse_args()
+
+    rust = {release: Rust(release) for release in CRATES}
+    if hasattr(os, "sched_setaffinity"):
+        core = {max(os.sched_getaffinity(0))}
+        for process in (0, *(program._process.pid for program in rust.values())):
+            os.sched_setaffinity(process, core)
+    table = measures(rust)
+    best = dict.fromkeys(table, float("inf"))
+    for _ in range(arguments.rounds):
+        for name, measure in table.items():
+            best[name] = min(best[name], measure())
+    for program in rust.values():
+        program.close()
+
+    machine = {
+        "processor": processor(),
+        "python": platform.python_version(),
+        "cryptography": f"{version('cryptography')} ({backend.openssl_version_text()})",
+        "pynacl": version("pynacl"),
+        "sphinxmix": version("sphinxmix"),
+        "rustc": subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip(),
+    }
+    rows = bars(best)
+    print(*(f"{key}: {value}" for key, value in machine.items()), sep="\n")
+    print(f"\nregular packet, best of {arguments.rounds} rounds of {BATCH}, one core\n")
+    print("| measure | us | a second |\n|---|--:|--:|")
+    for name in sorted(best):
+        print(f"| {name} | {best[name] * 1e6:.1f} | {1 / best[name]:,.0f} |")
+    print("\n| ratio | is | bar | |\n|---|--:|---|---|")
+    for what, ratio, bar, met in rows:
+        print(f"| {what} | {ratio:.2f} | {bar} | {'met' if met else 'MISSED'} |")
+    result = {
+        "machine": machine,
+        "rounds": arguments.rounds,
+        "seconds": best,
+        "ratios": {what: {"ratio": ratio, "bar": bar, "met": met} for what, ratio, bar, met in rows},
+    }
+    arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    return 0 if all(met for *_, met in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The two stream ciphers of the packet: ChaCha20 for the payload, AES-128-CTR for the header.
+
+A key is used for one stream alone, so counter and nonce always start from zero. Making the cipher objects costs more
+than the cipher itself: they are kept, one set for each thread, and given the next key. Whether the library takes a key
+in that way is asked once, at import.
+"""
+
+import threading
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES128, ChaCha20
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+_ZERO: Final = bytes(16)
+_COUNTER: Final = CTR(_ZERO)
+
+
+class _Kept(threading.local):
+    """This thread's cipher objects."""
+
+    def __init__(self) -> None:
+        self.chacha = ChaCha20(bytes(32), _ZERO)
+        self.new_chacha = Cipher(self.chacha, None).encryptor
+        self.aes = AES128(bytes(16))
+        self.new_aes = Cipher(self.aes, _COUNTER).encryptor
+
+
+_kept: Final = _Kept()
+
+
+def fresh_chacha20(key: bytes, data: bytes) -> bytes:
+    """`data` XORed with the ChaCha20 stream of the 32-byte `key`: 20 rounds, counter and nonce zero."""
+    return Cipher(ChaCha20(key, _ZERO), None).encryptor().update(data)
+
+
+def fresh_aes_ctr(key: bytes, data: bytes) -> bytes:
+    """`data` XORed with the AES-128-CTR stream of the 16-byte `key`: 128-bit big-endian counter from zero."""
+    return Cipher(AES128(key), _COUNTER).encryptor().update(data)
+
+
+def kept_chacha20(key: bytes, data: bytes) -> bytes:
+    """`fresh_chacha20` with this thread's kept objects; the caller answers for the key's length."""
+    kept = _kept
+    kept.chacha.key = key
+    return kept.new_chacha().update(data)
+
+
+def kept_aes_ctr(key: bytes, data: bytes) -> bytes:
+    """`fresh_aes_ctr` with this thread's kept objects; the caller answers for the key's length."""
+    kept = _kept
+    kept.aes.key = key
+    return kept.new_aes().update(data)
+
+
+def _keys_are_taken() -> bool:
+    """Whether the kept objects encrypt under the key that they were given last, and not under their first."""
+    keys = bytes(range(32)), bytes(range(1, 33))
+    return all(
+        kept_chacha20(key, _ZERO) == fresh_chacha20(key, _ZERO)
+        and kept_aes_ctr(key[:16], _ZERO) == fresh_aes_ctr(key[:16], _ZERO)
+        for key in keys
+    )
+
+
+_KEEP: Final = _keys_are_taken()
+chacha20 = kept_chacha20 if _KEEP else fresh_chacha20
+aes_ctr = kept_aes_ctr if _KEEP else fresh_aes_ctr
