@@ -1,0 +1,44 @@
+"""What every test is held to: nothing may be left behind."""
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from twisted.logger import LogEvent, globalLogPublisher
+
+
+@pytest.fixture
+def expected_failures() -> list[str]:
+    """Log formats of the failures that a test expects to be logged: it appends them."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest, expected_failures: list[str]) -> Iterator[None]:
+    """Fails a test that leaves a timer or a listening port in the reactor, or that logs an error it did not expect."""
+    from twisted.internet import reactor as module
+
+    reactor: Any = module
+    errors: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if event.get("log_failure") is not None or event.get("isError"):
+            errors.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    calls, readers = set(reactor.getDelayedCalls()), set(reactor.getReaders())
+    yield
+    gc.collect()  # a failed Deferred that nobody handled is logged when it is collected
+    globalLogPublisher.removeObserver(observe)
+    left = [call for call in reactor.getDelayedCalls() if call not in calls]
+    for call in left:
+        call.cancel()
+    ports = [reader for reader in reactor.getReaders() if reader not in readers and "Port" in type(reader).__name__]
+    logged = [str(event.get("log_format")) for event in errors]
+    unexpected = [text for text in logged if text not in expected_failures]
+    assert not unexpected, "\n".join(str(event.get("log_failure")) for event in errors)
+    assert not left, "a timer is left behind"
+    assert not ports, "a port is left open"
+    assert set(expected_failures) <= set(logged), "an error that was expected has not been logged"

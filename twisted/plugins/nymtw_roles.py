@@ -1,0 +1,10 @@
+"""The twistd commands of nymtw. No import here may install a reactor."""
+
+from twisted.application.service import ServiceMaker
+
+directory = ServiceMaker(
+    "nymtw directory", "nymtw.directory.tap", "A directory: who is in the mixnet, signed", "nym-directory"
+)
+mixnode = ServiceMaker("nymtw mixnode", "nymtw.mixnode.tap", "A mixnode: holds packets, passes them on", "nym-mixnode")
+provider = ServiceMaker("nymtw provider", "nymtw.provider.tap", "A provider: where packets end", "nym-provider")
+client = ServiceMaker("nymtw client", "nymtw.client.tap", "A client: sends and receives messages", "nym-client")
