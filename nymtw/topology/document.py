@@ -1,0 +1,279 @@
+"""The topology: every node of the network with its keys, signed by the directory, checked by whoever reads it.
+
+The wire form is canonical CBOR (RFC 8949, section 4.2.3) with Ed25519 signatures (RFC 8032) over it.
+`docs/protocol.md` lists the fields. All lookups are indexed, and each index is built once for a topology.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Annotated, Final
+
+import msgspec
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+from nymtw.encoding import KEY_LENGTH, from_cbor, key_text, to_cbor
+from nymtw.errors import (
+    EncodingError,
+    TopologyError,
+    TopologyExpired,
+    TopologyIncomplete,
+    TopologySignatureError,
+)
+
+FORMAT: Final = 1
+LAYERS: Final = (1, 2, 3)
+MIXNODE: Final = "mixnode"
+PROVIDER: Final = "provider"
+GATEWAY: Final = "gateway"
+EDGE_ROLES: Final = (PROVIDER, GATEWAY)
+NETWORK_LENGTH: Final = 16
+MAX_TOPOLOGY_LENGTH: Final = 8 * 1024 * 1024  # about 30,000 nodes
+_SIGNATURE_PREFIX: Final = b"nymtw topology v1\0"
+_NANOSECONDS: Final = 1_000_000_000
+
+Key = Annotated[bytes, msgspec.Meta(min_length=KEY_LENGTH, max_length=KEY_LENGTH)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Epoch = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Rate = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+Host = Annotated[str, msgspec.Meta(max_length=253)]
+
+
+class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One node. `identity` is its Ed25519 key (32 bytes), its name everywhere, and its address inside a Sphinx header.
+
+    `host` and `port` are where other nodes connect, `client_port` is where clients do (providers and gateways);
+    `layer` is 1 to 3 for a mixnode, else 0; `sphinx_keys` has an X25519 key (32 bytes) for each announced key epoch.
+    """
+
+    role: str
+    identity: Key
+    host: Host
+    port: Port
+    layer: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
+    client_port: Port = 0
+    sphinx_keys: Annotated[dict[Epoch, Key], msgspec.Meta(max_length=8)]
+
+    def sphinx_key(self, epoch: int) -> bytes:
+        """The X25519 key of this key epoch, 32 bytes. Raises `TopologyIncomplete` where none is announced."""
+        try:
+            return self.sphinx_keys[epoch]
+        except KeyError:
+            raise TopologyIncomplete(
+                f"{self.role} {key_text(self.identity)} has announced no key for key epoch {epoch}"
+            ) from None
+
+
+class ListedClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A client that asked to be found by others: its address (text) and its provider's identity (32 bytes)."""
+
+    address: Annotated[str, msgspec.Meta(max_length=200)]
+    provider: Key
+
+
+class Recommended(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How clients of this network should behave, so that they look alike: rates in events a second, the mean delay of
+    a hop in seconds, and the number of slots in the answer to a pull.
+    """
+
+    loop_cover_traffic_rate: Rate = 5.0
+    message_sending_rate: Rate = 20.0
+    drop_cover_traffic_rate: Rate = 0.0
+    fetch_message_rate: Rate = 10.0
+    average_packet_delay: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.05
+    fetch_slots: Annotated[int, msgspec.Meta(ge=1, le=255)] = 16
+
+
+class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
+    """The network at one moment.
+
+    `serial` grows with each topology; `network` (16 bytes) is `Trust.network`; `published` and `valid_until` are
+    nanoseconds since 1970; `refresh` is how often, in seconds, a new one is made; `epoch` is the key epoch whose keys
+    senders use, floor(wall-clock seconds / `epoch_seconds`) when it was made.
+    """
+
+    format: int = FORMAT
+    serial: Nanoseconds
+    network: Annotated[bytes, msgspec.Meta(min_length=NETWORK_LENGTH, max_length=NETWORK_LENGTH)]
+    published: Nanoseconds
+    valid_until: Nanoseconds
+    refresh: Annotated[float, msgspec.Meta(gt=0, le=86400)]
+    epoch: Epoch
+    epoch_seconds: Annotated[int, msgspec.Meta(ge=1, le=366 * 86400)]
+    recommended: Recommended = Recommended()
+    nodes: tuple[NodeRecord, ...] = ()
+    clients: tuple[ListedClient, ...] = ()
+    minimum_client_version: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+    @cached_property
+    def _by_identity(self) -> dict[bytes, NodeRecord]:
+        return {node.identity: node for node in self.nodes}
+
+    @cached_property
+    def _by_layer(self) -> dict[int, tuple[NodeRecord, ...]]:
+        return {
+            layer: tuple(node for node in self.nodes if node.role == MIXNODE and node.layer == layer)
+            for layer in LAYERS
+        }
+
+    @cached_property
+    def _usable_by_layer(self) -> dict[int, tuple[NodeRecord, ...]]:
+        return {
+            layer: tuple(node for node in nodes if self.epoch in node.sphinx_keys)
+            for layer, nodes in self._by_layer.items()
+        }
+
+    @cached_property
+    def _by_edge_role(self) -> dict[str, tuple[NodeRecord, ...]]:
+        return {role: tuple(node for node in self.nodes if node.role == role) for role in EDGE_ROLES}
+
+    @cached_property
+    def _identities(self) -> dict[int, frozenset[bytes]]:
+        """The identities of each layer; layer 0 stands for the edges, before the first and behind the last."""
+        layers = {layer: frozenset(node.identity for node in nodes) for layer, nodes in self._by_layer.items()}
+        return {0: frozenset(node.identity for node in self.edges()), **layers}
+
+    def find(self, identity: bytes) -> NodeRecord | None:
+        """The node with this identity (32 bytes), or None."""
+        return self._by_identity.get(identity)
+
+    def mixnodes(self, layer: int) -> tuple[NodeRecord, ...]:
+        """The mixnodes of `layer` (1 to 3), in the order of the document."""
+        return self._by_layer[layer]
+
+    def usable_mixnodes(self, layer: int) -> tuple[NodeRecord, ...]:
+        """Those mixnodes of `layer` through which a packet can go now: they have a key for this topology's epoch."""
+        return self._usable_by_layer[layer]
+
+    def layers(self) -> Mapping[int, tuple[NodeRecord, ...]]:
+        """The mixnodes of each layer, by its number."""
+        return MappingProxyType(self._by_layer)
+
+    def providers(self) -> tuple[NodeRecord, ...]:
+        """The providers, in the order of the document."""
+        return self._by_edge_role[PROVIDER]
+
+    def gateways(self) -> tuple[NodeRecord, ...]:
+        """The gateways, in the order of the document."""
+        return self._by_edge_role[GATEWAY]
+
+    @cached_property
+    def _edges(self) -> tuple[NodeRecord, ...]:
+        return tuple(node for node in self.nodes if node.role in EDGE_ROLES)
+
+    def edges(self) -> tuple[NodeRecord, ...]:
+        """Providers and gateways: wherever a packet can start or end."""
+        return self._edges
+
+    def predecessors(self, record: NodeRecord) -> frozenset[bytes]:
+        """The identities that may send packets to this node: of the layer before; layer 3 for an edge."""
+        return self._identities[record.layer - 1 if record.role == MIXNODE else LAYERS[-1]]
+
+    def successors(self, record: NodeRecord) -> frozenset[bytes]:
+        """The identities that this node may send packets to: of the layer behind; layer 1 for an edge."""
+        return self._identities[(record.layer + 1) % (len(LAYERS) + 1)]
+
+
+class SignedTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a directory publishes: a topology's CBOR, and a signature (64 bytes) by each directory's identity key."""
+
+    document: bytes
+    signatures: Annotated[dict[Key, bytes], msgspec.Meta(max_length=64)]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom a node or client believes: Ed25519 identity keys (32 bytes each), and how many of them must have signed."""
+
+    directories: tuple[bytes, ...]
+    threshold: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threshold <= len(set(self.directories)):
+            raise TopologyError(
+                f"{self.threshold} signatures are asked for, and {len(set(self.directories))} directories are known"
+            )
+
+    @property
+    def network(self) -> bytes:
+        """The network's id, 16 bytes: the BLAKE2b of the sorted directory keys. Part of every address's check."""
+        keys = b"".join(sorted(set(self.directories)))
+        return hashlib.blake2b(keys, digest_size=NETWORK_LENGTH, person=b"nymtw network").digest()
+
+
+def sign_topology(topology: Topology, signing_keys: Sequence[SigningKey]) -> bytes:
+    """The CBOR of the `SignedTopology`, signed with each of `signing_keys`."""
+    document = to_cbor(topology)
+    signed = _SIGNATURE_PREFIX + document
+    signatures = {bytes(key.verify_key): key.sign(signed).signature for key in signing_keys}
+    return to_cbor(SignedTopology(document=document, signatures=signatures))
+
+
+def verify_topology(data: bytes, trust: Trust, now: float, newer_than: int = 0) -> Topology:
+    """The topology in `data`, the CBOR of a `SignedTopology`; `now` is in wall-clock seconds.
+
+    A serial below `newer_than`, the newest that was seen, is a roll-back; the same one again is none.
+    Raises `TopologySignatureError`, `TopologyExpired`, or `TopologyError` for one that cannot be read or believed.
+    """
+    try:
+        signed = from_cbor(data, SignedTopology, MAX_TOPOLOGY_LENGTH)
+    except EncodingError as error:
+        raise TopologyError(f"this is not a signed topology: {error}") from None
+    valid = sum(_is_signed_by(signed, directory) for directory in set(trust.directories))
+    if valid < trust.threshold:
+        known = ", ".join(key_text(directory) for directory in trust.directories)
+        raise TopologySignatureError(
+            f"the topology has {valid} valid signatures of the {trust.threshold} needed from {known}"
+        )
+    try:
+        topology = from_cbor(signed.document, Topology, MAX_TOPOLOGY_LENGTH)
+    except EncodingError as error:
+        raise TopologyError(f"the topology is signed but cannot be read: {error}") from None
+    check_consistent(topology)
+    if topology.network != trust.network:
+        raise TopologyError("the topology is of another network: it was made for another set of directories")
+    if topology.serial < newer_than:
+        raise TopologyError(f"the topology (serial {topology.serial}) is older than one already seen ({newer_than})")
+    if now * _NANOSECONDS > topology.valid_until:
+        late = now - topology.valid_until / _NANOSECONDS
+        raise TopologyExpired(f"the newest topology ran out {late:.0f} seconds ago: the directory has been silent")
+    return topology
+
+
+def check_consistent(topology: Topology) -> None:
+    """Raises `TopologyError` for a topology that contradicts itself, whoever signed it."""
+    if topology.format != FORMAT:
+        raise TopologyError(f"the topology has format {topology.format}; this version reads {FORMAT}")
+    if len({node.identity for node in topology.nodes}) != len(topology.nodes):
+        raise TopologyError("the topology lists a node twice")
+    for node in topology.nodes:
+        if node.role not in (MIXNODE, *EDGE_ROLES):
+            raise TopologyError(f"the topology lists a node of unknown role {node.role!r:.40}")
+        if (node.role == MIXNODE) != (node.layer in LAYERS):
+            raise TopologyError(f"the topology lists a {node.role} in layer {node.layer}")
+
+
+def check_usable(topology: Topology) -> None:
+    """Raises `TopologyIncomplete`, naming what is missing, where no packet could cross this network now."""
+    for layer in LAYERS:
+        if not topology.mixnodes(layer):
+            raise TopologyIncomplete(f"layer {layer} has no mixnode")
+        if not topology.usable_mixnodes(layer):
+            raise TopologyIncomplete(f"no mixnode of layer {layer} has a key for key epoch {topology.epoch}")
+    if not topology.edges():
+        raise TopologyIncomplete("there is no provider or gateway")
+
+
+def _is_signed_by(signed: SignedTopology, directory: bytes) -> bool:
+    signature = signed.signatures.get(directory)
+    if signature is None:
+        return False
+    try:
+        VerifyKey(directory).verify(_SIGNATURE_PREFIX + signed.document, signature)
+    except (BadSignatureError, ValueError):  # a wrong length is a ValueError
+        return False
+    return True
