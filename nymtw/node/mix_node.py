@@ -1,0 +1,307 @@
+"""What mixnode and provider have in common around their cores: the parts of a node that mixes, and how they start."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random, SystemRandom
+from typing import Annotated, Any, Final
+
+import msgspec
+from nacl.signing import SigningKey
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+from nymtw.errors import DiskError
+from nymtw.interfaces import IDirectory
+from nymtw.link.node_link import NodeLinks
+from nymtw.link.security import ILinkSecurity, TLSSecurity
+from nymtw.mixing.replay_guard import ReplayGuard
+from nymtw.node.account import PacketAccount
+from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.home import NodeHome
+from nymtw.node.key_rotation import KeyRotation
+from nymtw.node.keys import KeyRing, load_or_create_identity, read_directory_key
+from nymtw.node.packet_engine import DEFAULT_MAX_DELAY, PacketEngine
+from nymtw.node.placement import check_host, default_host
+from nymtw.node.presence import Presence
+from nymtw.node.service import Listener, NodeService
+from nymtw.node.tap import NodeOptions
+from nymtw.node.topology_watch import TopologyWatch
+from nymtw.sphinx import Unwrapper
+from nymtw.topology.document import MIXNODE, PROVIDER, NodeRecord, Topology, Trust
+from nymtw.topology.presence import make_heartbeat
+
+_PRESENCE_PATHS: Final = {MIXNODE: "mixnodes", PROVIDER: "mixproviders"}
+_DAY: Final = 86400
+_SECONDS_OF_QUEUE: Final = 30
+_SYNC_INTERVAL: Final = 10.0
+
+
+def positive(text: str) -> int:
+    """A whole number, 1 to 1,000,000. `usage.Options` turns the `ValueError` into a usage error."""
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= number <= 1_000_000:
+        raise ValueError("this is a number from 1 to 1000000")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, 0.001 to 86,400. `usage.Options` turns the `ValueError` into a usage error."""
+    value = float(text)
+    if not 0.001 <= value <= 86400:
+        raise ValueError("this is a number of seconds from 0.001 to 86400")
+    return value
+
+
+# What `usage.Options` asks for:
+positive.coerceDoc = "must be a number from 1 to 1000000."  # type: ignore[attr-defined]
+seconds.coerceDoc = "must be a number of seconds from 0.001 to 86400."  # type: ignore[attr-defined]
+
+
+class MixOptions(NodeOptions):
+    """The command line that mixnode and provider share."""
+
+    optParameters = [
+        ["rate", None, None, "Packets a second to be ready for: sizes filter and queue [default: 2000]", positive],
+        ["max-delay", None, None, "Seconds; packets that ask for a longer delay are dropped [default: 600]", seconds],
+    ]
+
+    def mix_given(self, *names: str) -> dict[str, Any]:
+        """The part of `[node]` that stands on the command line; `names` are the role's own options."""
+        return self.given("host", "port", "directory", "directory-key", "rate", "max-delay", *names)
+
+
+class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[node]`: what every node that mixes is told."""
+
+    id: Annotated[str, msgspec.Meta(description="Name of this node; its files are in the folder of that name.")]
+    host: Annotated[
+        str, msgspec.Meta(description="IP address to listen on and to be reached at; empty: the first of this machine.")
+    ] = ""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port for other nodes.")] = 1789
+    directory: Annotated[str, msgspec.Meta(description="URL of the directory.")] = "http://127.0.0.1:8080"
+    directory_key: Annotated[
+        str, msgspec.Meta(description="The directory's identity key: 44 characters, or the path of its PEM file.")
+    ]
+    rate: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=1_000_000,
+            description="Packets a second to be ready for. The replay filter of a key holds a day of them (3 bytes for "
+            "each packet, half a gigabyte at 2000), the delay queue half a minute.",
+        ),
+    ] = 2000
+    max_delay: Annotated[
+        float, msgspec.Meta(gt=0, le=86400, description="Seconds; a packet that asks for a longer delay is dropped.")
+    ] = DEFAULT_MAX_DELAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a node finds outside itself; a simulation gives its own."""
+
+    random: Random
+    wall_clock: Callable[[], float]
+    directory: IDirectory
+    trust: Trust
+    security: Callable[[SigningKey], ILinkSecurity]
+
+    @classmethod
+    def real(cls, reactor: Any, section: MixSection) -> "Surroundings":
+        """The system's randomness and clock, the directory over HTTP, TLS. Raises `ConfigError`, `KeyFileError`."""
+        return cls(
+            random=SystemRandom(),
+            wall_clock=time.time,
+            directory=HTTPDirectory(reactor, section.directory),
+            trust=Trust((read_directory_key(section.directory_key),)),
+            security=TLSSecurity,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixParts:
+    """The parts that a core is made of, and those that bring it its packets and keys."""
+
+    home: NodeHome
+    identity: SigningKey
+    ring: KeyRing
+    guard: ReplayGuard
+    account: PacketAccount
+    section: MixSection
+    surroundings: Surroundings
+
+    @classmethod
+    def at(cls, home: NodeHome, section: MixSection, surroundings: Surroundings) -> "MixParts":
+        """Those kept in `home`, which is created and locked. Raises `ConfigError`, `KeyFileError`, `DiskError`."""
+        home.create()
+        home.lock()
+        return cls(
+            home=home,
+            identity=load_or_create_identity(home),
+            ring=KeyRing(home, surroundings.random),
+            guard=ReplayGuard(home.data / "replay", capacity=section.rate * _DAY),
+            account=PacketAccount(),
+            section=section,
+            surroundings=surroundings,
+        )
+
+    def record(self, role: str, *, layer: int = 0, client_port: int = 0) -> NodeRecord:
+        """This node as the topology will list it, keys aside. Raises `ConfigError` for a bad host."""
+        return NodeRecord(
+            role=role,
+            identity=bytes(self.identity.verify_key),
+            host=check_host(self.section.host or default_host()),
+            port=self.section.port,
+            layer=layer,
+            client_port=client_port,
+            sphinx_keys={},
+        )
+
+    def engine(self, reactor: Any, own: NodeRecord) -> dict[str, Any]:
+        """The arguments of `PacketEngine`."""
+        return {
+            "clock": reactor,
+            "random": self.surroundings.random,
+            "unwrapper": Unwrapper({}),
+            "guard": self.guard,
+            "account": self.account,
+            "own": own,
+            "capacity": self.section.rate * _SECONDS_OF_QUEUE,
+            "max_delay": self.section.max_delay,
+        }
+
+
+class MixNode(NodeService):
+    """A node that mixes, around `core`: children start in the order in which `__init__` adds them.
+
+    It takes part in the network from its first topology on: that says how long a key epoch is, so there is a key to
+    announce.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        parts: MixParts,
+        core: PacketEngine,
+        beneath: Sequence[Service] = (),
+    ) -> None:
+        """`beneath`: what has to be there before the first packet, and until the last."""
+        super().__init__()
+        around = parts.surroundings
+        self.parts = parts
+        self.core = core
+        self.account = parts.account
+        self.links = NodeLinks(
+            reactor,
+            around.security(parts.identity),
+            receive=core.receive,
+            admit=core.admits,
+            sent=parts.account.forwarded,
+            dropped=parts.account.dropped,
+            random=around.random,
+        )
+        core.use_links(self.links)
+        self.presence = Presence(
+            reactor, around.directory, self.heartbeat, _PRESENCE_PATHS[core.own.role], around.random
+        )
+        self.watch = TopologyWatch(reactor, around.directory, around.trust, around.random, around.wall_clock)
+        self.rotation = KeyRotation(reactor, around.wall_clock, parts.ring, core.use_keys)
+        self.listener = Listener(reactor, core.own.host, core.own.port, self.links.factory)
+        self.add(AtStop(self._close_home))
+        self.add(GuardSync(reactor, parts.guard))
+        for service in beneath:
+            self.add(service)
+        self.add(AtStop(self.links.stop))
+        self.add(AtStop(core.stop))
+        self.add(self.listener)
+        self.add(self.rotation)
+        self.add(self.watch)
+        self.watch.subscribe(self.use_topology)
+
+    def startService(self) -> None:
+        """Start, and say where."""
+        super().startService()
+        own = self.core.own
+        self.log.info(
+            "{role} {id} listens on {host}:{port}",
+            role=own.role,
+            id=self.parts.home.id,
+            host=own.host,
+            port=self.listener.port,
+        )
+
+    def use_topology(self, topology: Topology) -> None:
+        """A new topology has come."""
+        self.core.use_topology(topology)
+        self.rotation.follow(topology.epoch_seconds)
+        if self.running and self.presence.parent is None and self.rotation.epoch is not None:
+            self.add(self.presence)
+
+    def heartbeat(self) -> Mapping[str, Any]:
+        """One signed post of presence."""
+        own = self.core.own
+        return make_heartbeat(
+            own.role,
+            host=own.host,
+            port=self.listener.port,
+            keys=self.rotation.public_keys(),
+            timestamp=int(self.parts.surroundings.wall_clock() * 1e9),
+            signing_key=self.parts.identity,
+            **self.announced(),
+        )
+
+    def announced(self) -> Mapping[str, Any]:
+        """What this role announces besides."""
+        return {}
+
+    def _close_home(self) -> None:
+        try:
+            self.parts.guard.close()
+        finally:
+            self.parts.home.unlock()
+
+
+class AtStop(Service):
+    """Calls `stop` when it is stopped; it may return a Deferred."""
+
+    def __init__(self, stop: Callable[[], Any]) -> None:
+        self._stop = stop
+
+    def stopService(self) -> Any:
+        """Stop what this stands for."""
+        super().stopService()
+        return self._stop()
+
+
+class GuardSync(Service):
+    """Makes replay tags survive a loss of power, ten seconds after they were written at the latest."""
+
+    log = Logger()
+
+    def __init__(self, clock: Any, guard: ReplayGuard) -> None:
+        self._clock = clock
+        self._guard = guard
+        self._call: Any = None
+
+    def startService(self) -> None:
+        """Sync from now on."""
+        super().startService()
+        self._call = self._clock.callLater(_SYNC_INTERVAL, self._sync)
+
+    def stopService(self) -> None:
+        """Sync no more; closing the guard does it once again."""
+        super().stopService()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _sync(self) -> None:
+        self._call = self._clock.callLater(_SYNC_INTERVAL, self._sync)
+        try:
+            self._guard.sync()
+        except DiskError as error:
+            self.log.error("{error}", error=error)

@@ -1,0 +1,169 @@
+"""The mix itself, without sockets: unwrap what came in, hold each packet for its delay, pass it on, account for it.
+
+What happens to a packet that ends at this node is the role's part.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from random import Random
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from nymtw.errors import DiskError, DropReason, PacketRejected
+from nymtw.link.frames import Frame
+from nymtw.mixing.delay_queue import DelayQueue
+from nymtw.mixing.replay_guard import ReplayGuard
+from nymtw.node.account import PacketAccount
+from nymtw.sphinx import FinalHop, ForwardHop, Unwrapper
+from nymtw.topology.document import NodeRecord, Topology
+
+# An hour at 50 ms a hop on average would be 72,000 times the mean: nobody draws ten minutes, so it is not honest.
+DEFAULT_MAX_DELAY: Final = 600.0
+DEFAULT_CAPACITY: Final = 100_000
+
+
+class Links(Protocol):
+    """The links to other nodes: `nymtw.link.node_link.NodeLinks`, or what a test puts in its place."""
+
+    def send(self, peer: bytes, epoch: int, packet: bytes) -> None:
+        """Pass on one packet; it ends in the account as forwarded or dropped."""
+
+    def set_peers(self, peers: Mapping[bytes, tuple[str, int]]) -> None:
+        """Whom this node may connect to, and where."""
+
+
+# What the delay queue holds: (next node, key epoch, packet), or what to do with a packet that ends here.
+Held = tuple[bytes, int, bytes] | Callable[[], None]
+
+
+class PacketEngine(ABC):
+    """Receives frames, releases packets.
+
+    Nothing leaves before it is due and its replay tag has been written, whichever is later. Every packet that comes in
+    is in the account as received, and then as forwarded, delivered or dropped, or it is still queued.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        random: Random,
+        unwrapper: Unwrapper,
+        guard: ReplayGuard,
+        account: PacketAccount,
+        own: NodeRecord,
+        capacity: int = DEFAULT_CAPACITY,
+        max_delay: float = DEFAULT_MAX_DELAY,
+    ) -> None:
+        """`capacity`: packets held at once. `max_delay`: seconds; a packet that asks for more is dropped."""
+        self._unwrapper = unwrapper
+        self._guard = guard
+        self.account = account
+        self.own = own
+        self._max_delay = int(max_delay * 1e9)
+        self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity)
+        self._links: Links | None = None
+        self._next_hops: frozenset[bytes] = frozenset()
+        self._allowed_peers: frozenset[bytes] = frozenset()
+        self._disk_failed = False
+
+    def use_links(self, links: Links) -> None:
+        """Called once, before the first packet."""
+        self._links = links
+
+    def use_topology(self, topology: Topology) -> None:
+        """From now on packets go to, and are taken from, the neighbours that `topology` names."""
+        nodes = [topology.find(identity) for identity in topology.successors(self.own)]
+        peers = {node.identity: (node.host, node.port) for node in nodes if node is not None}
+        self._next_hops = frozenset(peers)
+        self._allowed_peers = frozenset(topology.predecessors(self.own))
+        if self._links is not None:
+            self._links.set_peers(peers)
+
+    def use_keys(self, private_keys: Mapping[int, bytes]) -> None:
+        """Unwrap with these keys (32 bytes each, by epoch); the replay tags of other epochs go with their keys."""
+        self._unwrapper.set_keys(private_keys)
+        for epoch in self._guard.epochs:
+            if epoch not in private_keys:
+                self._guard.forget(epoch)
+
+    def admits(self, peer: bytes) -> bool:
+        """Whether this node takes packets from `peer`: it does from the layer before its own."""
+        return peer in self._allowed_peers
+
+    @property
+    def queued(self) -> int:
+        """Packets held here, those in the links not counted."""
+        return len(self._queue)
+
+    def receive(self, peer: bytes, frames: Sequence[Frame]) -> None:
+        """All packets of one read from one peer."""
+        self.account.received(len(frames))
+        next_hops = self._next_hops
+        for epoch, run in groupby(frames, key=attrgetter("epoch")):
+            packets = [(epoch, frame.body) for frame in run]
+            for hop in self._unwrapper.unwrap_many(packets, partial(self._is_fresh, epoch)):
+                if isinstance(hop, ForwardHop) and hop.next_address in next_hops:
+                    self.hold((hop.next_address, epoch, hop.packet), hop.delay)
+                elif isinstance(hop, PacketRejected):
+                    self.account.dropped(hop.reason, 1)
+                else:
+                    self.ends_here(hop)
+
+    def hold(self, item: Held, delay: int) -> None:
+        """Keep a packet that is in the account as received for `delay` nanoseconds, then pass it on."""
+        if delay > self._max_delay:
+            self.account.dropped(DropReason.DELAY_TOO_LONG, 1)
+        elif not self._queue.add(item, delay):
+            self.account.dropped(DropReason.DELAY_QUEUE_FULL, 1)
+
+    @abstractmethod
+    def ends_here(self, hop: ForwardHop | FinalHop) -> None:
+        """A packet that is in the account as received, and that none of the next nodes comes after."""
+
+    def stop(self) -> None:
+        """Give up what is still held."""
+        self.account.dropped(DropReason.SHUTDOWN, len(self._queue.drain()))
+
+    def _is_fresh(self, epoch: int, tag: bytes) -> bool:
+        try:
+            return self._guard.fresh(epoch, tag)
+        except DiskError as error:
+            self._say_disk_failed(error)
+            raise PacketRejected(DropReason.DISK_ERROR) from None
+
+    def _release(self, due: list[Held]) -> None:
+        """Called by the delay queue with packets that are due: their replay tags go to disk first."""
+        if not self._tags_are_written():
+            self.account.dropped(DropReason.DISK_ERROR, len(due))
+            return
+        links = self._links
+        assert links is not None, "use_links comes before the first packet"
+        for item in due:
+            if isinstance(item, tuple):
+                links.send(*item)
+            else:
+                item()
+
+    def _tags_are_written(self) -> bool:
+        try:
+            self._guard.flush()
+        except DiskError as error:
+            self._say_disk_failed(error)
+            return False
+        if self._disk_failed:
+            self.log.info("Replay tags are written again")
+            self._disk_failed = False
+        return True
+
+    def _say_disk_failed(self, error: DiskError) -> None:
+        if not self._disk_failed:
+            self.log.error("No packet passes until replay tags can be written: {error}", error=error)
+            self._disk_failed = True

@@ -1,0 +1,95 @@
+"""What a provider does with packets: those that end here go to its implementation, then acks go out. No sockets."""
+
+from functools import partial
+from typing import Any, Final
+
+from nymtw.errors import DropReason, EncodingError, PacketRejected
+from nymtw.message.payload import ACK_ID_LENGTH, DROP_DESTINATION, AckSection, split_payload
+from nymtw.node.packet_engine import PacketEngine
+from nymtw.provider.delivery import Deliveries, Delivery, MailKind
+from nymtw.sphinx import GEOMETRIES, FinalHop, ForwardHop, SizeClass, recover_message
+from nymtw.topology.document import Topology
+
+_REPLY_LENGTH: Final = GEOMETRIES[SizeClass.REGULAR].packet_length
+_ACK_PAYLOAD_LENGTH: Final = GEOMETRIES[SizeClass.ACK].payload_length
+
+
+class ProviderCore(PacketEngine):
+    """A packet engine whose last hops are delivered.
+
+    A packet from a client, and an ack that was taken out of a payload, count as received too.
+    """
+
+    def __init__(self, *, deliveries: Deliveries, **engine: Any) -> None:
+        """`engine`: what `PacketEngine` is given."""
+        super().__init__(**engine)
+        self._deliveries = deliveries
+        self._nodes: frozenset[bytes] = frozenset()
+
+    def use_topology(self, topology: Topology) -> None:
+        """As every node, and tell nodes from mailboxes by it."""
+        super().use_topology(topology)
+        self._nodes = frozenset(node.identity for node in topology.nodes)
+
+    @property
+    def queued(self) -> int:
+        """Packets held here, those that the implementation has not answered for included."""
+        return super().queued + len(self._deliveries)
+
+    def submit(self, first_hop: bytes, size_class: int, epoch: int, packet: bytes) -> None:
+        """A packet from a client that may send: on to the mixnode of layer 1 (32 bytes) that the client named.
+
+        Its size class is the one of its length: the client's link has seen to that.
+        """
+        self.account.received()
+        self._pass_on(first_hop, epoch, packet)
+
+    def ends_here(self, hop: ForwardHop | FinalHop) -> None:
+        """A last hop is delivered at once, a reply for a mailbox when it is due; both once their tags are written."""
+        if isinstance(hop, FinalHop):
+            self.hold(partial(self._open, hop), 0)
+        elif hop.next_address in self._nodes or len(hop.packet) != _REPLY_LENGTH:
+            self.account.dropped(DropReason.UNKNOWN_NEXT_HOP)
+        else:
+            delivery = Delivery(hop.next_address, MailKind.REPLY, hop.packet)
+            self.hold(partial(self._hand, delivery, None), hop.delay)
+
+    def stop(self) -> None:
+        """Give up what is held and what the implementation has not answered for."""
+        self._deliveries.stop()
+        super().stop()
+
+    def _open(self, hop: FinalHop) -> None:
+        """Look into the payload of a packet for which this provider is the last hop."""
+        try:
+            plaintext = recover_message(hop.payload)
+            if len(hop.payload) == _ACK_PAYLOAD_LENGTH and len(plaintext) == ACK_ID_LENGTH:
+                self._hand(Delivery(hop.destination, MailKind.ACK, plaintext), None)
+                return
+            ack, sealed = split_payload(plaintext)
+        except (PacketRejected, EncodingError):
+            self.account.dropped(DropReason.MALFORMED_PAYLOAD)
+            return
+        if hop.destination == DROP_DESTINATION:
+            self._ended(ack, None)
+        else:
+            self._hand(Delivery(hop.destination, MailKind.MESSAGE, sealed), ack)
+
+    def _hand(self, delivery: Delivery, ack: AckSection | None) -> None:
+        self._deliveries.hand(delivery, partial(self._ended, ack))
+
+    def _ended(self, ack: AckSection | None, reason: DropReason | None) -> None:
+        """A delivery was taken, and its sender is told, or it was dropped for `reason`."""
+        if reason is not None:
+            self.account.dropped(reason)
+            return
+        self.account.delivered()
+        if ack is not None:
+            self.account.received()
+            self.hold(partial(self._pass_on, ack.first_hop, ack.epoch, ack.packet), ack.delay)
+
+    def _pass_on(self, first_hop: bytes, epoch: int, packet: bytes) -> None:
+        if self._links is not None and first_hop in self._next_hops:
+            self._links.send(first_hop, epoch, packet)
+        else:
+            self.account.dropped(DropReason.UNKNOWN_NEXT_HOP)

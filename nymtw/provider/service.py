@@ -1,0 +1,161 @@
+"""A provider: where packets end. Around its core, an implementation and, if that has mailboxes, a port for clients."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from nymtw.errors import NymtwError, PluginError
+from nymtw.interfaces import IMailboxHost, IProvider
+from nymtw.link.client_link import ClientLinkFactory
+from nymtw.node.home import NodeHome, private_folder
+from nymtw.node.mix_node import AtStop, MixNode, MixParts, Surroundings
+from nymtw.node.service import Listener
+from nymtw.node.tap import stop_with
+from nymtw.provider.context import ProviderContext
+from nymtw.provider.core import ProviderCore
+from nymtw.provider.delivery import Deliveries
+from nymtw.provider.options import ProviderConfig
+from nymtw.provider.plugin import cause_of
+from nymtw.topology.document import PROVIDER, Recommended, Topology
+
+
+class ProviderService(MixNode):
+    """The parts of every node that mixes, the implementation, and its clients' links if it has any."""
+
+    def __init__(
+        self, reactor: Any, parts: MixParts, core: ProviderCore, implementation: "Implementation", client_port: int
+    ) -> None:
+        super().__init__(reactor, parts, core, [implementation])
+        self.implementation = implementation
+        self.clients: ClientLinkFactory | None = None
+        self.client_listener: Listener | None = None
+        if IMailboxHost.providedBy(implementation.provider):
+            around = parts.surroundings
+            self.clients = ClientLinkFactory(
+                reactor,
+                around.security(parts.identity),
+                store=None,
+                submit=core.submit,
+                slots=Recommended().fetch_slots,
+                random=around.random,
+            )
+            self.client_listener = Listener(reactor, core.own.host, client_port, self.clients.factory)
+            self.add(AtStop(self.clients.stop))
+            self.add(self.client_listener)
+
+    @classmethod
+    def from_config(
+        cls,
+        reactor: Any,
+        home: NodeHome,
+        config: ProviderConfig,
+        factory: Any,
+        options: Mapping[str, Any],
+        around: Surroundings | None = None,
+    ) -> "ProviderService":
+        """The provider whose files are in `home`, with the implementation that `factory` (`IProviderFactory`) makes.
+
+        Raises `ConfigError`, `KeyFileError`, `DiskError`, and `PluginError` for an implementation that cannot be made.
+        """
+        parts = MixParts.at(home, config.node, around or Surroundings.real(reactor, config.node))
+        context = ProviderContext(
+            clock=reactor,
+            wall_clock=parts.surroundings.wall_clock,
+            random=parts.surroundings.random,
+            data=private_folder(home.data / factory.name),
+            log=Logger(namespace=f"nymtw.provider.{factory.name}"),
+        )
+        implementation = Implementation(reactor, factory.name, make_provider(factory, context, options))
+        core = ProviderCore(
+            deliveries=Deliveries(reactor, implementation.provider),
+            **parts.engine(reactor, parts.record(PROVIDER, client_port=config.node.client_port)),
+        )
+        return cls(reactor, parts, core, implementation, config.node.client_port)
+
+    def startService(self) -> None:
+        """Start, and give the clients' links the mailboxes."""
+        super().startService()
+        if self.clients is not None and self.client_listener is not None:
+            self.clients.store = self.implementation.provider.mailboxes
+            self.log.info("Clients connect to port {port}", port=self.client_listener.port)
+        self.implementation.when_ready(self._take_part)
+
+    def use_topology(self, topology: Topology) -> None:
+        """A new topology has come; no packet is taken before the implementation is ready."""
+        if self.implementation.ready:
+            super().use_topology(topology)
+
+    def announced(self) -> Mapping[str, Any]:
+        """Where clients connect, and how many mailboxes there are."""
+        if self.clients is None or self.client_listener is None:
+            return {}
+        return {"client_port": self.client_listener.port, "number": self.clients.store.count()}
+
+    def _take_part(self) -> None:
+        if self.running and self.watch.current is not None:
+            self.use_topology(self.watch.current)
+
+
+class Implementation(Service):
+    """Starts and stops an `IProvider`, either of which may wait."""
+
+    def __init__(self, reactor: Any, name: str, provider: Any) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._waiting: Callable[[], None] | None = None
+        self.provider = provider
+        self.ready = False
+
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the implementation has started; at once if it has."""
+        if self.ready:
+            callback()
+        else:
+            self._waiting = callback
+
+    def startService(self) -> None:
+        """Raises a `NymtwError` where the implementation fails at once; where it fails later the process ends."""
+        super().startService()
+        started = maybeDeferred(self.provider.start)
+        failures: list[Failure] = []
+        started.addCallbacks(self._is_ready, failures.append)
+        if failures:
+            raise self._error(failures[0]) from failures[0].value
+        if not self.ready:
+            started.addCallback(lambda _: self._end_process(failures))
+
+    def stopService(self) -> "Deferred[Any]":
+        """A Deferred that fires when what was acknowledged is safe."""
+        super().stopService()
+        return maybeDeferred(self.provider.stop)
+
+    def _is_ready(self, _: object) -> None:
+        self.ready = True
+        if self._waiting is not None:
+            self._waiting()
+
+    def _end_process(self, failures: list[Failure]) -> None:
+        if failures and self.running:
+            stop_with(self._reactor, "nym-provider", self._error(failures[0]))
+
+    def _error(self, failure: Failure) -> NymtwError:
+        if isinstance(failure.value, NymtwError):
+            return failure.value
+        return PluginError(f"the provider {self._name!r} cannot start: {cause_of(failure.value or Exception())}")
+
+
+def make_provider(factory: Any, context: ProviderContext, options: Mapping[str, Any]) -> Any:
+    """What the factory makes, checked. Raises `PluginError`, or the `NymtwError` (a `ConfigError`) that it raises."""
+    try:
+        provider = factory.make_provider(context, options)
+    except NymtwError:
+        raise
+    except Exception as error:
+        raise PluginError(f"the provider {factory.name!r} cannot be made: {cause_of(error)}") from error
+    if not IProvider.providedBy(provider):
+        raise PluginError(f"the provider {factory.name!r} is broken: what it makes does not provide IProvider")
+    return provider

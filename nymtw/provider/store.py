@@ -1,0 +1,61 @@
+"""The store-and-forward provider, the default: keeps what ends here for clients, who pull it when they are there."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.python import usage
+from zope.interface import implementer
+
+from nymtw.interfaces import IMailboxHost, IMailboxStore, IProviderContext
+from nymtw.node.mix_node import positive
+from nymtw.provider.delivery import Delivery
+from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
+
+DATABASE: Final = "mailboxes.sqlite"
+_GIBIBYTE: Final = 2**30
+_DEFAULTS: Final = MailboxLimits()
+
+
+class Options(usage.Options):
+    """The command line of `--impl=store`."""
+
+    optParameters = [
+        ["mailboxes", None, _DEFAULTS.mailboxes, "How many mailboxes there may be", positive],
+        ["mailbox-items", None, _DEFAULTS.items_per_mailbox, "How many items one mailbox holds", positive],
+        ["storage-gib", None, _DEFAULTS.total_bytes // _GIBIBYTE, "GiB of mail in all", positive],
+    ]
+
+
+def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "StoreProvider":
+    """What the plugin calls."""
+    limits = MailboxLimits(
+        mailboxes=options["mailboxes"],
+        items_per_mailbox=options["mailbox-items"],
+        total_bytes=options["storage-gib"] * _GIBIBYTE,
+    )
+    return StoreProvider(context, limits)
+
+
+@implementer(IMailboxHost)
+class StoreProvider:
+    """An `IProvider` over the mailboxes in the context's data folder; its clients come through the client port."""
+
+    mailboxes: IMailboxStore
+
+    def __init__(self, context: IProviderContext, limits: MailboxLimits) -> None:
+        self._context = context
+        self._limits = limits
+
+    def start(self) -> None:
+        """Open the mailboxes. Raises `DiskError`."""
+        self.mailboxes = SQLiteMailboxes(self._context.data / DATABASE, self._context.clock, limits=self._limits)
+
+    def deliver(self, delivery: Delivery) -> "Deferred[None]":
+        """Fires when it survives kill -9: only then may the ack leave."""
+        stored: Deferred[None] = self.mailboxes.store(delivery.destination, delivery.kind, delivery.content)
+        return stored
+
+    def stop(self) -> None:
+        """Write what is pending, and close."""
+        self.mailboxes.close()

@@ -1,0 +1,20 @@
+"""`twistd nym-provider`."""
+
+from twisted.application.service import IService
+
+from nymtw.node.tap import run_or_exit
+from nymtw.provider.options import Options, configure
+
+__all__ = ["Options", "makeService"]
+
+
+def makeService(options: Options) -> IService:
+    """The provider that the command line means."""
+
+    def build(reactor: object) -> IService:
+        from nymtw.provider.service import ProviderService
+
+        home, config = configure(options)
+        return ProviderService.from_config(reactor, home, config, options.factory, options)
+
+    return run_or_exit("nym-provider", options, build)
