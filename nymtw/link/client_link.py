@@ -120,7 +120,7 @@ class ClientSession(FramedProtocol):
     def frames_received(self, frames: list[Frame]) -> None:
         pulled = False
         for frame in frames:
-            if self.gone:
+            if self.ended:
                 return
             if frame.type is FrameType.SUBMIT:
                 first_hop, packet = split_submit(frame)
@@ -172,7 +172,7 @@ class ClientSession(FramedProtocol):
 
     def _registered(self, token: bytes) -> None:
         self._registering = False
-        if not self.gone:
+        if not self.ended:
             self.send(control.encode_control(control.Registered(token)))
 
     def _not_registered(self, failure: Failure) -> None:
@@ -207,7 +207,7 @@ class ClientSession(FramedProtocol):
         self.send(control.encode_control(control.LoggedIn(links.slots)))
 
     def _refuse(self, reason: str) -> None:
-        if not self.gone:
+        if not self.ended:
             self.send(control.encode_control(control.Refused(reason)))
             self.close()
 
@@ -355,7 +355,7 @@ class ProviderConnection(FramedProtocol):
         return bytes(self._factory.mailbox_key.sign(exporter).signature)
 
     def _ask(self, request: control.Register | control.Login) -> "Deferred[Any]":
-        if self.up or self._answer is not None or self.gone:
+        if self.up or self._answer is not None or self.ended:
             raise RuntimeError("register and login come one at a time, before anything else")
         self._answer = Deferred()
         self._answer_kind = control.Registered if isinstance(request, control.Register) else control.LoggedIn

@@ -38,6 +38,10 @@ class Deadlines(TypingProtocol):
     def stalled(self) -> float:
         """With a full write buffer that the other end does not read."""
 
+    @property
+    def closing(self) -> float:
+        """From `close` to the point where the other end has closed as well."""
+
 
 class Housekeeper:
     """One timer that checks the deadlines of many connections; none runs while there is no connection."""
@@ -119,14 +123,15 @@ class FramedProtocol(Protocol):
     transport: Any = None
     up = False
     blocked = False  # the transport's write buffer is full
-    gone = False
+    ended = False  # by this end, or lost: nothing is received any more
 
     def __init__(self, housekeeper: Housekeeper, deadlines: Deadlines, parser: FrameParser) -> None:
         self.housekeeper = housekeeper
         self.clock = housekeeper.clock
         self.deadlines = deadlines
         self.parser = parser
-        self._made = self._heard = self._wrote = self._blocked_since = self.clock.seconds()
+        self._made = self._heard = self._wrote = self._blocked_since = self._closed = self.clock.seconds()
+        self._aborted = False
 
     # what subclasses say
 
@@ -155,7 +160,7 @@ class FramedProtocol(Protocol):
         self.transport.registerProducer(_WriteGate(self), True)
 
     def dataReceived(self, data: bytes) -> None:
-        if self.gone:
+        if self.ended:
             return
         try:
             half = self.parser.pending
@@ -168,7 +173,7 @@ class FramedProtocol(Protocol):
             self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.gone = True
+        self.ended = True
         self.up = False
         self.housekeeper.unwatch(self)
         self.lost()
@@ -183,7 +188,10 @@ class FramedProtocol(Protocol):
     def check(self, now: float) -> None:
         """Called by the housekeeper: end what is overdue, keep the rest alive."""
         deadlines = self.deadlines
-        if (
+        if self.ended:
+            if now - self._closed > deadlines.closing:
+                self.abort()
+        elif (
             (not self.up and now - self._made > deadlines.handshake)
             or (self.parser.pending and now - self._heard > deadlines.half_frame)
             or (now - self._heard > deadlines.silence)
@@ -195,16 +203,18 @@ class FramedProtocol(Protocol):
 
     def abort(self) -> None:
         """End the connection at once; what is buffered is lost."""
-        if not self.gone:
-            self.gone = True
-            self.up = False
-            if self.transport is not None:
-                self.transport.abortConnection()
+        self.ended = True
+        self.up = False
+        if not self._aborted and self.transport is not None:
+            self._aborted = True
+            self.transport.abortConnection()
 
     def close(self) -> None:
-        """End the connection after what is buffered; the other end may keep it open, so follow with `abort`."""
-        if not self.gone:
+        """End the connection after what is buffered; it is aborted if the other end does not close it in time."""
+        if not self.ended:
+            self.ended = True
             self.up = False
+            self._closed = self.clock.seconds()
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 

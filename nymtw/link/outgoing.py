@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from nymtw.link.node_link import NodeLinks
 
 CHUNK: Final = 64 * 1024  # bytes joined into one write
+# TLS records on one connection before it is renewed: AES-GCM wants new keys long before 2**24.5 (RFC 8446, 5.5).
+MOST_RECORDS: Final = 1 << 23
+_RECORD_LENGTH: Final = 1 << 14
 
 
 class Sender(FramedProtocol):
@@ -55,6 +58,7 @@ class OutgoingLink(ClientFactory):
         self._connector: Any = None
         self._retry: IDelayedCall | None = None
         self._failures = 0
+        self._records = 0
         self._up_since: float | None = None
         self._down_since: float | None = None
         self._closed = False
@@ -93,6 +97,9 @@ class OutgoingLink(ClientFactory):
             self._take(length, len(frames))
             connection.send(b"".join(frames))
             self.links.sent(len(frames))
+            self._records += 1 + length // _RECORD_LENGTH
+            if self._records >= MOST_RECORDS:
+                connection.close()
 
     # the connection
 
@@ -125,6 +132,10 @@ class OutgoingLink(ClientFactory):
         if connection is not self.connection:
             return
         self.connection = None
+        records, self._records = self._records, 0
+        if records >= MOST_RECORDS:
+            self.flush()
+            return
         now = self.links.clock.seconds()
         # A peer that takes a connection and soon closes it is waited for as long as one that takes none.
         if self._up_since is not None and now - self._up_since > self.links.limits.reconnect_most:
