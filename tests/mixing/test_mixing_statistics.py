@@ -6,6 +6,7 @@ Every measure is also put to a queue that is broken on purpose, and must refuse 
 import math
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -89,7 +90,7 @@ def added_delays(arrivals, departures):
 def inter_departure_times(arrivals, departures):
     # Only while packets come in and the pool has its usual size.
     times = [when for when, _ in departures if 10 * MEAN < when < arrivals[-1]]
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -115,7 +116,7 @@ def test_departures_of_a_broken_queue_are_not(broken):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_arrivals_are_a_poisson_process(seed):
     arrivals, _ = run(DelayQueue, seed)
-    gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(arrivals)]
     assert ks_p_value(gaps, 1 / RATE) > 0.01
 
 
