@@ -52,7 +52,7 @@ def parse_config(content: bytes, schema: type[T], name: str) -> T:
     except tomllib.TOMLDecodeError as error:
         cause = str(error)
         at = re.search(r" \(at line (\d+), column (\d+)\)$", cause)
-        line = int(at[1]) if at else content.count(b"\n") + 1
+        line = int(at[1]) if at else content.rstrip().count(b"\n") + 1
         raise ConfigError(f"{name}:{line}: {cause[: at.start()] if at else cause.split(' (at')[0]}") from None
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply") from None

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from nymtw.errors import NymtwError
 from nymtw.interfaces import IDirectory
+from nymtw.node.said_once import SaidOnce
 
 if TYPE_CHECKING:
     import random
@@ -46,7 +47,7 @@ class Presence(Service):
         self._retry: float | None = None
         self._call: Any = None
         self._posting: Deferred[Any] | None = None
-        self._said: set[str] = set()
+        self._said = SaidOnce()
         self.announced = False
 
     def startService(self) -> None:
@@ -73,8 +74,7 @@ class Presence(Service):
     def _succeeded(self, _: object) -> None:
         self.announced = True
         self._retry = None
-        if self._said:
-            self._said.clear()
+        if self._said.is_over():
             self._log.info("announced to the directory again")
 
     def _failed(self, failure: Any) -> None:
@@ -83,8 +83,7 @@ class Presence(Service):
         failure.trap(NymtwError)
         self.announced = False
         cause = str(failure.value)
-        if cause not in self._said:
-            self._said.add(cause)
+        if self._said.is_new(cause):
             self._log.warn("cannot announce this node, trying again: {cause}", cause=cause)
         self._retry = FIRST_RETRY if self._retry is None else min(self._retry * 1.6, LONGEST_RETRY)
 

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from nymtw.errors import DirectoryError, NymtwError, TopologyError, TopologyExpired, TopologyIncomplete
 from nymtw.interfaces import IDirectory
+from nymtw.node.said_once import SaidOnce
 from nymtw.topology.document import Topology, Trust, check_usable, verify_topology
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class TopologyWatch(Service):
         self._call: Any = None
         self._asking: Deferred[Any] | None = None
         self._retry: float | None = None
-        self._said: set[str] = set()
+        self._said = SaidOnce()
         self.current: Topology | None = None
 
     def usable(self) -> Topology:
@@ -99,8 +100,7 @@ class TopologyWatch(Service):
 
     def _succeeded(self, _: object) -> None:
         self._retry = None
-        if self._said:
-            self._said.clear()
+        if self._said.is_over():
             self._log.info("the directory is back")
 
     def _failed(self, failure: Any) -> None:
@@ -108,8 +108,7 @@ class TopologyWatch(Service):
             return
         failure.trap(NymtwError)
         cause = str(failure.value)
-        if cause not in self._said:
-            self._said.add(cause)
+        if self._said.is_new(cause):
             what = "the directory is away" if failure.check(DirectoryError) else "the topology cannot be used"
             self._log.warn("{what}, trying again: {cause}", what=what, cause=cause)
         self._retry = FIRST_RETRY if self._retry is None else min(self._retry * 1.6, LONGEST_RETRY)
