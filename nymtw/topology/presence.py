@@ -1,0 +1,258 @@
+"""The signed posts with which nodes say that they are there (heartbeats) and what they have carried (metrics).
+
+A post is a JSON object; its `signature` is Ed25519 by `identityKey` over a prefix and the canonical CBOR of the rest.
+`docs/protocol.md` lists the fields. Keys are in URL-safe base64, times in nanoseconds since 1970.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+from nymtw.encoding import key_text, parse_key_text, to_cbor
+from nymtw.errors import AddressError, EncodingError
+from nymtw.topology.address import MAX_ADDRESS_LENGTH, split_address
+from nymtw.topology.document import EDGE_ROLES, GATEWAY, LAYERS, MIXNODE, ListedClient, NodeRecord
+
+MAX_SKEW: Final = 30.0  # seconds that a node's clock may differ from the directory's
+MAX_LISTED: Final = 10_000  # listed clients of one provider
+_HEARTBEAT_PREFIX: Final = b"nymtw presence v1\0"
+_METRIC_PREFIX: Final = b"nymtw metric v1\0"
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*\Z")
+
+_KeyText = Annotated[str, msgspec.Meta(min_length=44, max_length=44)]
+_Endpoint = Annotated[str, msgspec.Meta(max_length=262)]
+_Time = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_SignatureText = Annotated[str, msgspec.Meta(min_length=128, max_length=128)]
+
+
+class _ClientPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    pub_key: _KeyText
+    address: Annotated[str, msgspec.Meta(max_length=MAX_ADDRESS_LENGTH)]
+
+
+class _HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    role: str
+    identity_key: _KeyText
+    pub_key: _KeyText
+    key_epoch: Annotated[int, msgspec.Meta(ge=0, lt=2**32 - 1)]
+    next_pub_key: _KeyText | None = None
+    host: _Endpoint | None = None
+    mixnet_listener: _Endpoint | None = None
+    client_listener: _Endpoint | None = None
+    layer: int = 0
+    registered_clients: Annotated[list[_ClientPost], msgspec.Meta(max_length=MAX_LISTED)] = []
+    number: _Count = 0
+    timestamp: _Time
+    version: Annotated[str, msgspec.Meta(max_length=64)]
+    signature: _SignatureText
+
+
+class _MetricPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    identity_key: _KeyText
+    pub_key: _KeyText
+    sent: _Count | Annotated[dict[str, _Count], msgspec.Meta(max_length=10_000)]
+    received: _Count
+    timestamp: _Time
+    signature: _SignatureText
+
+
+_Post = TypeVar("_Post", _HeartbeatPost, _MetricPost)
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a node says of itself: `clients` are those that asked to be listed, `number` counts all that registered.
+
+    `record.host` may be empty: then the directory fills in where the post came from.
+    """
+
+    record: NodeRecord
+    clients: tuple[ListedClient, ...]
+    number: int
+    timestamp: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How many packets a mixnode has sent and received since its last metric. `public_key` is in text form."""
+
+    identity: bytes
+    public_key: str
+    sent: int
+    received: int
+    timestamp: int
+
+
+def make_heartbeat(
+    role: str,
+    *,
+    host: str,
+    port: int,
+    keys: Mapping[int, bytes],
+    timestamp: int,
+    signing_key: SigningKey,
+    layer: int = 0,
+    client_port: int = 0,
+    registered_clients: Sequence[str] = (),
+    number: int = 0,
+    version: str = "",
+) -> dict[str, Any]:
+    """The JSON-able post of a node. `keys`: the Sphinx key of the current key epoch and that of the next.
+
+    `registered_clients` are the addresses (text) of those that asked to be listed.
+    """
+    epoch = min(keys)
+    post: dict[str, Any] = {
+        "role": role,
+        "identityKey": key_text(bytes(signing_key.verify_key)),
+        "pubKey": key_text(keys[epoch]),
+        "keyEpoch": epoch,
+        "mixnetListener" if role == GATEWAY else "host": endpoint_text(host, port),
+        "timestamp": timestamp,
+        "version": version,
+    }
+    if epoch + 1 in keys:
+        post["nextPubKey"] = key_text(keys[epoch + 1])
+    if role == MIXNODE:
+        post["layer"] = layer
+    else:
+        post["registeredClients"] = [
+            {"pubKey": key_text(split_address(address)[1]), "address": address} for address in registered_clients
+        ]
+        post["number"] = number
+        if client_port:
+            post["clientListener"] = endpoint_text(host, client_port)
+    return sign_post(post, _HEARTBEAT_PREFIX, signing_key)
+
+
+def read_heartbeat(body: object, now: float) -> Heartbeat:
+    """The heartbeat in a JSON value; `now` is in wall-clock seconds. Raises `EncodingError` with the reason."""
+    post = _open_post(body, _HeartbeatPost, _HEARTBEAT_PREFIX, now)
+    if post.role not in (MIXNODE, *EDGE_ROLES):
+        raise EncodingError(f"role: {post.role!r:.40} is none of {MIXNODE}, {', '.join(EDGE_ROLES)}")
+    if (post.role == MIXNODE) != (post.layer in LAYERS):
+        raise EncodingError(f"layer: a {post.role} is not in layer {post.layer}")
+    name, listener, other = ("host", post.host, post.mixnet_listener)
+    if post.role == GATEWAY:
+        name, listener, other = ("mixnetListener", post.mixnet_listener, post.host)
+    if listener is None or other is not None:
+        raise EncodingError(f"{name}: a {post.role} says here, and only here, where nodes connect")
+    host, port = parse_endpoint(listener)
+    client_port = 0
+    if post.client_listener is not None:
+        client_host, client_port = parse_endpoint(post.client_listener)
+        if client_host != host:
+            raise EncodingError(f"clientListener: its host is not that of {name}")
+    if post.role == MIXNODE and (client_port or post.registered_clients or post.number):
+        raise EncodingError("a mixnode has no clients")
+    identity = parse_key_text(post.identity_key)
+    keys = {post.key_epoch: parse_key_text(post.pub_key)}
+    if post.next_pub_key is not None:
+        keys[post.key_epoch + 1] = parse_key_text(post.next_pub_key)
+    record = NodeRecord(
+        role=post.role,
+        identity=identity,
+        host=host,
+        port=port,
+        layer=post.layer,
+        client_port=client_port,
+        sphinx_keys=keys,
+    )
+    clients = tuple(_read_client(client, identity) for client in post.registered_clients)
+    return Heartbeat(record, clients, post.number, post.timestamp, post.version)
+
+
+def make_metric(
+    *, public_key: bytes, sent: int, received: int, timestamp: int, signing_key: SigningKey
+) -> dict[str, Any]:
+    """The JSON-able metric of a mixnode: packets since the last one. `public_key` is its current Sphinx key."""
+    post = {
+        "identityKey": key_text(bytes(signing_key.verify_key)),
+        "pubKey": key_text(public_key),
+        "sent": sent,
+        "received": received,
+        "timestamp": timestamp,
+    }
+    return sign_post(post, _METRIC_PREFIX, signing_key)
+
+
+def read_metric(body: object, now: float) -> Metric:
+    """The metric in a JSON value; `now` is in wall-clock seconds. Raises `EncodingError` with the reason.
+
+    `sent` may be an object of counts by peer, as it once was: it is summed, and the peers are forgotten.
+    """
+    post = _open_post(body, _MetricPost, _METRIC_PREFIX, now)
+    sent = sum(post.sent.values()) if isinstance(post.sent, dict) else post.sent
+    parse_key_text(post.pub_key)
+    return Metric(parse_key_text(post.identity_key), post.pub_key, sent, post.received, post.timestamp)
+
+
+def sign_post(post: Mapping[str, Any], prefix: bytes, signing_key: SigningKey) -> dict[str, Any]:
+    """`post` with its `signature`: 64 bytes in hexadecimal, over `prefix` and the canonical CBOR of `post`."""
+    return {**post, "signature": signing_key.sign(prefix + to_cbor(post)).signature.hex()}
+
+
+def endpoint_text(host: str, port: int) -> str:
+    """ "host:port", an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_endpoint(text: str) -> tuple[str, int]:
+    """Host and port behind `endpoint_text`; the host may be empty. Raises `EncodingError`."""
+    host, colon, digits = text.rpartition(":")
+    if not colon or not re.fullmatch("[1-9][0-9]{0,4}", digits) or int(digits) > 65535:
+        raise EncodingError(f"{text!r:.80} is not host:port")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        if bracketed or (host and not _HOST_NAME.match(host)):
+            raise EncodingError(f"{text!r:.80} does not name a host") from None
+        return host, int(digits)
+    if bracketed != (address.version == 6) or "%" in host:
+        raise EncodingError(f"{text!r:.80} does not name a host")
+    return host, int(digits)
+
+
+def _open_post(body: object, kind: type[_Post], prefix: bytes, now: float) -> _Post:
+    """The fields of a post whose signature and time are right."""
+    try:
+        post = msgspec.convert(body, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise EncodingError(str(error)) from None
+    if not isinstance(body, dict):
+        raise EncodingError("a post is a JSON object")
+    rest = {name: value for name, value in body.items() if name != "signature"}
+    try:
+        VerifyKey(parse_key_text(post.identity_key)).verify(prefix + to_cbor(rest), bytes.fromhex(post.signature))
+    except (BadSignatureError, ValueError, UnicodeError):
+        raise EncodingError("signature: it does not fit identityKey and the rest of the post") from None
+    skew = post.timestamp / 1e9 - now
+    if abs(skew) > MAX_SKEW:
+        raise EncodingError(
+            f"timestamp: it is {abs(skew):.0f} seconds {'ahead of' if skew > 0 else 'behind'} the directory's clock; "
+            f"at most {MAX_SKEW:.0f} are allowed"
+        )
+    return post
+
+
+def _read_client(client: _ClientPost, provider: bytes) -> ListedClient:
+    try:
+        _, key, at = split_address(client.address)
+    except AddressError as error:
+        raise EncodingError(f"registeredClients: {error}") from None
+    if at != provider:
+        raise EncodingError("registeredClients: a client of another provider")
+    if parse_key_text(client.pub_key) != key:
+        raise EncodingError("registeredClients: pubKey is not the key of the address")
+    return ListedClient(address=client.address, provider=provider)
