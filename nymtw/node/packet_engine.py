@@ -73,6 +73,7 @@ class PacketEngine(ABC):
         self._next_hops: frozenset[bytes] = frozenset()
         self._allowed_peers: frozenset[bytes] = frozenset()
         self._disk_failed = False
+        self._stopped = False
 
     def use_links(self, links: Links) -> None:
         """Called once, before the first packet."""
@@ -106,6 +107,9 @@ class PacketEngine(ABC):
     def receive(self, peer: bytes, frames: Sequence[Frame]) -> None:
         """All packets of one read from one peer."""
         self.account.received(len(frames))
+        if self._stopped:
+            self.account.dropped(DropReason.SHUTDOWN, len(frames))
+            return
         next_hops = self._next_hops
         for epoch, run in groupby(frames, key=attrgetter("epoch")):
             packets = [(epoch, frame.body) for frame in run]
@@ -129,7 +133,8 @@ class PacketEngine(ABC):
         """A packet that is in the account as received, and that none of the next nodes comes after."""
 
     def stop(self) -> None:
-        """Give up what is still held."""
+        """Give up what is still held, and take no more."""
+        self._stopped = True
         self.account.dropped(DropReason.SHUTDOWN, len(self._queue.drain()))
 
     def _is_fresh(self, epoch: int, tag: bytes) -> bool:
