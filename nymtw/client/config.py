@@ -1,0 +1,144 @@
+"""A client's `config.toml`, and the files it names. Relative paths start at the client's home."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from nymtw.errors import ConfigError
+from nymtw.node.home import NodeHome
+from nymtw.topology.document import Recommended
+
+MOST_RATE = 10_000.0  # events per second
+HEADING = "The configuration of a nymtw client. What stands here can be left out, but for the id and the directory."
+
+Rate = Annotated[float, Meta(le=MOST_RATE)]
+
+
+def _about(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class ClientSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[client]`."""
+
+    id: Annotated[str, _about("The client's name on this machine.")]
+    directory_server_topology: Annotated[
+        str, _about("The URL of the directory, from which the client learns the topology.")
+    ] = "http://127.0.0.1:8080"
+    directory_identity_key: Annotated[
+        str,
+        _about(
+            "The directory's identity key, 44 characters of base64, or the path of its PEM file: a topology that is "
+            "not signed with it is refused."
+        ),
+    ]
+    priv_key_file: Annotated[str, _about("The key with which messages to this client are opened.")] = (
+        "config/private_key.pem"
+    )
+    pub_key_file: Annotated[str, _about("Its public half, which is part of the address.")] = "config/public_key.pem"
+    provider_id: Annotated[
+        str,
+        _about(
+            "The identity of the provider that keeps this client's messages. With none here, one is picked at random "
+            "at the first start, and kept."
+        ),
+    ] = ""
+    mixapps_directory: Annotated[str, _about("Where applications keep their files.")] = "mixapps"
+    nym_home_directory: Annotated[
+        str,
+        _about(
+            "The folder of all homes, for a configuration outside a home (--customCfg). With none here, "
+            "NYMTW_HOME or ~/.nym."
+        ),
+    ] = ""
+
+
+class LoggingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[logging]`."""
+
+    disable: Annotated[bool, _about("Whether nothing is logged.")] = False
+    file: Annotated[str, _about("The file that the log goes to. With none here, standard output.")] = ""
+    level: Annotated[
+        Literal["debug", "info", "warn", "error", "critical"], _about("The least important level that is logged.")
+    ] = "info"
+
+
+class DebugSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[debug]`. A rate is the parameter of an exponential, in events per second."""
+
+    loop_cover_traffic_rate: Annotated[
+        Rate,
+        _about(
+            "Rates are in events per second: the gaps are drawn from an exponential distribution with this parameter. "
+            "0 is what the directory recommends, and negative turns the stream off. A client with rates of its own can "
+            "be told from others.\nPackets to oneself."
+        ),
+    ] = 0.0
+    fetch_message_rate: Annotated[Rate, _about("Requests to the provider for what has arrived.")] = 0.0
+    message_sending_rate: Annotated[
+        Rate, _about("Packets with what there is to send, or to oneself where there is nothing.")
+    ] = 0.0
+    drop_cover_traffic_rate: Annotated[Rate, _about("Packets to random providers, which discard them.")] = 0.0
+    average_packet_delay: Annotated[
+        float,
+        Meta(
+            ge=0, le=3600, description="The mean delay at each mixnode, in seconds; 0 is what the directory recommends."
+        ),
+    ] = 0.0
+    rate_compliant_cover_messages_disabled: Annotated[
+        bool,
+        _about(
+            "Whether the sending stream is silent when there is nothing to send. An observer then sees when you send."
+        ),
+    ] = False
+
+
+class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    client: ClientSection
+    logging: LoggingSection = msgspec.field(default_factory=LoggingSection)
+    debug: DebugSection = msgspec.field(default_factory=DebugSection)
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """What a client goes by: events per second (negative: off), and the mean delay at a mixnode in seconds."""
+
+    sending: float
+    loops: float
+    drops: float
+    fetching: float
+    mean_delay: float
+
+
+def rates(debug: DebugSection, recommended: Recommended) -> Rates:
+    """The configured values, and the recommended ones where none is configured."""
+    return Rates(
+        sending=debug.message_sending_rate or recommended.message_sending_rate,
+        loops=debug.loop_cover_traffic_rate or recommended.loop_cover_traffic_rate,
+        drops=debug.drop_cover_traffic_rate or recommended.drop_cover_traffic_rate,
+        fetching=debug.fetch_message_rate or recommended.fetch_message_rate,
+        mean_delay=debug.average_packet_delay or recommended.average_packet_delay,
+    )
+
+
+def differing(debug: DebugSection) -> list[str]:
+    """What is configured otherwise than recommended, for a warning: it tells this client from others."""
+    return [name for name, value in msgspec.to_builtins(debug).items() if value]
+
+
+def in_home(home: NodeHome, path: str) -> Path:
+    """A path out of the configuration. Raises `ConfigError` for an empty one."""
+    if not path:
+        raise ConfigError(f"{home.config_file}: a path is empty")
+    return home.path / path
+
+
+def check(config: ClientConfig) -> None:
+    """Raises `ConfigError` for what no limit on a single value can tell."""
+    values: dict[str, Any] = msgspec.to_builtins(config.debug)
+    for name, value in values.items():
+        if isinstance(value, float) and value != value:
+            raise ConfigError(f"{name} is not a number")

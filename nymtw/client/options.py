@@ -1,0 +1,131 @@
+"""What a client is told on its command lines, and what follows from it: home and configuration."""
+
+import secrets
+import string
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from twisted.python import usage
+
+from nymtw.client.config import HEADING, ClientConfig, check
+from nymtw.encoding import key_text, parse_key_text
+from nymtw.errors import ConfigError, EncodingError
+from nymtw.node.config import load_config, read_config, write_config
+from nymtw.node.home import NodeHome
+from nymtw.node.keys import read_directory_key
+from nymtw.node.tap import RoleOptions, port_number
+
+DEFAULT_PORT: Final = 1863
+DEFAULT_ID: Final = "client"
+LOCAL_DIRECTORY: Final = "http://127.0.0.1:8080"
+SOCKETS: Final = ("websocket", "tcp", "none")
+
+
+class ClientOptions(usage.Options):
+    """What every command of a client has: whose it is, and which network."""
+
+    optParameters: ClassVar[list[Any]] = [
+        ["id", None, None, "Name of this client; its files are in ~/.nym/clients/ID"],
+        ["provider", None, None, "Identity of the provider that keeps this client's messages"],
+        ["directory", None, None, "URL of the directory, such as http://127.0.0.1:8080"],
+        ["directory-key", None, None, "The directory's identity key: 44 characters, or the path of its PEM file"],
+    ]
+    opt_version = RoleOptions.opt_version
+    socket = "none"
+
+    def postOptions(self) -> None:
+        """Check what can be checked before a file is touched."""
+        if self["provider"] is not None:
+            try:
+                parse_key_text(self["provider"])
+            except EncodingError as error:
+                raise usage.UsageError(f"--provider: {error}") from None
+
+    def given(self) -> dict[str, Any]:
+        """What stands on the command line, under the names of `config.toml`."""
+        names = {"directory": "directory_server_topology", "provider": "provider_id"}
+        given = {key: self[option] for option, key in names.items() if self[option] is not None}
+        if self["directory-key"] is not None:
+            given["directory_identity_key"] = key_text(read_directory_key(self["directory-key"]))
+        return given
+
+
+class InitOptions(ClientOptions):
+    """`nym-client init`."""
+
+    optFlags: ClassVar[list[Any]] = [["local", None, f"Use the directory of this machine, {LOCAL_DIRECTORY}"]]
+
+    def given(self) -> dict[str, Any]:
+        """As for every command, and the local directory where it is asked for."""
+        given = super().given()
+        if self["local"]:
+            given.setdefault("directory_server_topology", LOCAL_DIRECTORY)
+        return given
+
+
+class RunOptions(ClientOptions):
+    """`nym-client run`."""
+
+    optParameters: ClassVar[list[Any]] = [["customCfg", None, None, "A configuration file in another place"]]
+
+
+class Options(RunOptions):
+    """`twistd nym-client` and `nym-client socket`."""
+
+    optParameters: ClassVar[list[Any]] = [
+        ["socket", None, "websocket", "What applications connect to on 127.0.0.1: websocket, tcp, or none"],
+        ["port", None, DEFAULT_PORT, "Port of the socket", port_number],
+        ["recipient", None, None, "Send what applications push, as it is, to this address"],
+    ]
+
+    def postOptions(self) -> None:
+        """Check the socket's kind."""
+        super().postOptions()
+        if self["socket"] not in SOCKETS:
+            raise usage.UsageError(f"--socket: {self['socket']!r:.40} is not one of {', '.join(SOCKETS)}")
+
+
+def random_id() -> str:
+    """Eight random letters and digits."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+
+
+def initialise(options: InitOptions, name: str) -> tuple[NodeHome, ClientConfig]:
+    """Write the configuration of a new client. Raises `ConfigError`, also where there is one already."""
+    home = NodeHome("client", name)
+    if home.config_file.exists():
+        raise ConfigError(f"{home.config_file}: there is a client called {name!r} already")
+    given = options.given()
+    if "directory_identity_key" not in given:
+        raise ConfigError("--directory-key is needed: the directory prints its key when it starts")
+    home.create()
+    config = msgspec.convert({"client": {"id": name, **given}}, ClientConfig)
+    check(config)
+    write_config(home.config_file, config, HEADING)
+    return home, config
+
+
+def configure(options: ClientOptions) -> tuple[NodeHome, ClientConfig]:
+    """The home and the configuration that a command line means; both are made where there is no such client.
+
+    Raises `ConfigError`.
+    """
+    custom = options.get("customCfg")
+    given = options.given()
+    if custom is not None:
+        config = read_config(Path(custom), ClientConfig)
+        config = msgspec.structs.replace(config, client=msgspec.structs.replace(config.client, **given))
+        base = config.client.nym_home_directory
+        home = NodeHome("client", options["id"] or config.client.id, Path(base).expanduser() if base else None)
+        home.create()
+    else:
+        name = options["id"] or DEFAULT_ID
+        home = NodeHome("client", name)
+        if not home.config_file.exists() and "directory_identity_key" not in given:
+            raise ConfigError(f"there is no client called {name!r}: make it with 'nym-client init --id {name}'")
+        home.create()
+        config = load_config(home.config_file, ClientConfig, {"client": {"id": name, **given}}, HEADING)
+    check(config)
+    return home, config

@@ -1,0 +1,379 @@
+"""What a client has yet to send: whole messages in the store, their fragments given out one at a time.
+
+Applications get a fair share (one lane each, served in turn). A fragment that is not acknowledged in time waits here
+for the sending stream again, like any other.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import count
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from nymtw.client.store import CHUNK, ClientStore, OutboxRow, StoredBytes
+from nymtw.errors import MessageTooLong, QueueFull
+from nymtw.message.fragments import MAX_CUT_LENGTH, FragmentKind, Fragments, fragment_count
+
+FLUSH = 0.25  # seconds between writes of which fragments are acknowledged; a kill in between costs repeats, not data
+REMEMBERED = 1000  # messages whose end is remembered
+RECONNECT_GRACE = 3.0  # seconds that acks which waited in the mailbox have before fragments are sent again
+
+
+class State(StrEnum):
+    """Where a message is."""
+
+    SENDING = "sending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxLimits:
+    """What `send` refuses to go beyond: bytes and messages in all, fragments in one lane."""
+
+    size: int = 256 * 1024 * 1024
+    messages: int = 10_000
+    lane: int = 150_000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a message is: `acknowledged` of `fragments` have been stored at the recipient's provider."""
+
+    message_id: bytes
+    state: State
+    acknowledged: int
+    fragments: int
+
+
+@dataclass(slots=True, eq=False)
+class OutMessage:
+    """A message on its way."""
+
+    row: OutboxRow
+    lane: Hashable
+    fragments: Fragments
+    acked: bytearray
+    explained: list[Any] | None = None
+    acknowledged: int = 0
+    next: int = 0
+    waiting: dict[int, "Waiting"] = field(default_factory=dict)
+
+    @property
+    def message_id(self) -> bytes:
+        return self.row.message_id
+
+    def is_acked(self, number: int) -> bool:
+        return bool(self.acked[number >> 3] & 1 << (number & 7))
+
+    def progress(self, state: State = State.SENDING) -> Progress:
+        return Progress(self.message_id, state, self.acknowledged, len(self.fragments))
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A fragment that was sent `attempt` times and waits for its ack until `deadline`."""
+
+    message: OutMessage
+    number: int
+    attempt: int = 0
+    deadline: float = 0.0
+    keys: list[bytes] = field(default_factory=list)
+    queued: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    again: deque[Waiting] = field(default_factory=deque)
+    messages: deque[OutMessage] = field(default_factory=deque)
+    queued: int = 0
+
+
+class Outbox:
+    """`send` puts a message in, `take` gives a fragment out, `sent`, `acknowledged` and time move it on."""
+
+    def __init__(
+        self,
+        store: ClientStore,
+        clock: IReactorTime,
+        retry_after: Callable[[float, int], float | None],
+        *,
+        changed: Callable[[Progress], None],
+        limits: OutboxLimits | None = None,
+    ) -> None:
+        """`retry_after(expected round trip, attempt)`: seconds until a fragment goes out again, None to give up."""
+        self._store, self._clock, self._retry_after = store, clock, retry_after
+        self._changed, self.limits = changed, limits or OutboxLimits()
+        self._lanes: dict[Hashable, _Lane] = {}
+        self._turn: deque[Hashable] = deque()
+        self._messages: dict[bytes, OutMessage] = {}
+        self._ended: dict[bytes, Progress] = {}
+        self._by_key: dict[bytes, Waiting] = {}
+        self._heap: list[tuple[float, int, Waiting, bool]] = []
+        self._order = count()
+        self._timer: Any = None
+        self._flush: Any = None
+        self._dirty: set[OutMessage] = set()
+        self._running = False
+        self.size = 0
+        self.retransmissions = self.acks = self.failures = 0
+        for row in store.outbox():
+            self._enqueue(row, None, None)
+
+    # -- in
+
+    def check(self, length: int, lane: Hashable, kind: FragmentKind = FragmentKind.MESSAGE) -> None:
+        """Raises `QueueFull` or `MessageTooLong` where a message of this length cannot be taken now."""
+        if length > MAX_CUT_LENGTH:
+            raise MessageTooLong
+        limits, queued = self.limits, self.queue_length(lane)
+        fragments = fragment_count(length, kind)
+        if queued and queued + fragments > limits.lane:
+            raise QueueFull(
+                f"the queue of this application is full: {queued} packets wait; try again when it is shorter"
+            )
+        if self._messages and (self.size + length > limits.size or len(self._messages) >= limits.messages):
+            raise QueueFull(f"the client's queue is full: {len(self._messages)} messages wait; try again later")
+
+    async def send(
+        self,
+        data: bytes,
+        message_id: bytes,
+        recipient: bytes,
+        lane: Hashable,
+        kind: FragmentKind = FragmentKind.MESSAGE,
+        explained: list[Any] | None = None,
+    ) -> OutMessage:
+        """Take a message; returns when it is durable. Raises `QueueFull`, `MessageTooLong` or `StoreError`."""
+        self.check(len(data), lane, kind)
+        self.size += len(data)  # held while it is written, so that two at once do not pass the limit together
+        try:
+            row = self._store.begin_message(message_id, recipient, kind, len(data))
+            for chunk, start in enumerate(range(0, len(data), CHUNK)):
+                self._store.add_chunk(row.number, chunk, data[start : start + CHUNK])
+                if start + CHUNK < len(data):
+                    await self._store.committed()
+            self._store.accept_message(row.number)
+            await self._store.committed()
+        finally:
+            self.size -= len(data)
+        return self._enqueue(row, lane, explained)
+
+    def _enqueue(self, row: OutboxRow, lane: Hashable, explained: list[Any] | None) -> OutMessage:
+        kind = FragmentKind(row.kind)
+        data: Any = StoredBytes(self._store, row.number, row.length)
+        fragments = Fragments(data, row.message_id, kind)
+        acked = bytearray(row.acked.ljust(-(-len(fragments) // 8), b"\0"))
+        message = OutMessage(row, lane, fragments, acked, explained, sum(byte.bit_count() for byte in acked))
+        self._messages[row.message_id] = message
+        self.size += row.length
+        where = self._lane(lane)
+        where.messages.append(message)
+        where.queued += len(fragments) - message.acknowledged
+        return message
+
+    def _lane(self, lane: Hashable) -> _Lane:
+        found = self._lanes.get(lane)
+        if found is None:
+            found = self._lanes[lane] = _Lane()
+            self._turn.append(lane)
+        return found
+
+    # -- out
+
+    def take(self) -> Waiting | None:
+        """The next fragment to send: of the lanes in turn, first what has to go out again. None if nothing waits."""
+        for _ in range(len(self._turn)):
+            name = self._turn.popleft()
+            waiting = self._next_of(self._lanes[name])
+            if waiting is not None:
+                self._turn.append(name)
+                return waiting
+            del self._lanes[name]
+        return None
+
+    def _next_of(self, lane: _Lane) -> Waiting | None:
+        while lane.again:
+            waiting = lane.again.popleft()
+            waiting.queued = False
+            if self._messages.get(waiting.message.message_id) is waiting.message and (
+                waiting.message.waiting.get(waiting.number) is waiting
+            ):
+                lane.queued -= 1
+                return waiting
+            lane.queued -= 1
+        while lane.messages:
+            message = lane.messages[0]
+            while message.next < len(message.fragments):
+                number, message.next = message.next, message.next + 1
+                if not message.is_acked(number):
+                    lane.queued -= 1
+                    waiting = message.waiting[number] = Waiting(message, number)
+                    return waiting
+            lane.messages.popleft()
+        return None
+
+    def put_back(self, waiting: Waiting) -> None:
+        """It could not be sent: it is the next of its lane."""
+        lane = self._lane(waiting.message.lane)
+        waiting.queued = True
+        lane.again.appendleft(waiting)
+        lane.queued += 1
+
+    def sent(self, waiting: Waiting, key: bytes | None, expected_round_trip: float) -> None:
+        """It is under way; `key` is what acknowledges it. With no key it was lost before it left: time decides."""
+        waiting.attempt += 1
+        if waiting.attempt > 1:
+            self.retransmissions += 1
+        if key is not None:
+            waiting.keys.append(key)
+            self._by_key[key] = waiting
+        wait = self._retry_after(expected_round_trip, waiting.attempt)
+        waiting.deadline = self._clock.seconds() + (expected_round_trip if wait is None else wait)
+        heapq.heappush(self._heap, (waiting.deadline, next(self._order), waiting, wait is None))
+        self._arm()
+
+    def acknowledged(self, key: bytes) -> bool:
+        """An ack came. False if nothing waits for it."""
+        waiting = self._by_key.get(key)
+        if waiting is None:
+            return False
+        self._settle(waiting)
+        return True
+
+    def acknowledge_fragment(self, message_id: bytes, number: int) -> bool:
+        """The recipient of a reply says that it has this fragment. False if it is not waited for."""
+        message = self._messages.get(message_id)
+        waiting = None if message is None else message.waiting.get(number)
+        if waiting is None:
+            return False
+        self._settle(waiting)
+        return True
+
+    def _settle(self, waiting: Waiting) -> None:
+        message, number = waiting.message, waiting.number
+        self.acks += 1
+        self._forget(waiting)
+        message.waiting.pop(number, None)
+        message.acked[number >> 3] |= 1 << (number & 7)
+        message.acknowledged += 1
+        if message.acknowledged == len(message.fragments):
+            self._end(message, State.DONE)
+            return
+        self._dirty.add(message)
+        if self._flush is None:
+            clock: Any = self._clock
+            self._flush = clock.callLater(FLUSH, self._write_acked)
+        self._changed(message.progress())
+
+    def _forget(self, waiting: Waiting) -> None:
+        for key in waiting.keys:
+            self._by_key.pop(key, None)
+
+    def _end(self, message: OutMessage, state: State) -> None:
+        for waiting in message.waiting.values():
+            self._forget(waiting)
+        message.waiting.clear()
+        del self._messages[message.message_id]
+        self.size -= message.row.length
+        self._dirty.discard(message)
+        lane = self._lanes.get(message.lane)
+        if lane is not None and message in lane.messages:
+            lane.messages.remove(message)
+            lane.queued -= sum(not message.is_acked(number) for number in range(message.next, len(message.fragments)))
+        self._store.remove_message(message.row.number)
+        progress = self._ended[message.message_id] = message.progress(state)
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        self._changed(progress)
+
+    # -- time
+
+    def resume(self) -> None:
+        """Connected: acks can come, time counts. Those that waited in the mailbox have a moment to do so."""
+        self._running = True
+        soonest = self._clock.seconds() + RECONNECT_GRACE
+        self._heap = [(max(due, soonest), order, waiting, last) for due, order, waiting, last in self._heap]
+        heapq.heapify(self._heap)
+        self._arm()
+
+    def pause(self) -> None:
+        """Not connected: nothing is late."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def stop(self) -> None:
+        """Leave no timer; which fragments are acknowledged is given to the store."""
+        self.pause()
+        if self._flush is not None:
+            self._flush.cancel()
+        self._write_acked()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            if not self._heap or self._timer.getTime() <= self._heap[0][0]:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if self._heap and self._running:
+            clock: Any = self._clock
+            self._timer = clock.callLater(max(0.0, self._heap[0][0] - clock.seconds()), self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        while self._heap and self._heap[0][0] <= now:
+            _, _, waiting, last = heapq.heappop(self._heap)
+            message = waiting.message
+            if message.waiting.get(waiting.number) is not waiting or waiting.queued:
+                continue
+            if last:
+                self.failures += 1
+                self._end(message, State.FAILED)
+            else:
+                lane = self._lane(message.lane)
+                waiting.queued = True
+                lane.again.append(waiting)
+                lane.queued += 1
+        self._arm()
+
+    def _write_acked(self) -> None:
+        self._flush = None
+        for message in self._dirty:
+            self._store.set_acked(message.row.number, bytes(message.acked))
+        self._dirty.clear()
+
+    # -- to look at
+
+    def queue_length(self, lane: Hashable) -> int:
+        """Fragments of this lane that wait for the sending stream."""
+        found = self._lanes.get(lane)
+        return 0 if found is None else found.queued
+
+    @property
+    def queued(self) -> int:
+        """Fragments of all lanes that wait for the sending stream."""
+        return sum(lane.queued for lane in self._lanes.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Fragments that wait for an ack."""
+        return sum(len(message.waiting) for message in self._messages.values())
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def find(self, message_id: bytes) -> OutMessage | None:
+        """The message on its way with this id, if there is one."""
+        return self._messages.get(message_id)
+
+    def progress(self, message_id: bytes) -> Progress | None:
+        """How far this message is, or how it ended; None for one that nobody knows."""
+        message = self._messages.get(message_id)
+        return self._ended.get(message_id) if message is None else message.progress()

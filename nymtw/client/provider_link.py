@@ -1,0 +1,165 @@
+"""The client's one link: to its provider. Registered once, logged in each time, made again with jitter if it breaks."""
+
+import random as random_module
+from collections.abc import Callable
+from typing import Any
+
+from nacl.signing import SigningKey
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from nymtw.client.store import ClientStore
+from nymtw.errors import NymtwError, RegistrationRefused
+from nymtw.link.client_link import ProviderConnection, connect_to_provider
+from nymtw.topology.document import NodeRecord
+
+FIRST_RETRY = 0.5  # seconds
+LONGEST_RETRY = 60.0
+TOKEN_SETTING = "token"  # noqa: S105  # the name of a setting
+
+
+class ProviderLink(Service):
+    """Calls `connected(connection)` after each login and `disconnected()` when that link is gone.
+
+    `where` gives the provider's record, or None while the topology does not list it.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        security: Any,
+        mailbox_key: SigningKey,
+        store: ClientStore,
+        where: Callable[[], NodeRecord | None],
+        random: random_module.Random,
+        *,
+        connected: Callable[[ProviderConnection], None],
+        disconnected: Callable[[], None],
+    ) -> None:
+        self._reactor, self._security, self._mailbox_key = reactor, security, mailbox_key
+        self._store, self._where, self._random = store, where, random
+        self._connected, self._disconnected = connected, disconnected
+        self._attempt: Deferred[Any] | None = None
+        self._connection: ProviderConnection | None = None
+        self._up = False
+        self._timer: Any = None
+        self._retry = FIRST_RETRY
+        self._said = ""
+        self._stopped: Deferred[None] | None = None
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no link, in a line; empty while there is one."""
+        return "" if self._up else self._said or "connecting"
+
+    def startService(self) -> None:
+        """Connect as soon as the provider is in the topology."""
+        super().startService()
+        self._try()
+
+    def stopService(self) -> "Deferred[None] | None":
+        """Hang up. Fires when the connection is gone."""
+        super().stopService()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._attempt is not None:
+            self._attempt.cancel()
+        if self._connection is None:
+            return None
+        self._stopped = Deferred()
+        self._connection.abort()
+        return self._stopped
+
+    def topology_changed(self) -> None:
+        """The provider may be there now: do not wait for the next attempt's time."""
+        if self._timer is not None and self._connection is None and self._said.startswith("the provider is not"):
+            self._timer.cancel()
+            self._try()
+
+    def drop(self) -> None:
+        """Hang up and connect again: the provider then starts from the oldest item that is not confirmed."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def _try(self) -> None:
+        self._timer = None
+        self._attempt = Deferred.fromCoroutine(self._connect())
+        self._attempt.addErrback(self._failed)
+
+    async def _connect(self) -> None:
+        provider = self._where()
+        if provider is None:
+            raise NymtwError("the provider is not in the topology: it is down, or the network has lost sight of it")
+        connection = await connect_to_provider(
+            self._reactor,
+            provider.host,
+            provider.client_port,
+            provider.identity,
+            self._security,
+            mailbox_key=self._mailbox_key,
+            lost=self._lost,
+        )
+        self._connection = connection
+        token = self._store.setting(TOKEN_SETTING)
+        if not token:
+            token = await connection.register()
+            self._store.set_setting(TOKEN_SETTING, token)
+            await self._store.committed()
+            self.log.info("Registered with the provider")
+        try:
+            await connection.login(token)
+        except RegistrationRefused:
+            # The provider may have lost its mailboxes: the next attempt registers the same key once more.
+            self._store.set_setting(TOKEN_SETTING, b"")
+            raise
+        self._attempt = None
+        self._up, self._retry = True, FIRST_RETRY
+        self.log.info("Connected to the provider" if not self._said else "Connected to the provider again")
+        self._said = ""
+        self._connected(connection)
+
+    def _failed(self, failure: Failure) -> None:
+        self._attempt = None
+        if not self.running:
+            return
+        if self._connection is not None:
+            self._connection.abort()
+        cause = (
+            str(failure.value) if failure.check(NymtwError) else "the provider cannot be reached: " + _cause(failure)
+        )
+        if cause != self._said:
+            self._said = cause
+            self.log.warn("Not connected, trying again: {cause}", cause=cause)
+        if self._connection is None:
+            self._again()
+
+    def _lost(self) -> None:
+        self._connection = None
+        if self._up:
+            self._up = False
+            if self.running:
+                self._said = "the provider closed the connection"
+                self.log.warn("The link to the provider is gone; what is to be sent is kept")
+            self._disconnected()
+        if self._stopped is not None:
+            self._stopped.callback(None)
+            self._stopped = None
+        elif self.running and self._attempt is None:
+            self._again()
+
+    def _again(self) -> None:
+        if self._timer is None:
+            wait = self._retry * self._random.uniform(0.5, 1.5)
+            self._retry = min(self._retry * 1.6, LONGEST_RETRY)
+            self._timer = self._reactor.callLater(wait, self._try)
+
+
+def _cause(failure: Failure) -> str:
+    text = failure.getErrorMessage() or type(failure.value).__name__
+    return " ".join(text.split())[:200]

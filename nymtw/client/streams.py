@@ -1,0 +1,42 @@
+"""The four Poisson streams of a client. They run while it is logged in, whether it has anything to say or not."""
+
+from collections.abc import Callable
+from random import Random
+
+from twisted.internet.interfaces import IReactorTime
+
+from nymtw.client.config import Rates
+from nymtw.mixing.poisson import PoissonStream
+
+
+class Streams:
+    """Sending (a real packet if one waits, else a loop), loop cover, drop cover, fetching (Loopix, section 4)."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        random: Random,
+        *,
+        send: Callable[[], object],
+        loop: Callable[[], object],
+        drop: Callable[[], object],
+        fetch: Callable[[], object],
+    ) -> None:
+        self._sending = PoissonStream(clock, 0, send, random)
+        self._loops = PoissonStream(clock, 0, loop, random)
+        self._drops = PoissonStream(clock, 0, drop, random)
+        self._fetching = PoissonStream(clock, 0, fetch, random)
+        self._all = (self._sending, self._loops, self._drops, self._fetching)
+
+    def set_rates(self, rates: Rates) -> None:
+        """Go on at these rates; a stream whose rate is the same goes on as it is."""
+        for stream, rate in zip(self._all, (rates.sending, rates.loops, rates.drops, rates.fetching), strict=True):
+            stream.set_rate(rate)
+
+    def start(self) -> None:
+        for stream in self._all:
+            stream.start()
+
+    def stop(self) -> None:
+        for stream in self._all:
+            stream.stop()

@@ -1,0 +1,131 @@
+"""Bytes on the client's TCP socket into requests and answers back: JSON lines, and CBOR behind an 8-byte length.
+
+Sans-IO, bounded, and linear in the number of bytes however they are cut.
+"""
+
+import base64
+import binascii
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import cbor2
+import msgspec
+
+from nymtw.errors import EncodingError
+
+# A message of 64 MiB is 90 million characters of base64.
+LIMIT = 96 * 1024 * 1024
+LENGTH_PREFIX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """One request as it came: a JSON text, or CBOR where `binary`."""
+
+    body: bytes
+    binary: bool
+
+
+class RequestParser:
+    """`feed` bytes, get whole requests. A first byte of zero starts a binary request, anything else a line."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of a request that is not whole yet."""
+        return self._size
+
+    def feed(self, data: bytes) -> list[RawRequest]:
+        """The requests that `data` completes. Raises `EncodingError` for one longer than the limit."""
+        found: list[RawRequest] = []
+        start = 0
+        while start < len(data):
+            binary = (self._pieces[0] if self._pieces else data[start : start + 1])[0] == 0
+            start, request = self._binary(data, start) if binary else self._line(data, start)
+            if request is not None and (request.binary or request.body.strip()):
+                found.append(request)
+        return found
+
+    def _line(self, data: bytes, start: int) -> tuple[int, RawRequest | None]:
+        end = data.find(b"\n", start)
+        if end < 0:
+            self._keep(data[start:])
+            return len(data), None
+        self._keep(data[start:end])
+        return end + 1, RawRequest(self._take(), False)
+
+    def _binary(self, data: bytes, start: int) -> tuple[int, RawRequest | None]:
+        missing = LENGTH_PREFIX - self._size
+        if missing > 0:
+            self._keep(data[start : start + missing])
+            if self._size == LENGTH_PREFIX:
+                self._pieces = [b"".join(self._pieces)]
+                self._body_length()
+            return start + missing, None
+        missing = LENGTH_PREFIX + self._body_length() - self._size
+        self._keep(data[start : start + missing])
+        if len(data) - start < missing:
+            return len(data), None
+        return start + missing, RawRequest(self._take()[LENGTH_PREFIX:], True)
+
+    def _body_length(self) -> int:
+        length = int.from_bytes(self._pieces[0][:LENGTH_PREFIX], "big")
+        if not 0 < length <= self._limit:
+            raise EncodingError(f"a request is 1 to {self._limit} bytes long, not {length}")
+        return length
+
+    def _keep(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._limit + LENGTH_PREFIX:
+            raise EncodingError(f"a request is at most {self._limit} bytes long")
+        if piece:
+            self._pieces.append(piece)
+
+    def _take(self) -> bytes:
+        body = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        return body
+
+
+def decode(request: RawRequest) -> Any:
+    """The plain object in a request. Raises `EncodingError`."""
+    try:
+        if request.binary:
+            stream = io.BytesIO(request.body)
+            value = cbor2.load(stream, max_depth=16)
+            if stream.tell() != len(request.body):
+                raise ValueError("bytes behind the end")
+            return value
+        return msgspec.json.decode(request.body)
+    except Exception as error:  # both decoders raise many kinds on hostile bytes, RecursionError among them
+        kind = "CBOR" if request.binary else "JSON"
+        raise EncodingError(f"the request is not {kind}: {error}"[:300]) from None
+
+
+def encode(answer: Any, binary: bool) -> bytes:
+    """The body of an answer: `bytes` inside it become base64 in JSON and stay bytes in CBOR."""
+    if binary:
+        return cbor2.dumps(answer)
+    return msgspec.json.encode(answer)  # msgspec writes bytes as base64
+
+
+def framed(body: bytes, binary: bool) -> bytes:
+    """An answer's body as it goes down the TCP socket."""
+    return len(body).to_bytes(LENGTH_PREFIX, "big") + body if binary else body + b"\n"
+
+
+def message_bytes(value: object) -> bytes:
+    """A message in a request: bytes (CBOR) or standard base64 (JSON). Raises `EncodingError`."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise EncodingError("message: base64 text is expected")
+    try:
+        return base64.b64decode(value.encode("ascii"), validate=True)
+    except (ValueError, binascii.Error):
+        raise EncodingError("message: this is not base64") from None
