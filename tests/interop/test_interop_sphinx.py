@@ -1,6 +1,7 @@
 """Packets and SURBs exchanged with the sphinx-packet crate: built by one side, processed hop by hop by both."""
 
 import itertools
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -217,3 +218,16 @@ def test_both_sides_refuse_a_changed_header(crate, source):
         assert kind == "error"
         with pytest.raises(Exception, match="bad-mac"):
             process_packet(bytes(packet), case.keys[0][0])
+
+
+@pytest.mark.parametrize("name", ["sphinx-packets.json", "sphinx-surbs.json"])
+def test_the_crate_agrees_with_the_known_answers(crate, name):
+    for case in json.loads((HERE.parent / "vectors" / name).read_text())["cases"]:
+        onward = [*case["packets"][1:], None]
+        for number, (hop, packet) in enumerate(zip(case["route"], case["packets"], strict=True)):
+            result, _ = crate.process(bytes.fromhex(packet), bytes.fromhex(hop["private_key"]))
+            assert result.replay_tag.hex() == case["keys"][number]["replay_tag"]
+            if onward[number] is None:
+                assert result.payload.hex() == case["final_payload"]
+            else:
+                assert result.packet.hex() == onward[number]
