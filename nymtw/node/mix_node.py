@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from random import Random, SystemRandom
 from typing import Annotated, Any, Final
 
@@ -251,6 +252,7 @@ class MixNode(NodeService):
             keys=self.rotation.public_keys(),
             timestamp=int(self.parts.surroundings.wall_clock() * 1e9),
             signing_key=self.parts.identity,
+            version=version("nymtw"),
             **self.announced(),
         )
 

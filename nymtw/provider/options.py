@@ -16,7 +16,7 @@ from nymtw.node.home import NodeHome
 from nymtw.node.mix_node import MixOptions, MixSection
 from nymtw.node.tap import port_number
 from nymtw.provider.listing import help_text, list_text
-from nymtw.provider.plugin import RESERVED, find_implementations, load_options
+from nymtw.provider.plugin import RESERVED, Implementations, find_implementations, load_options
 
 HEADING = "A provider. What is given on the command line overrides this file."
 DEFAULT_IMPLEMENTATION: Final = "store"
@@ -69,18 +69,32 @@ class Options(MixOptions):
             print(list_text(found))
             raise SystemExit(0)
         try:
-            factory = found.choose(name)
-            own = load_options(factory)
-            check_options(name, own)
+            merged = self._merged(found, name)
         except PluginError as error:
             raise usage.UsageError(str(error)) from None
-        merged = type("Options", (_Merged, own, Options), {"factory": factory, "__doc__": Options.__doc__})()
-        merged.parent = self.parent
-        merged.synopsis = getattr(self, "synopsis", None) or merged.getSynopsis()
-        merged.longdesc = getattr(self, "longdesc", "")
         merged.parseOptions(argv)
         self.update(merged)
-        self.factory = factory
+        self.factory = merged.factory
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The help, in which the options of the implementation stand too: of the default one where none is chosen."""
+        if self.factory is None:
+            try:
+                return self._merged(find_implementations(), DEFAULT_IMPLEMENTATION).getUsage(width)
+            except PluginError:
+                pass  # The command's own options can be told all the same.
+        return super().getUsage(width)
+
+    def _merged(self, found: Implementations, name: str) -> "Options":
+        factory = found.choose(name)
+        own = load_options(factory)
+        check_options(name, own)
+        merged: Options = type("Options", (_Merged, own, Options), {"factory": factory, "__doc__": Options.__doc__})()
+        merged.parent = self.parent
+        for words in ("synopsis", "longdesc"):
+            if hasattr(self, words):
+                setattr(merged, words, getattr(self, words))
+        return merged
 
 
 class _Merged(usage.Options):

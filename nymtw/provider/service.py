@@ -86,6 +86,8 @@ class ProviderService(MixNode):
 
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come; no packet is taken before the implementation is ready."""
+        if self.clients is not None and self.rotation.epoch is None:
+            self.clients.slots = topology.recommended.fetch_slots  # the first one; a change waits for the next start
         if self.implementation.ready:
             super().use_topology(topology)
 
