@@ -19,7 +19,7 @@ from nymtw.errors import AddressError, EncodingError
 from nymtw.topology.address import MAX_ADDRESS_LENGTH, split_address
 from nymtw.topology.document import EDGE_ROLES, GATEWAY, LAYERS, MIXNODE, ListedClient, NodeRecord
 
-MAX_SKEW: Final = 30.0  # seconds that a node's clock may differ from the directory's
+MAX_SKEW: Final = 120.0  # seconds that a node's clock may differ from the directory's
 MAX_LISTED: Final = 10_000  # listed clients of one provider
 _HEARTBEAT_PREFIX: Final = b"nymtw presence v1\0"
 _METRIC_PREFIX: Final = b"nymtw metric v1\0"
