@@ -3,13 +3,13 @@
 import base64
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from nymtw.errors import NymtwError
@@ -25,7 +25,7 @@ class ClientSocketError(NymtwError):
 
 
 class ClientSocket(Protocol):
-    """One connection to a client. `pushed(kind, body)` is called with what the client pushes."""
+    """One connection to a client. `pushed(kind, body)` is called with what it pushes; `lost` fires at the end."""
 
     transport: Any
 
@@ -33,6 +33,7 @@ class ClientSocket(Protocol):
         self._pushed = pushed
         self._pieces: list[bytes] = []
         self._waiting: deque[Deferred[Any]] = deque()
+        self.lost: Deferred[None] = Deferred()
 
     def request(self, name: str, body: Mapping[str, Any] | None = None) -> "Deferred[Any]":
         """Ask; fires with the body of the answer. Fails with `ClientSocketError`."""
@@ -57,6 +58,7 @@ class ClientSocket(Protocol):
         waiting, self._waiting = self._waiting, deque()
         for answer in waiting:
             answer.errback(ClientSocketError("the client has closed its socket"))
+        self.lost.callback(None)
 
     def close(self) -> None:
         if self.connected:
@@ -64,7 +66,7 @@ class ClientSocket(Protocol):
 
     def _answered(self, message: Mapping[str, Any]) -> None:
         [(name, body)] = message.items()
-        if name in PUSHES and not (self._waiting and name == "progress" and "id" not in body):
+        if name in PUSHES:
             self._pushed(name, body)
         elif not self._waiting:
             raise ClientSocketError(f"an answer to nothing: {name!r:.40}")
@@ -77,9 +79,7 @@ class ClientSocket(Protocol):
 async def connect(reactor: Any, port: int, pushed: Callable[[str, Mapping[str, Any]], None]) -> ClientSocket:
     """Connect to the client whose socket is at `port` of this machine. Raises Twisted's connection errors."""
     endpoint = TCP4ClientEndpoint(reactor, LOOPBACK, port, timeout=_TIMEOUT)
-    factory = Factory.forProtocol(lambda: ClientSocket(pushed))
-    factory.noisy = False
-    return await endpoint.connect(factory)
+    return cast(ClientSocket, await connectProtocol(endpoint, ClientSocket(pushed)))
 
 
 def to_base64(message: bytes) -> str:

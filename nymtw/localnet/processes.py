@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ class Processes:
     def __getitem__(self, name: str) -> Process:
         return self._running[name]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Process]:
         return iter(list(self._running.values()))
 
     def dead(self) -> list[Process]:
@@ -167,7 +167,3 @@ def tail(path: Path, lines: int = TAIL_LINES) -> Sequence[str]:
             return file.read().decode("utf-8", "replace").splitlines()[-lines:]
     except OSError:
         return []
-
-
-def names(processes: Iterable[Process]) -> str:
-    return ", ".join(process.component.name for process in processes)

@@ -1,0 +1,106 @@
+"""What a localnet consists of: each component's ports and command line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nymtw.encoding import key_text
+from nymtw.localnet.ports import LOOPBACK, PortPicker
+from nymtw.localnet.processes import Component
+from nymtw.node.home import NodeHome
+from nymtw.node.keys import load_or_create_identity
+
+DIRECTORY_PORT = 8080
+NODE_PORT = 1789
+PROVIDER_CLIENT_PORT = 9000
+CLIENT_SOCKET_PORT = 1977
+CLIENTS = ("alice", "bob")
+LAYERS = (1, 2, 3)
+# What this network's clients are told: a file should not take minutes, and a start not either.
+SENDING_RATE = 100
+REFRESH = 2
+# Packets a second that a node sizes its replay filter for: two clients at their fastest, and room.
+NODE_RATE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The components in the order in which they are started, and where to reach those that we speak to."""
+
+    components: tuple[Component, ...]
+    directory_url: str
+    directory_key: str
+    node_ports: Mapping[str, int] = field(default_factory=dict)
+    client_ports: Mapping[str, int] = field(default_factory=dict)
+
+
+def lay_out(home: Path, mixnodes_per_layer: int, providers: int) -> Layout:
+    """Choose ports, and make the identity keys that others must know before their owners have started.
+
+    Raises `KeyFileError`, `ConfigError` and `ListenError`.
+    """
+    picker = PortPicker()
+    [directory_port] = picker.pick(DIRECTORY_PORT)
+    node_ports = iter(picker.pick(NODE_PORT, len(LAYERS) * mixnodes_per_layer + providers))
+    door_ports = picker.pick(PROVIDER_CLIENT_PORT, providers)
+    socket_ports = picker.pick(CLIENT_SOCKET_PORT, len(CLIENTS))
+    url = f"http://{LOOPBACK}:{directory_port}"
+    key = _identity("directory", "directory", home)
+
+    directory = Component(
+        "directory",
+        _command(
+            "nym-directory",
+            id="directory",
+            host=LOOPBACK,
+            port=directory_port,
+            refresh=REFRESH,
+            message_sending_rate=SENDING_RATE,
+        ),
+        url,
+    )
+    common = {"host": LOOPBACK, "directory": url, "directory_key": key}
+    ports: dict[str, int] = {}
+    nodes: list[Component] = []
+    for layer in LAYERS:
+        for number in range(1, mixnodes_per_layer + 1):
+            name = f"mixnode-{layer}-{number}"
+            ports[name] = port = next(node_ports)
+            command = _command("nym-mixnode", id=name, port=port, layer=layer, rate=NODE_RATE, **common)
+            nodes.append(Component(name, command, f"{LOOPBACK}:{port}, layer {layer}"))
+    names = [f"provider-{number}" for number in range(1, providers + 1)]
+    for name, door in zip(names, door_ports, strict=True):
+        ports[name] = port = next(node_ports)
+        command = _command("nym-provider", id=name, port=port, client_port=door, rate=NODE_RATE, **common)
+        nodes.append(Component(name, command, f"{LOOPBACK}:{port}, clients {LOOPBACK}:{door}"))
+    clients: list[Component] = []
+    for number, (name, port) in enumerate(zip(CLIENTS, socket_ports, strict=True)):
+        provider = names[number % providers]
+        command = _command(
+            "nym-client",
+            id=name,
+            provider=_identity("provider", provider, home),
+            directory=url,
+            directory_key=key,
+            socket="tcp",
+            port=port,
+        )
+        clients.append(Component(name, command, f"{LOOPBACK}:{port} (TCP socket), at {provider}"))
+    return Layout((directory, *nodes, *clients), url, key, ports, dict(zip(CLIENTS, socket_ports, strict=True)))
+
+
+def table(layout: Layout) -> str:
+    """Who runs where."""
+    width = max(len(component.name) for component in layout.components)
+    return "\n".join(f"  {component.name:{width}}  {component.where}" for component in layout.components)
+
+
+def _command(role: str, **options: object) -> tuple[str, ...]:
+    return (role, *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()))
+
+
+def _identity(role: str, name: str, base: Path) -> str:
+    """The text of a node's identity key, which is made if it is not there."""
+    home = NodeHome(role, name, base)
+    home.create()
+    return key_text(bytes(load_or_create_identity(home).verify_key))

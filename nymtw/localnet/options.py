@@ -1,0 +1,59 @@
+"""The command line of `nymtw localnet`."""
+
+from pathlib import Path
+from typing import Any
+
+from twisted.python import usage
+
+from nymtw.errors import ConfigError
+
+MOST_MIXNODES = 20
+MOST_PROVIDERS = 50
+
+
+def _count(most: int) -> Any:
+    def count(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdecimal() else 0
+        if not 1 <= number <= most:
+            raise ValueError(f"this is a number from 1 to {most}")
+        return number
+
+    count.coerceDoc = f"must be a number from 1 to {most}."  # type: ignore[attr-defined]  # what usage.Options asks for
+    return count
+
+
+class Options(usage.Options):
+    synopsis = "Usage: nymtw localnet [options]"
+    longdesc = (
+        "A private mixnet on this machine: a directory, mixnodes in three layers, store-and-forward providers, and the "
+        "clients alice and bob, each a process of its own. Sends a first message from alice to bob, then runs until "
+        "Ctrl-C."
+    )
+    optParameters: list[list[Any]] = [
+        ["dir", None, None, "Keep keys, mailboxes and logs in this folder; without it they are gone at the end"],
+        ["mixnodes-per-layer", None, 2, "Mixnodes in each of the three layers", _count(MOST_MIXNODES)],
+        ["providers", None, 2, "Store-and-forward providers", _count(MOST_PROVIDERS)],
+        ["send", None, None, "Send this file from alice to bob, who writes it to DIR/received/"],
+    ]
+    optFlags: list[list[Any]] = [
+        ["exit", None, "Stop once the first message, and the file if there is one, have arrived"],
+    ]
+
+    def postOptions(self) -> None:
+        if self["send"] == "":
+            raise usage.UsageError("--send needs the name of a file")
+        if self["dir"] == "":
+            raise usage.UsageError("--dir needs the name of a folder")
+
+
+def read_file(name: str, limit: int) -> bytes:
+    """What is in the file `name`. Raises `ConfigError` in one line if it cannot be read or is longer than `limit`."""
+    path = Path(name)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise ConfigError(f"{name}: {error.strerror}") from None
+    if len(content) > limit:
+        raise ConfigError(f"{name}: longer than a message may be ({limit} bytes)")
+    return content

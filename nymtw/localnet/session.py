@@ -1,0 +1,156 @@
+"""What `nymtw localnet` does, from the first line to the last."""
+
+import contextlib
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from nymtw.errors import EncodingError, NymtwError
+from nymtw.localnet.console import Console
+from nymtw.localnet.files import NamedFile, parse_file, save
+from nymtw.localnet.layout import table
+from nymtw.localnet.localnet import Localnet, PortTaken
+from nymtw.localnet.mail import Mail
+from nymtw.localnet.processes import Process
+
+FIRST_MESSAGE = "Hello bob, this is alice."
+ATTEMPTS = 3
+
+
+class Session:
+    """One run. `file` is what to send, or None; `options` are those of `nymtw localnet`."""
+
+    def __init__(self, reactor: Any, options: Mapping[str, Any], file: NamedFile | None, console: Console) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._file = file
+        self._console = console
+        self._cleanup = contextlib.ExitStack()
+        self._localnet: Localnet | None = None
+        self._received: Path | None = None
+        self._interrupted: Deferred[int] = Deferred()
+        self._settled = False  # whether all that was asked for has been done, but for running on
+
+    async def run(self) -> int:
+        """The exit status. Raises `NymtwError`; whatever happens, no process is left when it returns."""
+        work: Deferred[int] = Deferred.fromCoroutine(self._work())
+        # What comes first counts; of work that was interrupted nothing more is wanted.
+        outcome: Deferred[int] = Deferred()
+        for each in (work, self._interrupted):
+            each.addBoth(lambda result: None if outcome.called else outcome.callback(result))
+        try:
+            return await outcome
+        finally:
+            work.cancel()
+            await self._stop()
+
+    def interrupt(self, number: int) -> None:
+        """A signal: the first one asks for an orderly end, a second one for a quick one."""
+        if not self._interrupted.called:
+            # It is how a localnet that runs is stopped; one that has not done its job yet has failed.
+            self._interrupted.callback(0 if self._settled else 128 + number)
+        elif self._localnet is not None:
+            self._localnet.processes.kill()
+
+    async def _work(self) -> int:
+        localnet = self._localnet = Localnet(
+            self._reactor, self._folder(), self._options["mixnodes-per-layer"], self._options["providers"]
+        )
+        await self._complete(localnet)
+        return await self._use(localnet)
+
+    def _folder(self) -> Path:
+        if self._options["dir"] is not None:
+            return Path(self._options["dir"])
+        folder = Path(tempfile.mkdtemp(prefix="nymtw-localnet-"))
+        self._cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    async def _complete(self, localnet: Localnet) -> None:
+        say = self._console.say
+        for attempt in range(1, ATTEMPTS + 1):
+            say(f"Starting {len(localnet.layout.components)} processes; their logs are in {localnet.logs}")
+            localnet.start()
+            try:
+                await localnet.complete(self._console.show)
+                break
+            except PortTaken as error:
+                if attempt == ATTEMPTS or self._interrupted.called:
+                    raise
+                # Somebody took it after it was chosen: another localnet that is being started, most likely.
+                say(f"{error}\nTrying other ports.")
+                await localnet.restart_elsewhere()
+        say("The network is complete:")
+        say(table(localnet.layout))
+        say(f"Directory {localnet.layout.directory_url}, its key {localnet.layout.directory_key}")
+        localnet.processes.watch(self._died)
+
+    async def _use(self, localnet: Localnet) -> int:
+        mail = Mail(self._reactor, localnet, self._keep)
+        self._cleanup.callback(mail.close)
+        await mail.open()
+        first = await mail.deliver(FIRST_MESSAGE.encode())
+        if not isinstance(first.kept, bytes):
+            raise NymtwError("bob has received another message than alice sent")
+        text = first.kept.decode(errors="replace")
+        self._console.say(f"alice to bob: {text!r} arrived after {first.seconds:.3f} s")
+        agrees = True if self._file is None else await self._send(mail, self._file)
+        if self._options["exit"]:
+            return 0 if agrees else 1
+        self._settled = agrees
+        self._console.say("Running until Ctrl-C.")
+        await Deferred()
+        return 0
+
+    async def _send(self, mail: "Mail[bytes | Path]", file: NamedFile) -> bool:
+        """Send the file, say what became of it, and return whether bob has what alice sent."""
+        console = self._console
+        try:
+            delivered = await mail.deliver(file.encode(), console.progress)
+        finally:
+            console.end_progress()
+        if not isinstance(delivered.kept, Path):
+            raise NymtwError("bob has received something that is not a file")
+        content = delivered.kept.read_bytes()
+        sent, received = hashlib.sha256(file.content).hexdigest(), hashlib.sha256(content).hexdigest()
+        console.say(f"sent      {sent}  {file.name}")
+        console.say(f"received  {received}  {delivered.kept}")
+        if sent != received:
+            console.say("The two differ.")
+            return False
+        console.say(
+            f"The two agree: {len(content)} bytes in {delivered.fragments} fragments took {delivered.seconds:.1f} s."
+        )
+        return True
+
+    def _keep(self, message: bytes) -> bytes | Path:
+        """A file is written to the folder for them, also one that was sent in an earlier run."""
+        try:
+            return save(self._received_folder(), parse_file(message))
+        except EncodingError:
+            return message
+
+    def _received_folder(self) -> Path:
+        if self._received is None:
+            if self._options["dir"] is None:
+                self._received = Path(tempfile.mkdtemp(prefix="nymtw-received-"))
+            else:
+                self._received = Path(self._options["dir"]).absolute() / "received"
+                self._received.mkdir(mode=0o700, exist_ok=True)
+        return self._received
+
+    def _died(self, process: Process) -> None:
+        self._console.say(process.epitaph())
+
+    async def _stop(self) -> None:
+        self._console.end_progress()
+        with self._cleanup:
+            if self._localnet is not None:
+                killed = await self._localnet.stop()
+                if killed:
+                    self._console.say(f"Did not stop in time and were killed: {', '.join(killed)}")

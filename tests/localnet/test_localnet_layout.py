@@ -1,0 +1,103 @@
+"""What a localnet consists of."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nymtw.errors import ConfigError
+from nymtw.localnet import ports
+from nymtw.localnet.layout import lay_out, table
+from nymtw.localnet.localnet import Localnet, ports_announced
+from nymtw.localnet.options import Options, read_file
+from nymtw.testing.clock import FakeClock
+
+
+@pytest.fixture(autouse=True)
+def _all_ports_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "is_free", lambda port: True)
+
+
+def options_of(command: tuple[str, ...]) -> dict[str, str]:
+    return dict(word.removeprefix("--").split("=", 1) for word in command[1:])
+
+
+def test_the_usual_network(tmp_path: Path) -> None:
+    layout = lay_out(tmp_path, 2, 2)
+    assert [component.command[0] for component in layout.components] == (
+        ["nym-directory"] + ["nym-mixnode"] * 6 + ["nym-provider"] * 2 + ["nym-client"] * 2
+    )
+    assert [component.name for component in layout.components[-4:]] == ["provider-1", "provider-2", "alice", "bob"]
+    assert list(layout.node_ports.values()) == list(range(1789, 1797))
+    assert layout.client_ports == {"alice": 1977, "bob": 1978}
+    assert layout.directory_url == "http://127.0.0.1:8080"
+    mixnodes = [options_of(component.command) for component in layout.components[1:7]]
+    assert [options["layer"] for options in mixnodes] == ["1", "1", "2", "2", "3", "3"]
+    assert {options["directory-key"] for options in mixnodes} == {layout.directory_key}
+    assert options_of(layout.components[0].command)["message-sending-rate"] == "100"
+    alice, bob = (options_of(component.command) for component in layout.components[-2:])
+    assert alice["provider"] != bob["provider"]
+    for component in layout.components:
+        assert component.name in table(layout)
+        assert component.where in table(layout)
+
+
+def test_another_size_and_the_same_keys_at_the_next_start(tmp_path: Path) -> None:
+    first, second = lay_out(tmp_path, 3, 1), lay_out(tmp_path, 3, 1)
+    assert len(first.components) == 1 + 9 + 1 + 2
+    assert first == second
+    alice, bob = (options_of(component.command) for component in first.components[-2:])
+    assert alice["provider"] == bob["provider"]
+
+
+def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
+    lay_out(tmp_path, 1, 1)
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert modes == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_dir()} == {0o700}
+
+
+def test_one_localnet_for_a_folder(tmp_path: Path) -> None:
+    first = Localnet(FakeClock(), tmp_path)
+    with pytest.raises(ConfigError, match="another localnet is using this folder"):
+        Localnet(FakeClock(), tmp_path)
+    os.close(first._lock)
+    first.processes.kill()
+
+
+def test_ports_announced() -> None:
+    presence = (
+        b'{"CocoNodes": [], "MixNodes": [{"host": "127.0.0.1:1789"}, {"host": "127.0.0.1:1790"}],'
+        b' "MixProviderNodes": [{"host": "127.0.0.1:1795"}], "GatewayNodes": [{"mixnetListener": "127.0.0.1:1796"}]}'
+    )
+    assert ports_announced(presence) == {1789, 1790, 1795, 1796}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--providers", "0"],
+        ["--mixnodes-per-layer=x"],
+        ["--send="],
+        ["--dir", ""],
+        ["--nonsense"],
+        ["surplus"],
+    ],
+)
+def test_bad_options(arguments: list[str]) -> None:
+    from twisted.python import usage
+
+    with pytest.raises(usage.UsageError):
+        Options().parseOptions(arguments)
+
+
+def test_the_file_to_send(tmp_path: Path) -> None:
+    path = tmp_path / "a b ü"
+    path.write_bytes(b"x" * 10)
+    assert read_file(str(path), 10) == b"x" * 10
+    with pytest.raises(ConfigError, match="longer than a message may be"):
+        read_file(str(path), 9)
+    with pytest.raises(ConfigError, match="missing: No such file or directory"):
+        read_file(str(tmp_path / "missing"), 9)
+    with pytest.raises(ConfigError, match="Is a directory"):
+        read_file(str(tmp_path), 9)
