@@ -77,7 +77,7 @@ def test_a_wrong_file_is_named_with_its_cause(tmp_path: Path, content: str, caus
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=r"missing\.pem: No such file"):
         load_private(tmp_path / "missing.pem", KeyKind.SPHINX)
-    with pytest.raises(KeyFileError, match="Is a directory|not a file"):
+    with pytest.raises(KeyFileError, match="Is a directory"):
         load_private(tmp_path, KeyKind.SPHINX)
 
 

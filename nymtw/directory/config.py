@@ -1,0 +1,87 @@
+"""The directory's `config.toml`."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from nymtw.directory.publisher import EPOCH_SECONDS, REFRESH
+from nymtw.directory.registry import CAPACITY
+from nymtw.topology.document import Recommended
+
+HEADING = "A directory of nymtw. Options on the command line come before the values here."
+DEFAULT_PORT = 8080
+
+
+class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Section [directory]."""
+
+    id: Annotated[str, Meta(description="The name of this directory; its files are in ~/.nym/directories/ID.")]
+    host: Annotated[
+        str,
+        Meta(description="The IP address to listen on. 0.0.0.0 is every one of this machine: open to the network."),
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="The TCP port to listen on; 0 takes any free one.")] = (
+        DEFAULT_PORT
+    )
+    refresh: Annotated[float, Meta(gt=0, le=86400, description="Seconds from one signed topology to the next.")] = (
+        REFRESH
+    )
+    validity: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=366 * 86400,
+            description="How many seconds a signed topology can be used if the directory is away; "
+            "0 is 30 refreshes and ten minutes at least.",
+        ),
+    ] = 0.0
+    epoch_seconds: Annotated[
+        int,
+        Meta(
+            ge=60,
+            le=366 * 86400,
+            description="Seconds for which a Sphinx key is the current one. All nodes change keys together: "
+            "changing this on a running network loses the packets that are under way.",
+        ),
+    ] = EPOCH_SECONDS
+    trust_hosts: Annotated[
+        bool,
+        Meta(
+            description="Whether a node may announce another address than the one its posts come from. "
+            "Needed behind a reverse proxy and for host names; anybody can then announce anything."
+        ),
+    ] = False
+    capacity: Annotated[int, Meta(ge=1, le=10**6, description="The most nodes that are kept.")] = CAPACITY
+
+
+class RecommendedSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Section [recommended]: what clients follow, so that they look alike."""
+
+    loop_cover_traffic_rate: Annotated[
+        float, Meta(ge=0, le=1e6, description="Loops to oneself, packets a second on average.")
+    ] = 5.0
+    message_sending_rate: Annotated[
+        float,
+        Meta(ge=0, le=1e6, description="Packets a second on average that carry a message if one waits, else a loop."),
+    ] = 20.0
+    drop_cover_traffic_rate: Annotated[
+        float, Meta(ge=0, le=1e6, description="Packets a second to a random provider that discards them; 0: none.")
+    ] = 0.0
+    fetch_message_rate: Annotated[float, Meta(ge=0, le=1e6, description="Pulls a second from the provider.")] = 10.0
+    average_packet_delay: Annotated[
+        float, Meta(ge=0, le=86400, description="Seconds that a packet waits at each hop on average.")
+    ] = 0.05
+    fetch_slots: Annotated[int, Meta(ge=1, le=255, description="Slots in the answer to each pull.")] = 16
+
+
+class DirectoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    directory: DirectorySection
+    recommended: RecommendedSection = RecommendedSection()
+
+
+def recommended(section: RecommendedSection) -> Recommended:
+    """As it stands in the topology."""
+    return Recommended(**msgspec.structs.asdict(section))

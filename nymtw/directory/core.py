@@ -1,0 +1,113 @@
+"""The directory itself, without HTTP: heartbeats and metrics in, lists and the signed topology out."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from zope.interface import implementer
+
+from nymtw.directory.metrics import MetricsWindows
+from nymtw.directory.publisher import Publisher
+from nymtw.directory.registry import Registry
+from nymtw.encoding import key_text
+from nymtw.errors import DirectoryError, EncodingError
+from nymtw.interfaces import IDirectory
+from nymtw.topology.document import GATEWAY, MIXNODE, PROVIDER
+from nymtw.topology.presence import read_heartbeat, read_metric
+
+# The last part of the path of /api/presence/..., and the role that announces itself there.
+PATHS: Mapping[str, str] = {"mixnodes": MIXNODE, "mixproviders": PROVIDER, "gateways": GATEWAY}
+# The role's list in GET /api/presence/topology, and as later releases wrote it.
+LISTS: Mapping[str, str] = {MIXNODE: "MixNodes", PROVIDER: "MixProviderNodes", GATEWAY: "GatewayNodes"}
+
+
+class Directory:
+    """Registry, publisher and metrics as one. A refusal is a `DirectoryError` or `EncodingError` with its reason."""
+
+    def __init__(
+        self, registry: Registry, publisher: Publisher, metrics: MetricsWindows, wall_clock: Callable[[], float]
+    ) -> None:
+        self.registry = registry
+        self.publisher = publisher
+        self._metrics = metrics
+        self._wall_clock = wall_clock
+        self.posts: Counter[tuple[str, bool]] = Counter()  # (path, accepted) -> how many
+
+    def announce(self, path: str, body: object, source: str) -> None:
+        """Take the JSON value that was posted to the presence `path` from the address `source`."""
+        self._counted(path, lambda: self._announce(path, body, source))
+
+    def report(self, body: object) -> None:
+        """Take the JSON value of a metric."""
+        self._counted("metrics", lambda: self._report(body))
+
+    def metrics(self) -> list[Mapping[str, Any]]:
+        """The last complete window of metrics."""
+        return self._metrics.complete(self._is_mixnode)
+
+    def presence(self, lower: bool = False) -> dict[str, list[Mapping[str, Any]]]:
+        """Who is there: what each has posted, and `lastSeen` in nanoseconds; `lower` for mixNodes and so on."""
+        lists: dict[str, list[Mapping[str, Any]]] = {"CocoNodes": [], **{name: [] for name in LISTS.values()}}
+        for entry in self.registry.live():
+            lists[LISTS[entry.record.role]].append({**entry.post, "lastSeen": entry.last_seen})
+        return {name[0].lower() + name[1:] if lower else name: nodes for name, nodes in lists.items()}
+
+    def _announce(self, path: str, body: object, source: str) -> None:
+        heartbeat = read_heartbeat(body, self._wall_clock())
+        if not isinstance(body, dict):
+            raise EncodingError("a heartbeat is a JSON object")
+        role = heartbeat.record.role
+        if role != PATHS.get(path):
+            raise DirectoryError(f"a {role} does not announce itself here")
+        self.registry.accept(heartbeat, body, source)
+
+    def _report(self, body: object) -> None:
+        metric = read_metric(body, self._wall_clock())
+        entry = self.registry.find(metric.identity)
+        if entry is None or entry.record.role != MIXNODE:
+            raise DirectoryError("no mixnode with this identity is announced")
+        if metric.public_key not in map(key_text, entry.record.sphinx_keys.values()):
+            raise DirectoryError("pubKey: this mixnode has announced another key")
+        self._metrics.accept(metric, self._is_mixnode)
+
+    def _is_mixnode(self, identity: bytes) -> bool:
+        entry = self.registry.find(identity)
+        return entry is not None and entry.record.role == MIXNODE
+
+    def _counted(self, path: str, take: Callable[[], None]) -> None:
+        try:
+            take()
+        except (DirectoryError, EncodingError):
+            self.posts[path, False] += 1
+            raise
+        self.posts[path, True] += 1
+
+
+@implementer(IDirectory)
+class LocalDirectory:
+    """A `Directory` in the same process, as nodes and clients see it."""
+
+    def __init__(self, directory: Directory, source: str = "127.0.0.1") -> None:
+        """`source` is the address that posts seem to come from."""
+        self._directory = directory
+        self._source = source
+
+    def announce(self, path: str, heartbeat: Mapping[str, Any]) -> "Deferred[None]":
+        """Post one heartbeat."""
+        return maybeDeferred(_refusing, lambda: self._directory.announce(path, dict(heartbeat), self._source))
+
+    def topology(self) -> "Deferred[bytes]":
+        """The newest signed topology."""
+        return maybeDeferred(self._directory.publisher.document)
+
+    def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
+        """Post one metric."""
+        return maybeDeferred(_refusing, lambda: self._directory.report(dict(metric)))
+
+
+def _refusing(take: Callable[[], None]) -> None:
+    try:
+        take()
+    except EncodingError as error:
+        raise DirectoryError(str(error)) from None

@@ -1,0 +1,62 @@
+"""The directory's own figures as Prometheus text. No label ever names a client or a node."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from nymtw.directory.core import Directory
+from nymtw.topology.document import EDGE_ROLES, LAYERS, MIXNODE
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Figures:
+    """Counts the answers, and collects the rest from `directory` when it is asked."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._answers: Counter[tuple[str, str, int]] = Counter()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def count(self, method: str, path: str, code: int) -> None:
+        """One more answer."""
+        self._answers[method, path, code] += 1
+
+    def text(self) -> bytes:
+        """The Prometheus text, format 0.0.4."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """What the Prometheus client asks a collector for."""
+        topology = self._directory.publisher.topology()
+        document = self._directory.publisher.document()
+        nodes = GaugeMetricFamily("nymtw_directory_nodes", "Nodes that are announced now.", labels=["role", "layer"])
+        roles = Counter((entry.record.role, entry.record.layer) for entry in self._directory.registry.live())
+        for role, layer in [*((MIXNODE, layer) for layer in LAYERS), *((role, 0) for role in EDGE_ROLES)]:
+            nodes.add_metric([role, str(layer) if layer else ""], roles[role, layer])
+        yield nodes
+        posts = CounterMetricFamily(
+            "nymtw_directory_posts", "Heartbeats and metrics posted.", labels=["path", "result"]
+        )
+        for (path, accepted), number in sorted(self._directory.posts.items()):
+            posts.add_metric([path, "accepted" if accepted else "refused"], number)
+        yield posts
+        answers = CounterMetricFamily("nymtw_directory_answers", "HTTP answers.", labels=["method", "path", "code"])
+        for (method, path, code), number in sorted(self._answers.items()):
+            answers.add_metric([method, path, str(code)], number)
+        yield answers
+        yield GaugeMetricFamily(
+            "nymtw_directory_topology_bytes", "Size of the newest signed topology.", value=len(document)
+        )
+        yield GaugeMetricFamily(
+            "nymtw_directory_topology_published_seconds",
+            "When the newest signed topology was made, in seconds since 1970.",
+            value=topology.published / 1e9,
+        )
+        yield GaugeMetricFamily(
+            "nymtw_directory_key_epoch", "The key epoch of the newest topology.", value=topology.epoch
+        )

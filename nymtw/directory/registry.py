@@ -1,0 +1,192 @@
+"""Who is there: signed heartbeats in, live nodes out. No I/O; both clocks are arguments."""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from nymtw.encoding import key_text
+from nymtw.errors import DirectoryError
+from nymtw.topology.document import ListedClient, NodeRecord
+from nymtw.topology.presence import MAX_SKEW, Heartbeat
+
+EXPIRY = 5.0  # seconds after its last heartbeat a node is gone
+CAPACITY = 10_000  # identities
+PER_ADDRESS = 256  # identities announced from one address, loopback excepted
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A node as it announced itself last."""
+
+    post: Mapping[str, Any]  # the JSON object, its host filled in
+    record: NodeRecord
+    clients: tuple[ListedClient, ...]
+    source: str  # the address the post came from
+    timestamp: int  # nanoseconds since 1970, by the node's clock
+    last_seen: int  # nanoseconds since 1970, by ours
+    seen: float  # by the clock that is never stepped
+
+
+class Registry:
+    """The live nodes. One is gone `expiry` seconds after its last heartbeat, by `seconds`, which no clock step moves.
+
+    At most `capacity` identities are remembered, those among them that are gone but whose heartbeats could still be
+    replayed.
+    """
+
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        wall_clock: Callable[[], float],
+        *,
+        expiry: float = EXPIRY,
+        capacity: int = CAPACITY,
+        per_address: int = PER_ADDRESS,
+        trust_hosts: bool = False,
+        is_own_address: Callable[[str], bool] = lambda host: False,
+    ) -> None:
+        """`trust_hosts`: believe any host. `is_own_address(host)`: whether this machine has that address."""
+        self._seconds = seconds
+        self._wall_clock = wall_clock
+        self._expiry = expiry
+        self._capacity = capacity
+        self._per_address = per_address
+        self._trust_hosts = trust_hosts
+        self._is_own_address = is_own_address
+        # In the order of their last heartbeats, so that what is to be forgotten stands in front.
+        self._live: dict[bytes, Entry] = {}
+        self._gone: dict[bytes, tuple[int, float]] = {}  # identity -> (newest timestamp, when it was seen)
+        self._places: dict[tuple[str, int], bytes] = {}
+        self._sources: Counter[str] = Counter()
+        self.version = 0  # grows whenever a topology made now would differ
+
+    def accept(self, heartbeat: Heartbeat, post: Mapping[str, Any], source: str) -> Entry:
+        """Take a heartbeat whose signature and skew have been checked; `post` is its JSON, `source` where it came from.
+
+        Raises `DirectoryError` with the reason: an old timestamp, a host that is not the sender's, an address and port
+        that another node has, too many nodes.
+        """
+        self.expire()
+        identity = heartbeat.record.identity
+        known = self._live.get(identity)
+        newest = known.timestamp if known else self._gone.get(identity, (-1, 0.0))[0]
+        if heartbeat.timestamp <= newest:
+            raise DirectoryError("this heartbeat is not newer than the last one of this identity")
+        record = msgspec.structs.replace(heartbeat.record, host=self._host(heartbeat.record.host, source))
+        for place in _places(record):
+            if self._places.get(place, identity) != identity:
+                host, port = place
+                raise DirectoryError(f"{host} port {port} belongs to another node")
+        if known is None:
+            self._make_room(identity, source)
+        else:
+            self._remove(known)
+        entry = Entry(
+            {**post, **_filled_in(post, record)},
+            record,
+            heartbeat.clients,
+            source,
+            heartbeat.timestamp,
+            int(self._wall_clock() * 1e9),
+            self._seconds(),
+        )
+        self._gone.pop(identity, None)
+        self._add(entry)
+        if known is None or (known.record, known.clients) != (entry.record, entry.clients):
+            self.version += 1
+        return entry
+
+    def expire(self) -> None:
+        """Forget who has been silent for too long."""
+        now = self._seconds()
+        for entry in list(self._overdue(now - self._expiry)):
+            self._remove(entry)
+            self._gone[entry.record.identity] = (entry.timestamp, entry.seen)
+            self.version += 1
+        # A heartbeat may be dated ahead by the skew that is allowed, and is refused once it is as far behind.
+        while self._gone:
+            identity, (_, seen) = next(iter(self._gone.items()))
+            if seen >= now - 2 * MAX_SKEW - 1:
+                break
+            del self._gone[identity]
+
+    def live(self) -> list[Entry]:
+        """The nodes that are there, by identity."""
+        self.expire()
+        return [self._live[identity] for identity in sorted(self._live)]
+
+    def find(self, identity: bytes) -> Entry | None:
+        """The node with this identity (32 bytes), if it is there."""
+        self.expire()
+        return self._live.get(identity)
+
+    def __len__(self) -> int:
+        self.expire()
+        return len(self._live)
+
+    def _host(self, host: str, source: str) -> str:
+        """The address a node is reached at."""
+        if not host:
+            return source
+        if host == source or self._trust_hosts:
+            return host
+        # A node on the directory's own machine may reach it by loopback and be reached by another address.
+        if _is_loopback(source) and self._is_own_address(host):
+            return host
+        raise DirectoryError(f"the host {host} is not the address that the post came from, {source}")
+
+    def _make_room(self, identity: bytes, source: str) -> None:
+        if not _is_loopback(source) and self._sources[source] >= self._per_address:
+            raise DirectoryError(f"{self._per_address} nodes have been announced from {source}: that is the most")
+        if identity not in self._gone and len(self._live) + len(self._gone) >= self._capacity:
+            raise DirectoryError(
+                f"this directory keeps {self._capacity} nodes: it has no room for {key_text(identity)}"
+            )
+
+    def _add(self, entry: Entry) -> None:
+        self._live[entry.record.identity] = entry
+        self._sources[entry.source] += 1
+        for place in _places(entry.record):
+            self._places[place] = entry.record.identity
+
+    def _remove(self, entry: Entry) -> None:
+        del self._live[entry.record.identity]
+        self._sources[entry.source] -= 1
+        if not self._sources[entry.source]:
+            del self._sources[entry.source]
+        for place in _places(entry.record):
+            self._places.pop(place, None)
+
+    def _overdue(self, before: float) -> "list[Entry]":
+        overdue = []
+        for entry in self._live.values():
+            if entry.seen >= before:
+                break
+            overdue.append(entry)
+        return overdue
+
+
+def _places(record: NodeRecord) -> list[tuple[str, int]]:
+    """What a node listens on."""
+    return [(record.host, port) for port in (record.port, record.client_port) if port]
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _filled_in(post: Mapping[str, Any], record: NodeRecord) -> dict[str, str]:
+    """The post's addresses ("ip:port"), with the host that an empty one stood for."""
+    host = f"[{record.host}]" if ":" in record.host else record.host
+    return {
+        field: f"{host}{post[field]}"
+        for field in ("host", "mixnetListener", "clientListener")
+        if str(post.get(field, "")).startswith(":")
+    }

@@ -1,0 +1,140 @@
+"""A directory that runs: its parts, on a port."""
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nacl.signing import SigningKey
+
+from twisted.logger import Logger
+
+from nymtw.directory.api import routes
+from nymtw.directory.config import HEADING, DirectoryConfig, recommended
+from nymtw.directory.core import Directory
+from nymtw.directory.figures import Figures
+from nymtw.directory.http import RoutesResource, bounded_site
+from nymtw.directory.metrics import MetricsWindows
+from nymtw.directory.publisher import Publisher
+from nymtw.directory.registry import Registry
+from nymtw.encoding import key_text
+from nymtw.node.config import load_config
+from nymtw.node.home import NodeHome, write_file
+from nymtw.node.keys import load_or_create_identity
+from nymtw.node.placement import check_host, default_host
+from nymtw.node.service import Listener, NodeService
+from nymtw.topology.document import MAX_TOPOLOGY_LENGTH
+
+
+class DirectoryService(NodeService):
+    """Answers HTTP on one port."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, directory: Directory, host: str, port: int, key_file: Path | None = None) -> None:
+        """`key_file`: where the public identity key is, for whoever reads the log."""
+        super().__init__()
+        self.directory = directory
+        self._host = host
+        self._key_file = key_file
+        figures = Figures(directory)
+        resource = RoutesResource(routes(directory, figures), figures.count)
+        self._listener = self.add(Listener(reactor, host, port, bounded_site(resource, reactor)))
+
+    @classmethod
+    def from_config(cls, reactor: Any, home: NodeHome, config: DirectoryConfig) -> "DirectoryService":
+        """Wire everything for a home that exists and is locked. Raises `KeyFileError`, `ConfigError`."""
+        section = config.directory
+        identity = load_or_create_identity(home)
+        kept = home.data / "topology.cbor"
+        directory = make_directory(
+            reactor,
+            identity,
+            config,
+            previous=_read(kept),
+            keep=lambda document: cls._keep(kept, document),
+        )
+        return cls(reactor, directory, check_host(section.host), section.port, home.config / "identity_public_key.pem")
+
+    @property
+    def url(self) -> str:
+        """Where it is, once it listens."""
+        host = default_host() if self._host == "0.0.0.0" else self._host  # noqa: S104  # a comparison binds nothing
+        return f"http://[{host}]:{self._listener.port}" if ":" in host else f"http://{host}:{self._listener.port}"
+
+    def startService(self) -> None:
+        """Listen, and say where and by which key this directory is known."""
+        super().startService()
+        key = key_text(self.directory.publisher.trust.directories[0])
+        self._log.info("The directory is at {url}", url=self.url)
+        self._log.info("Its identity key is {key}, for --directory-key{file}", key=key, file=self._where_key())
+
+    def _where_key(self) -> str:
+        return "" if self._key_file is None else f"; also in {self._key_file}"
+
+    @classmethod
+    def _keep(cls, path: Path, document: bytes) -> None:
+        try:
+            write_file(path, document)
+        except OSError as error:
+            cls._log.warn("cannot keep the topology in {path}: {error}", path=str(path), error=error.strerror)
+
+
+def make_directory(
+    clock: Any,
+    identity: SigningKey,
+    config: DirectoryConfig,
+    *,
+    wall_clock: Callable[[], float] = time.time,
+    previous: bytes | None = None,
+    keep: Callable[[bytes], None] = lambda document: None,
+) -> Directory:
+    """The directory that `config` asks for, without a port. `clock.seconds` must not be stepped."""
+    section = config.directory
+    registry = Registry(
+        clock.seconds,
+        wall_clock,
+        capacity=section.capacity,
+        trust_hosts=section.trust_hosts,
+        is_own_address=is_own_address,
+    )
+    publisher = Publisher(
+        registry,
+        [identity],
+        clock.seconds,
+        wall_clock,
+        refresh=section.refresh,
+        epoch_seconds=section.epoch_seconds,
+        validity=section.validity or None,
+        recommended=recommended(config.recommended),
+        previous=previous,
+        signed=keep,
+    )
+    return Directory(registry, publisher, MetricsWindows(clock.seconds, wall_clock), wall_clock)
+
+
+def load_directory_config(home: NodeHome, given: Mapping[str, Mapping[str, Any]]) -> DirectoryConfig:
+    """Create and lock `home`, and read or write its `config.toml`. Raises `ConfigError`."""
+    home.create()
+    home.lock()
+    return load_config(home.config_file, DirectoryConfig, given, HEADING)
+
+
+def is_own_address(host: str) -> bool:
+    """Whether this machine has the IP address `host`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_TOPOLOGY_LENGTH)
+    except OSError:
+        return None

@@ -1,0 +1,66 @@
+"""`twistd nym-directory`."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from twisted.application.service import IService
+
+from nymtw.node.tap import RoleOptions, run_or_exit
+
+PROGRAM = "nym-directory"
+DEFAULT_ID = "directory"
+_RATES = (
+    "loop-cover-traffic-rate",
+    "message-sending-rate",
+    "drop-cover-traffic-rate",
+    "fetch-message-rate",
+    "average-packet-delay",
+    "fetch-slots",
+)
+
+
+class Options(RoleOptions):
+    """The command line; what is not given comes from `config.toml`."""
+
+    longdesc = (
+        "The directory: nodes announce themselves to it, and it publishes a signed list of them. It listens on "
+        "127.0.0.1:8080 unless it is told otherwise; --host=0.0.0.0 opens it to the network."
+    )
+    optParameters: ClassVar[list[Any]] = [
+        ["refresh", None, None, "Seconds from one signed topology to the next (60)", float],
+        ["validity", None, None, "Seconds for which a topology can be used if the directory is away", float],
+        ["epoch-seconds", None, None, "Seconds for which a Sphinx key is the current one (86400)", int],
+        ["capacity", None, None, "The most nodes that are kept (10000)", int],
+        ["loop-cover-traffic-rate", None, None, "Recommended to clients: loops a second (5)", float],
+        ["message-sending-rate", None, None, "Recommended to clients: packets a second (20)", float],
+        ["drop-cover-traffic-rate", None, None, "Recommended to clients: drop cover, packets a second (0)", float],
+        ["fetch-message-rate", None, None, "Recommended to clients: pulls a second (10)", float],
+        ["average-packet-delay", None, None, "Recommended to clients: seconds a packet waits at a hop (0.05)", float],
+        ["fetch-slots", None, None, "Recommended to clients: slots in the answer to a pull (16)", int],
+    ]
+    optFlags: ClassVar[list[Any]] = [
+        ["trust-hosts", None, "Believe a node's address even if its posts come from another one"],
+    ]
+
+    def sections(self) -> Mapping[str, Mapping[str, Any]]:
+        """What was given, as the sections of `config.toml`."""
+        section = {
+            "id": self["id"] or DEFAULT_ID,
+            **self.given("host", "port", "refresh", "validity", "epoch-seconds", "capacity"),
+        }
+        if self["trust-hosts"]:
+            section["trust_hosts"] = True
+        return {"directory": section, "recommended": self.given(*_RATES)}
+
+
+def makeService(options: Options) -> IService:
+    """The service, or the end of the process with one line."""
+
+    def build(reactor: Any) -> Any:
+        from nymtw.directory.service import DirectoryService, load_directory_config
+        from nymtw.node.home import NodeHome
+
+        home = NodeHome("directory", options["id"] or DEFAULT_ID)
+        return DirectoryService.from_config(reactor, home, load_directory_config(home, options.sections()))
+
+    return run_or_exit(PROGRAM, options, build)
