@@ -148,7 +148,7 @@ class NodeLinks:
             self.dropped(DropReason.SHUTDOWN if self._stopped else DropReason.UNKNOWN_NEXT_HOP, 1)
             return
         frame = encode_packet(epoch, packet)
-        link.queue.append(frame)
+        link.queue.append((self.clock.seconds(), frame))
         length = len(frame)
         link.queued_bytes += length
         self._pending_bytes += length

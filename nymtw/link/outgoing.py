@@ -50,7 +50,7 @@ class OutgoingLink(ClientFactory):
         self.peer = peer
         self.address = (host, port)
         self._secured = links.security.client(self, peer)
-        self.queue: deque[bytes] = deque()  # encoded frames
+        self.queue: deque[tuple[float, bytes]] = deque()  # when it came, encoded frame
         self.queued_bytes = 0
         self.dirty = False  # waits for the next flush of all links
         self.connection: Sender | None = None
@@ -60,13 +60,12 @@ class OutgoingLink(ClientFactory):
         self._failures = 0
         self._records = 0
         self._up_since: float | None = None
-        self._down_since: float | None = None
         self._closed = False
 
     # the queue
 
     def drop_oldest(self, reason: DropReason) -> None:
-        self._take(len(self.queue.popleft()))
+        self._take(len(self.queue.popleft()[1]))
         self.links.dropped(reason, 1)
 
     def drop_all(self, reason: DropReason) -> None:
@@ -91,7 +90,7 @@ class OutgoingLink(ClientFactory):
         while queue and connection.up and not connection.blocked:
             length, frames = 0, []
             while queue and length < CHUNK:
-                frame = queue.popleft()
+                frame = queue.popleft()[1]
                 length += len(frame)
                 frames.append(frame)
             self._take(length, len(frames))
@@ -107,8 +106,6 @@ class OutgoingLink(ClientFactory):
         if self._connecting or self.connection is not None or self._retry is not None:
             return
         links = self.links
-        if self._down_since is None:
-            self._down_since = links.clock.seconds()
         self._connecting = True
         host, port = self.address
         self._connector = links.reactor.connectTCP(host, port, self._secured, links.limits.connect)
@@ -125,7 +122,7 @@ class OutgoingLink(ClientFactory):
 
     def is_up(self) -> None:
         self._up_since = self.links.clock.seconds()
-        self._down_since = None
+        self._drop_stale()
         self.flush()
 
     def is_down(self, connection: Sender) -> None:
@@ -141,7 +138,6 @@ class OutgoingLink(ClientFactory):
         if self._up_since is not None and now - self._up_since > self.links.limits.reconnect_most:
             self._failures = 0
         self._up_since = None
-        self._down_since = now
         self._back_off()
 
     def _back_off(self) -> None:
@@ -154,13 +150,14 @@ class OutgoingLink(ClientFactory):
 
     def _try_again(self) -> None:
         self._retry = None
-        down_since, limits = self._down_since, self.links.limits
-        # Packets do not wait long for a dead peer: their acks would be late anyway.
-        if down_since is not None and self.links.clock.seconds() - down_since > limits.patience:
-            self.drop_all(DropReason.LINK_DOWN)
-        if not self.queue:
-            self._down_since = None
+        self._drop_stale()
         self.flush()
+
+    def _drop_stale(self) -> None:
+        """Packets do not wait long for a dead peer: their acks would be late anyway."""
+        oldest = self.links.clock.seconds() - self.links.limits.patience
+        while self.queue and self.queue[0][0] < oldest:
+            self.drop_oldest(DropReason.LINK_DOWN)
 
     def close(self, reason: DropReason) -> None:
         """Write what the connection takes and drop the rest; the connection stays for its owner to close."""

@@ -98,7 +98,12 @@ def test_a_pull_of_the_wrong_length_is_refused():
 
 
 items = st.lists(
-    st.builds(MailItem, st.integers(1, 2**64 - 1), st.sampled_from([int(kind) for kind in MailKind]), st.binary(max_size=CONTENT_LENGTH)),
+    st.builds(
+        MailItem,
+        st.integers(1, 2**64 - 1),
+        st.sampled_from([int(kind) for kind in MailKind]),
+        st.binary(max_size=CONTENT_LENGTH),
+    ),
     max_size=4,
 )
 

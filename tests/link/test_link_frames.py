@@ -27,7 +27,7 @@ def parser(allowed=tuple(FrameType)):
 
 
 def test_the_bytes_on_the_wire():
-    assert KEEPALIVE_FRAME == bytes(6)
+    assert bytes(6) == KEEPALIVE_FRAME
     packet = bytes(386)
     assert encode_packet(0x01020304, packet) == bytes.fromhex("0101 01020304") + packet
     assert encode_submit(b"\xaa" * 32, 7, packet) == bytes.fromhex("0201 00000007") + b"\xaa" * 32 + packet
@@ -55,7 +55,9 @@ def test_a_packet_of_no_size_class_is_not_encoded():
 frames = st.one_of(
     st.just(KEEPALIVE_FRAME),
     st.builds(
-        lambda size, epoch: encode_packet(epoch, bytes(LENGTHS[size])), st.sampled_from(SizeClass), st.integers(0, 2**32 - 1)
+        lambda size, epoch: encode_packet(epoch, bytes(LENGTHS[size])),
+        st.sampled_from(SizeClass),
+        st.integers(0, 2**32 - 1),
     ),
     st.builds(
         lambda kind, body: encode_body(kind, body),
