@@ -162,6 +162,14 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return self._by_edge_role[GATEWAY]
 
     @cached_property
+    def _usable_edges(self) -> tuple[NodeRecord, ...]:
+        return tuple(node for node in self._edges if self.epoch in node.sphinx_keys)
+
+    def usable_edges(self) -> tuple[NodeRecord, ...]:
+        """Those edges that a packet can reach now: they have a key for this topology's epoch."""
+        return self._usable_edges
+
+    @cached_property
     def _edges(self) -> tuple[NodeRecord, ...]:
         return tuple(node for node in self.nodes if node.role in EDGE_ROLES)
 

@@ -1,0 +1,136 @@
+"""Whole packets, ready for the sending stream: data, loops, drop cover, and the reply blocks that come back like them.
+
+All have the same shape: an ack section, a sealed fragment, three mixnodes and a provider. Pure functions of their
+arguments: the topology, the two strategies and the randomness are passed in.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from nymtw.encoding import key_text
+from nymtw.errors import EncodingError, TopologyIncomplete
+from nymtw.interfaces import IDelayStrategy, IRouteStrategy
+from nymtw.message.fragments import FRAGMENT_LENGTH, loop_fragment
+from nymtw.message.payload import ACK_ID_LENGTH, DROP_DESTINATION, AckSection, join_payload
+from nymtw.message.sealing import seal
+from nymtw.sphinx import Hop, SizeClass, build_packet
+
+if TYPE_CHECKING:
+    from nymtw.topology.address import Address
+    from nymtw.topology.document import Topology
+
+_NANOSECONDS: Final = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A packet to send now, and what its sender keeps of it.
+
+    `packet` (2,413 bytes) goes to `first_hop` (identity) in a frame of key epoch `epoch`; `ack_id` (21 bytes) is what
+    comes back once it is stored. `route` and `ack_route` are identities in order, the last one a provider; `delays` are
+    what the hops before that hold it for, in nanoseconds, and `ack_delays` likewise, the first one drawn for the
+    provider where the ack starts.
+    """
+
+    epoch: int
+    first_hop: bytes
+    packet: bytes
+    ack_id: bytes
+    route: tuple[bytes, ...]
+    delays: tuple[int, ...]
+    ack_route: tuple[bytes, ...]
+    ack_delays: tuple[int, ...]
+
+    @property
+    def expected_delay(self) -> float:
+        """Seconds until it is stored at its provider: the sum of the drawn delays."""
+        return sum(self.delays) / _NANOSECONDS
+
+    @property
+    def expected_round_trip(self) -> float:
+        """Seconds until its ack is in the sender's mailbox: the sum of all drawn delays, there and back."""
+        return (sum(self.delays) + sum(self.ack_delays)) / _NANOSECONDS
+
+
+def build_data_packet(
+    topology: "Topology",
+    own: "Address",
+    recipient: "Address",
+    plaintext: bytes,
+    routes: IRouteStrategy,
+    delays: IDelayStrategy,
+    random: Random,
+) -> Outgoing:
+    """The packet that carries `plaintext` (a fragment, 1,570 bytes) to `recipient`; its ack comes back to `own`.
+
+    Raises `TopologyIncomplete` where a layer or one of the two providers is missing, `EncodingError` for a recipient
+    whose key is none.
+    """
+    if len(plaintext) != FRAGMENT_LENGTH:
+        raise EncodingError(f"a packet carries {FRAGMENT_LENGTH} bytes, not {len(plaintext)}")
+    sealed = seal(plaintext, recipient.encryption_key, random)
+    return _build(topology, own, recipient.provider, recipient.mailbox, sealed, routes, delays, random)
+
+
+def build_loop_packet(
+    topology: "Topology",
+    own: "Address",
+    loop_id: bytes,
+    routes: IRouteStrategy,
+    delays: IDelayStrategy,
+    random: Random,
+) -> Outgoing:
+    """A loop: a packet to oneself, known by `loop_id` (16 random bytes) when it is back. Raises as for data."""
+    return build_data_packet(topology, own, own, loop_fragment(loop_id).encode(), routes, delays, random)
+
+
+def build_drop_packet(
+    topology: "Topology", own: "Address", routes: IRouteStrategy, delays: IDelayStrategy, random: Random
+) -> Outgoing:
+    """Drop cover: a packet to a random provider, which acknowledges it and throws it away. Raises as for data."""
+    edges = topology.usable_edges()
+    if not edges:
+        raise TopologyIncomplete(f"there is no provider with a key for key epoch {topology.epoch}")
+    sealed = seal(loop_fragment(random.randbytes(16)).encode(), own.encryption_key, random)
+    return _build(topology, own, random.choice(edges).identity, DROP_DESTINATION, sealed, routes, delays, random)
+
+
+def draw_hops(topology: "Topology", provider: bytes, routes: IRouteStrategy, random: Random) -> list[Hop]:
+    """Hops through the layers to `provider` (identity). Raises `TopologyIncomplete`."""
+    last = topology.find(provider)
+    if last is None:
+        raise TopologyIncomplete(f"the provider {key_text(provider)} is not in the topology")
+    epoch = topology.epoch
+    nodes = (*routes.draw(topology, random), last)
+    return [Hop(node.identity, node.sphinx_key(epoch)) for node in nodes]
+
+
+def _build(
+    topology: "Topology",
+    own: "Address",
+    provider: bytes,
+    destination: bytes,
+    sealed: bytes,
+    routes: IRouteStrategy,
+    delays: IDelayStrategy,
+    random: Random,
+) -> Outgoing:
+    ack_hops = draw_hops(topology, own.provider, routes, random)
+    ack_delays = tuple(delays.draw(len(ack_hops), random))
+    ack_id = random.randbytes(ACK_ID_LENGTH)
+    ack_packet = build_packet(ack_id, ack_hops, ack_delays[1:], own.mailbox, size_class=SizeClass.ACK, random=random)
+    ack = AckSection(topology.epoch, ack_hops[0].address, ack_delays[0], ack_packet)
+    hops = draw_hops(topology, provider, routes, random)
+    hop_delays = tuple(delays.draw(len(hops) - 1, random))
+    packet = build_packet(join_payload(ack, sealed), hops, hop_delays, destination, random=random)
+    return Outgoing(
+        topology.epoch,
+        hops[0].address,
+        packet,
+        ack_id,
+        tuple(hop.address for hop in hops),
+        hop_delays,
+        tuple(hop.address for hop in ack_hops),
+        ack_delays,
+    )
