@@ -146,6 +146,7 @@ class QuietSite(Site):
     """No access log: an address and a time tie a person to a network."""
 
     requestFactory = BoundedRequest
+    noisy = False
 
     def log(self, request: Any) -> None:
         """Nothing."""
@@ -153,6 +154,8 @@ class QuietSite(Site):
 
 class BoundedFactory(WrappingFactory[Any]):
     """At most `limit` connections at once; who comes then is hung up on."""
+
+    noisy = False
 
     def __init__(self, wrapped: Any, limit: int) -> None:
         super().__init__(wrapped)

@@ -107,7 +107,7 @@ def config_text(config: msgspec.Struct, heading: str) -> str:
                 table.add(key, value)
         document.add(tomlkit.nl())
         document.add(name, table)
-    return tomlkit.dumps(document)
+    return tomlkit.dumps(document).rstrip("\n") + "\n"
 
 
 def _override(plain: dict[str, Any], schema: type[T], given: Mapping[str, Mapping[str, Any]]) -> T:

@@ -57,17 +57,17 @@ def format_line(event: LogEvent, coloured: bool = False) -> str:
 
 
 def where_from(event: LogEvent) -> str:
-    """`module/function` of whoever logs; the module alone where the function cannot be told."""
+    """`module/function` of whoever logs; what the event says of itself where the function cannot be told."""
     namespace = str(event.get("log_namespace", "-"))
-    module = namespace.removeprefix("nymtw.")
     # Observers are called from within the logging call, so the caller is on the stack; unless the event was buffered
-    # before logging began.
+    # before logging began. The namespace is the caller's module, or a class in it.
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__") == namespace != _SELF:
-            return f"{module}/{frame.f_code.co_name.strip('<>')}"
+        module = str(frame.f_globals.get("__name__"))
+        if f"{namespace}.".startswith(f"{module}.") and module != _SELF:
+            return f"{module.removeprefix('nymtw.')}/{frame.f_code.co_name.strip('<>')}"
         frame = frame.f_back
-    return module
+    return namespace.removeprefix("nymtw.")
 
 
 def observer() -> LineObserver:
