@@ -75,6 +75,7 @@ class Options(MixOptions):
         merged.parseOptions(argv)
         self.update(merged)
         self.factory = merged.factory
+        self.getUsage = merged.getUsage  # type: ignore[method-assign]  # from now on the help is that of both
 
     def getUsage(self, width: int | None = None) -> str:
         """The help, in which the options of the implementation stand too: of the default one where none is chosen."""
