@@ -20,7 +20,7 @@ from twisted.internet.protocol import ClientFactory, Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nymtw.errors import NymtwError, RegistrationRefused
+from nymtw.errors import DiskError, NymtwError, RegistrationRefused
 from nymtw.link import control
 from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
 from nymtw.link.frames import Frame, FrameError, FrameParser, FrameType, encode_submit, split_submit
@@ -185,7 +185,11 @@ class ClientSession(FramedProtocol):
         links = self._links
         mailbox = mailbox_id(request.mailbox_key)
         exporter = links.security.exporter(self.transport, control.LOGIN_LABEL)
-        record = links.store.find(mailbox)
+        try:
+            record = links.store.find(mailbox)
+        except DiskError:
+            self._refuse("the provider cannot read its mailboxes")
+            return
         # An unknown mailbox takes the same path and time as a wrong token.
         expected = record.token_hash if record is not None else bytes(32)
         token_right = hmac.compare_digest(token_hash(request.token), expected)
@@ -218,7 +222,11 @@ class ClientSession(FramedProtocol):
         confirmed = control.parse_pull(body, links.slots)
         if confirmed:
             links.store.confirm(self._mailbox, confirmed)
-        items = links.store.pull(self._mailbox, links.slots, self._cursor)
+        try:
+            items = links.store.pull(self._mailbox, links.slots, self._cursor)
+        except DiskError:
+            self.abort()
+            return
         if items:
             self._cursor = items[-1].number
         self.send(control.encode_mail(items, links.slots))
@@ -249,6 +257,7 @@ def connect_to_provider(
 class _ProviderFactory(ClientFactory):
     noisy = False
     connector: Any = None
+    _protocol: "ProviderConnection | None" = None
 
     def __init__(
         self,
@@ -266,14 +275,18 @@ class _ProviderFactory(ClientFactory):
         self.connected: Deferred[ProviderConnection] = Deferred(self._cancel)
 
     def buildProtocol(self, addr: Any) -> "ProviderConnection":
-        return ProviderConnection(self)
+        self._protocol = ProviderConnection(self)
+        return self._protocol
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
         if not self.connected.called:
             self.connected.errback(reason)
 
     def _cancel(self, _: Any) -> None:
-        self.connector.disconnect()
+        if self._protocol is not None:
+            self._protocol.abort()
+        else:
+            self.connector.stopConnecting()
 
 
 class ProviderConnection(FramedProtocol):
@@ -312,11 +325,15 @@ class ProviderConnection(FramedProtocol):
         return self._mail is not None
 
     def pull(self, confirm: Sequence[int] = ()) -> "Deferred[list[control.MailItem]]":
-        """Confirm up to `slots` items, and fetch up to `slots`. One at a time: ask `pulling` first."""
+        """Confirm up to `slots` items, and fetch up to `slots`. One at a time: ask `pulling` first.
+
+        Raises RuntimeError before login or while `pulling`, ValueError for more to confirm than slots.
+        """
         if not self.up or self._mail is not None:
             raise RuntimeError("a pull needs a login, and the answer to the pull before it")
+        frame = control.encode_pull(confirm, self.slots)
         self._mail = Deferred()
-        self.send(control.encode_pull(confirm, self.slots))
+        self.send(frame)
         return self._mail
 
     # the connection

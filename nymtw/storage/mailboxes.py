@@ -6,7 +6,7 @@ lack the last moments before it.
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ _REGISTER = (
     "INSERT INTO mailboxes VALUES (?, ?, ?) "
     "ON CONFLICT (mailbox) DO UPDATE SET public_key = excluded.public_key, token_hash = excluded.token_hash"
 )
+_FIND = "SELECT public_key, token_hash FROM mailboxes WHERE mailbox = ?"
 _STORE = "INSERT INTO items (mailbox, kind, content) VALUES (?, ?, ?)"
 _PULL = "SELECT number, kind, content FROM items WHERE mailbox = ? AND number > ? ORDER BY number LIMIT ?"
 _CONFIRM = "DELETE FROM items WHERE number = ? AND mailbox = ? RETURNING mailbox, LENGTH(content)"
@@ -116,13 +117,8 @@ class SQLiteMailboxes:
         return self._when_durable()
 
     def find(self, mailbox: bytes) -> MailboxRecord | None:
-        row = self._database.execute(
-            "SELECT public_key, token_hash FROM mailboxes WHERE mailbox = ?", (mailbox,)
-        ).fetchone()
+        row = next(self._read(_FIND, (mailbox,)), None)
         return None if row is None else MailboxRecord(*row)
-
-    def count(self) -> int:
-        return len(self._counts)
 
     def store(self, mailbox: bytes, kind: int, content: bytes) -> "Deferred[None]":
         count = self._counts.get(mailbox)
@@ -137,7 +133,7 @@ class SQLiteMailboxes:
         return self._when_durable()
 
     def pull(self, mailbox: bytes, count: int, after: int) -> list[StoredItem]:
-        rows = self._database.execute(_PULL, (mailbox, after, count))
+        rows = self._read(_PULL, (mailbox, after, count))
         return [StoredItem(number, kind, content) for number, kind, content in rows]
 
     def confirm(self, mailbox: bytes, numbers: Sequence[int]) -> None:
@@ -149,6 +145,13 @@ class SQLiteMailboxes:
     def close(self) -> None:
         self._commit()
         self._database.close()
+
+    def _read(self, query: str, parameters: tuple[object, ...]) -> Iterator[Any]:
+        """The rows of a query. Raises `DiskError`."""
+        try:
+            return iter(self._database.execute(query, parameters).fetchall())
+        except sqlite3.Error as error:
+            raise DiskError(f"{self._path}: {error}") from None
 
     # the group commit
 

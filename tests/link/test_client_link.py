@@ -1,0 +1,519 @@
+"""The client's link: only the owner of a mailbox opens it, and no client makes the provider keep much for it."""
+
+import hashlib
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
+
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import ClientFactory, Protocol
+
+from nymtw.errors import DiskError, RegistrationRefused
+from nymtw.link import control
+from nymtw.link.client_link import ClientLinkFactory, ClientLinkLimits, connect_to_provider, token_hash
+from nymtw.link.control import MailItem, MailKind
+from nymtw.link.frames import KEEPALIVE_FRAME, FrameParser, FrameType, encode_packet, encode_submit
+from nymtw.link.security import TLSSecurity
+from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
+from nymtw.testing.clock import FakeClock
+from nymtw.testing.network import MemoryNetwork
+from nymtw.testing.security import HELLO_LENGTH, MemorySecurity
+from nymtw.topology.address import mailbox_id
+
+SLOTS = 4
+PACKET = bytes(386)
+HOP = b"h" * 32
+PROVIDER = SigningKey(b"p" * 32)
+IDENTITY = bytes(PROVIDER.verify_key)
+LIMITS = ClientLinkLimits()
+
+
+class World:
+    """A provider's client link with a store behind it, and clients that connect to it."""
+
+    def __init__(self, tls=False, store=None, **limits):
+        self.clock = FakeClock()
+        self.network = MemoryNetwork(self.clock, latency=0.001)
+        self.rng = random.Random(1)
+        self.tls = tls
+        self.store = store or SQLiteMailboxes(":memory:", self.clock, limits=MailboxLimits(mailboxes=3))
+        self.submitted = []
+        host = self.network.host("provider", "10.0.0.1")
+        self.links = ClientLinkFactory(
+            host,
+            TLSSecurity(PROVIDER) if tls else MemorySecurity(IDENTITY, self.rng),
+            store=self.store,
+            submit=lambda *arguments: self.submitted.append(arguments),
+            slots=SLOTS,
+            random=self.rng,
+            limits=ClientLinkLimits(**limits),
+        )
+        self.port = host.listenTCP(1790, self.links.factory)
+        self.lost = []
+        self.clients = 0
+
+    def wait(self, deferred):
+        return self.clock.wait_for(deferred, 30)
+
+    def key(self, name):
+        return SigningKey(name.encode().ljust(32, b"."))
+
+    def connecting(self, name, identity=IDENTITY):
+        self.clients += 1
+        return connect_to_provider(
+            self.network.host(f"client {self.clients}", f"10.1.0.{self.clients}"),
+            "10.0.0.1",
+            1790,
+            identity,
+            TLSSecurity(None) if self.tls else MemorySecurity(None, self.rng),
+            mailbox_key=self.key(name),
+            lost=lambda: self.lost.append(name),
+        )
+
+    def connect(self, name):
+        return self.wait(self.connecting(name))
+
+    def logged_in(self, name, token=None):
+        """A connection that is logged in, and its token."""
+        connection = self.connect(name)
+        token = token or self.wait(connection.register())
+        assert self.wait(connection.login(token)) == SLOTS
+        return connection, token
+
+    def mail(self, name, kind, content):
+        self.wait(self.store.store(mailbox_id(bytes(self.key(name).verify_key)), kind, content))
+
+    def raw(self):
+        raw = Raw()
+        self.network.host("raw", "10.2.0.1").connectTCP("10.0.0.1", 1790, Single(raw))
+        self.clock.advance(0.01)
+        return raw
+
+    def close(self):
+        self.port.stopListening()
+        self.wait(self.links.stop())
+        self.store.close()
+        self.clock.advance(5)
+        assert self.clock.getDelayedCalls() == []
+
+
+class Raw(Protocol):
+    transport = None
+    lost = False
+    received = b""
+
+    def dataReceived(self, data):
+        self.received += data
+
+    def connectionLost(self, reason):
+        self.lost = True
+
+
+class Single(ClientFactory):
+    noisy = False
+
+    def __init__(self, protocol):
+        self.made = protocol
+
+    def buildProtocol(self, addr):
+        return self.made
+
+
+@pytest.fixture(params=["memory", "tls"])
+def world(request):
+    world = World(tls=request.param == "tls")
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def memory():
+    world = World()
+    yield world
+    world.close()
+
+
+def test_register_log_in_submit_and_pull(world):
+    connection, token = world.logged_in("alice")
+    assert len(token) == 32
+    assert connection.submit(HOP, 7, PACKET)
+    world.mail("alice", MailKind.ACK, b"a" * 21)
+    (item,) = world.wait(connection.pull())
+    assert (item.kind, item.content) == (MailKind.ACK, b"a" * 21)
+    assert world.submitted == [(HOP, 1, 7, PACKET)]
+    assert world.wait(connection.pull([item.number])) == []
+    world.clock.advance(0.1)
+    assert world.store.pull(mailbox_id(bytes(world.key("alice").verify_key)), 10, 0) == []
+    connection.close()
+    world.clock.advance(1)
+    assert world.lost == ["alice"]
+    assert world.links.sessions == {}
+
+
+def test_the_provider_keeps_a_hash_of_the_token_alone(world):
+    _, token = world.logged_in("alice")
+    record = world.store.find(mailbox_id(bytes(world.key("alice").verify_key)))
+    assert (
+        record.token_hash == token_hash(token) == hashlib.blake2b(token, digest_size=32, person=b"nymtw token").digest()
+    )
+    assert record.public_key == bytes(world.key("alice").verify_key)
+
+
+def test_another_provider_at_the_address_is_not_talked_to(world):
+    with pytest.raises(Exception, match=r"certificate verify failed|Connection was aborted"):
+        world.wait(world.connecting("alice", identity=bytes(32)))
+    assert world.lost == []
+
+
+def test_nobody_at_the_address(memory):
+    memory.port.stopListening()
+    with pytest.raises(ConnectError):
+        memory.wait(memory.connecting("alice"))
+
+
+def test_giving_up_while_connecting_leaves_nothing(memory):
+    for wait in (0, 0.0015):  # no answer yet; no hello yet
+        attempt = memory.connecting("alice")
+        attempt.addErrback(lambda failure: None)
+        memory.clock.advance(wait)
+        attempt.cancel()
+        memory.clock.advance(5)
+    assert memory.network.connections() == []
+
+
+def refusal(world, connection, deferred):
+    with pytest.raises(RegistrationRefused) as refused:
+        world.wait(deferred)
+    world.clock.advance(LIMITS.closing + 1)
+    assert not connection.up
+    assert world.links.sessions == {}
+    return str(refused.value)
+
+
+def test_a_wrong_token_an_unknown_mailbox_and_a_wrong_signature_are_told_alike(world, monkeypatch):
+    connection, token = world.logged_in("alice")
+    connection.close()
+    world.clock.advance(1)
+    reasons = set()
+    connection = world.connect("alice")
+    reasons.add(refusal(world, connection, connection.login(bytes(32))))
+    connection = world.connect("bob")
+    reasons.add(refusal(world, connection, connection.login(token)))
+    connection = world.connect("alice")
+    monkeypatch.setattr(connection, "_sign", lambda label: bytes(64))
+    reasons.add(refusal(world, connection, connection.login(token)))
+    connection = world.connect("bob")
+    reasons.add(refusal(world, connection, connection.login(bytes(32))))
+    assert len(reasons) == 1
+
+
+def test_every_login_does_the_same_work(memory, monkeypatch):
+    """An unknown mailbox and a wrong token cost one hash, one comparison and one signature check each."""
+    from nymtw.link import client_link
+
+    _, token = memory.logged_in("alice")
+    work = []
+    for name in ("_signed", "token_hash"):
+        real = getattr(client_link, name)
+        monkeypatch.setattr(client_link, name, lambda *a, name=name, real=real: work.append(name) or real(*a))
+    seen = []
+    for who, with_token in (("alice", bytes(32)), ("nobody", bytes(32)), ("alice", token)):
+        connection = memory.connect(who)
+        work.clear()
+        connection.login(with_token).addErrback(lambda failure: None)
+        memory.clock.advance(1)
+        seen.append(list(work))
+    assert seen[0] == seen[1] == seen[2] == ["token_hash", "_signed"]
+
+
+def test_a_login_cannot_be_replayed_on_another_connection(world):
+    connection, token = world.logged_in("alice")
+    other = world.connect("alice")
+    signature = connection._sign(control.LOGIN_LABEL)  # of the other connection's exporter
+    other._sign = lambda label: signature
+    with pytest.raises(RegistrationRefused):
+        world.wait(other.login(token))
+
+
+def test_only_the_owner_of_a_mailbox_gets_a_new_token_for_it(world):
+    _, token = world.logged_in("alice")
+    thief = world.connect("mallory")
+    thief._factory.mailbox_key = Stolen(world.key("alice"), world.key("mallory"))
+    with pytest.raises(RegistrationRefused, match="signature"):
+        world.wait(thief.register())
+    world.logged_in("alice", token)  # the old one still opens it
+    _, again = world.logged_in("alice")
+    assert again != token
+    connection = world.connect("alice")
+    with pytest.raises(RegistrationRefused):
+        world.wait(connection.login(token))
+
+
+class Stolen:
+    """Shows one public key and signs with another's private one."""
+
+    def __init__(self, shown, held):
+        self.verify_key = shown.verify_key
+        self.sign = held.sign
+
+
+def test_a_signature_for_a_login_is_none_for_a_registration(memory):
+    connection, _ = memory.logged_in("alice")
+    assert connection._sign(control.LOGIN_LABEL) != connection._sign(control.REGISTER_LABEL)
+
+
+def test_a_provider_that_is_full_says_so(memory):
+    for name in ("alice", "bob", "carol"):
+        memory.logged_in(name)
+    connection = memory.connect("dave")
+    with pytest.raises(RegistrationRefused, match="no more mailboxes"):
+        memory.wait(connection.register())
+
+
+def test_a_provider_with_as_many_sessions_as_it_can_serve_says_so():
+    world = World(sessions=1)
+    alice, token = world.logged_in("alice")
+    connection = world.connect("bob")
+    bobs = world.wait(connection.register())
+    with pytest.raises(RegistrationRefused, match="as many clients"):
+        world.wait(connection.login(bobs))
+    world.logged_in("alice", token)  # in place of herself
+    world.close()
+
+
+def test_within_a_session_nothing_comes_twice_and_a_new_one_starts_from_the_oldest_unconfirmed(world):
+    connection, token = world.logged_in("alice")
+    for number in range(6):
+        world.mail("alice", MailKind.MESSAGE, bytes([number]))
+    first, second = world.wait(connection.pull()), world.wait(connection.pull())
+    assert [item.content[0] for item in first] == [0, 1, 2, 3]
+    assert [item.content[0] for item in second] == [4, 5]
+    assert world.wait(connection.pull([item.number for item in first[:3]])) == []
+    again, _ = world.logged_in("alice", token)
+    assert [item.content[0] for item in world.wait(again.pull())] == [3, 4, 5]
+
+
+def test_a_new_session_takes_the_place_of_the_old_one(memory):
+    _, token = memory.logged_in("alice")
+    again, _ = memory.logged_in("alice", token)
+    memory.clock.advance(1)
+    assert memory.lost == ["alice"]
+    assert len(memory.links.sessions) == 1
+    assert memory.wait(again.pull()) == []
+
+
+def test_one_mailbox_cannot_confirm_anothers_mail(memory):
+    alice, _ = memory.logged_in("alice")
+    bob, _ = memory.logged_in("bob")
+    memory.mail("alice", MailKind.MESSAGE, b"hers")
+    memory.wait(bob.pull([1, 2, 2**63, 2**64 - 1]))
+    memory.clock.advance(1)
+    assert [item.content for item in memory.wait(alice.pull())] == [b"hers"]
+
+
+def test_every_answer_to_a_pull_is_of_one_length(memory):
+    sizes = []
+    connection, _ = memory.logged_in("alice")
+    memory.network.observer = lambda when, near, far, data: sizes.append((near, len(data)))
+    for count in range(SLOTS + 1):
+        for _ in range(count):
+            memory.mail("alice", MailKind.REPLY, bytes(2413))
+        memory.wait(connection.pull())
+    assert {size for near, size in sizes if near == "provider"} == {6 + SLOTS * 2424}
+    assert {size for near, size in sizes if near != "provider"} == {6 + SLOTS * 8}
+
+
+def test_a_pull_that_is_lost_with_its_connection_fails(memory):
+    connection, _ = memory.logged_in("alice")
+    with pytest.raises(ValueError, match="at most 4"):
+        connection.pull([1, 2, 3, 4, 5])
+    pull = connection.pull()
+    assert connection.pulling
+    with pytest.raises(RuntimeError):
+        connection.pull()
+    memory.network.cut(f"client {memory.clients}", "provider")
+    with pytest.raises(Exception, match="Connection"):
+        memory.wait(pull)
+    assert memory.lost == ["alice"]
+    assert not connection.submit(HOP, 7, PACKET)
+    with pytest.raises(RuntimeError):
+        connection.pull()
+
+
+def test_nothing_works_before_login(memory):
+    connection = memory.connect("alice")
+    assert not connection.submit(HOP, 7, PACKET)
+    with pytest.raises(RuntimeError):
+        connection.pull()
+    waiting = connection.register()
+    with pytest.raises(RuntimeError):
+        connection.register()
+    memory.wait(waiting)
+
+
+def test_a_client_that_does_not_log_in_is_hung_up_on(memory):
+    silent, connected = memory.raw(), memory.raw()
+    connected.transport.write(bytes(HELLO_LENGTH))
+    memory.clock.advance(LIMITS.handshake - 1)
+    assert not (silent.lost or connected.lost)
+    memory.clock.advance(6)
+    assert silent.lost
+    assert connected.lost
+
+
+def test_an_idle_session_is_kept_alive(memory):
+    connection, _ = memory.logged_in("alice")
+    memory.clock.advance(3600)
+    assert memory.wait(connection.pull()) == []
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [KEEPALIVE_FRAME],
+        [encode_submit(HOP, 7, PACKET)],
+        [control.encode_pull([], SLOTS)],
+        [encode_packet(7, PACKET)],
+        [control.encode_mail([], SLOTS)],
+        [control.encode_control(control.LoggedIn(1))],
+        [b"\x03\x00\x00\x00\x00\x03abc"],
+    ],
+)
+def test_what_may_not_be_said_before_login_ends_the_connection(memory, frames):
+    raw = memory.raw()
+    raw.transport.write(bytes(HELLO_LENGTH))
+    for frame in frames:
+        raw.transport.write(frame)
+    memory.clock.advance(0.1)
+    assert raw.lost
+    assert memory.submitted == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        control.encode_pull([], SLOTS) * 2,  # the second before the first is answered
+        control.encode_pull([], SLOTS + 1),
+        control.encode_control(control.Register(bytes(32), bytes(64))),
+        encode_packet(7, PACKET),
+        b"\xff" * 100,
+    ],
+)
+def test_what_may_not_be_said_after_login_ends_the_connection(memory, data):
+    connection, _ = memory.logged_in("alice")
+    connection.transport.write(data)
+    memory.clock.advance(0.1)
+    assert memory.lost == ["alice"]
+
+
+def test_a_client_that_never_reads_makes_the_provider_keep_little(memory):
+    connection, _ = memory.logged_in("alice")
+    (session,) = memory.links.sessions.values()
+    connection.transport.pauseProducing()
+    answered = []
+    real = memory.store.pull
+    memory.store.pull = lambda *arguments: answered.append(1) or real(*arguments)
+    for _ in range(1000):
+        connection.transport.write(control.encode_pull([], SLOTS))
+        memory.clock.advance(0.01)
+    assert len(answered) * SLOTS * 2424 < 65536 + 2 * SLOTS * 2424
+    memory.clock.advance(LIMITS.stalled + 10)
+    assert memory.links.sessions == {}
+    assert session.ended
+    connection.abort()
+
+
+def test_a_client_whose_provider_does_not_read_keeps_its_packets(memory):
+    connection, _ = memory.logged_in("alice")
+    (session,) = memory.links.sessions.values()
+    session.transport.pauseProducing()
+    taken = 0
+    for _ in range(1000):
+        taken += connection.submit(HOP, 7, PACKET)
+    assert 100 < taken < 200
+    session.transport.resumeProducing()
+    memory.clock.advance(1)
+    assert connection.submit(HOP, 7, PACKET)
+    memory.clock.advance(1)
+    assert len(memory.submitted) == taken + 1
+
+
+def test_a_disk_that_fails_is_no_exception():
+    class Broken:
+        def __getattr__(self, name):
+            def fail(*arguments):
+                raise DiskError("broken")
+
+            return fail
+
+        def close(self):
+            pass
+
+    world = World()
+    alice, token = world.logged_in("alice")
+    world.links.store, good = Broken(), world.store
+    other = world.connect("alice")
+    with pytest.raises(RegistrationRefused, match="cannot read"):
+        world.wait(other.login(token))
+    with pytest.raises(Exception, match="Connection"):
+        world.wait(alice.pull())
+    world.links.store = good
+    world.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        control.encode_control(control.Registered(bytes(32))),
+        control.encode_control(control.Refused("no")),
+        control.encode_mail([MailItem(1, 1, b"x")], SLOTS),
+        encode_packet(1, PACKET),
+        b"garbage",
+    ],
+)
+def test_a_provider_that_says_what_it_was_not_asked_is_hung_up_on(memory, answer):
+    connection, _ = memory.logged_in("alice")
+    (session,) = memory.links.sessions.values()
+    session.transport.write(answer)
+    memory.clock.advance(0.1)
+    assert memory.lost == ["alice"]
+    assert connection.ended
+
+
+def test_the_answer_to_another_question_is_none(memory):
+    connection = memory.connect("alice")
+    (session,) = memory.links.housekeeper._connections
+    waiting = connection.register()
+    session.transport.write(control.encode_control(control.LoggedIn(4)))
+    with pytest.raises(Exception, match="Connection"):
+        memory.wait(waiting)
+
+
+@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=100)
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=6), st.booleans())
+def test_hostile_bytes_never_raise_at_either_end(chunks, logged_in):
+    world = World()
+    connection, _ = world.logged_in("alice")
+    raw = world.raw()
+    if logged_in:
+        near, far = connection.transport, next(iter(world.links.sessions.values())).transport
+    else:
+        raw.transport.write(bytes(HELLO_LENGTH))
+        near = far = raw.transport
+    for chunk in chunks:
+        near.write(chunk)
+        far.write(chunk)
+        world.clock.advance(0.01)
+    raw.transport.abortConnection()
+    connection.abort()
+    world.close()
+
+
+def test_frames_of_the_client_are_what_the_provider_reads():
+    """The client may send nothing that the provider does not allow, and the other way round."""
+    parser = FrameParser({FrameType.KEEPALIVE, FrameType.SUBMIT, FrameType.PULL}, control.CONTROL_LIMIT)
+    frames = parser.feed(encode_submit(HOP, 7, PACKET) + control.encode_pull([1], SLOTS) + KEEPALIVE_FRAME)
+    assert [frame.type for frame in frames] == [FrameType.SUBMIT, FrameType.PULL, FrameType.KEEPALIVE]
