@@ -1,6 +1,6 @@
 """The header: built by a sender for a whole route, opened by each hop for itself.
 
-Sphinx paper, section 3.2 (creation, with the filler) and section 3.6 (processing).
+Sphinx paper, section 3: creating a mix header, with its filler (phi); alpha, beta and the MAC (gamma) are its names.
 """
 
 import hmac

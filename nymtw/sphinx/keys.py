@@ -1,6 +1,6 @@
 """The X25519 side of Sphinx: key pairs, the keys of a hop, and a sender's shared secrets at linear cost.
 
-Sphinx paper, sections 3.1 and 3.2 (the group, the blinding); RFC 7748 (X25519), RFC 5869 (HKDF).
+Sphinx paper, section 3: the group, the hash functions, the blinding. RFC 7748 (X25519), RFC 5869 (HKDF).
 """
 
 import random

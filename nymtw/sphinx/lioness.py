@@ -1,7 +1,7 @@
 """The wide-block cipher of the payload: LIONESS over ChaCha20 and keyed BLAKE2b-256.
 
-Anderson and Biham, "Two Practical and Provably Secure Block Ciphers: BEAR and LION" (1996); section 2.2 of the
-Sphinx paper names it as the payload's pi. A change of one bit anywhere changes the whole block.
+Anderson and Biham, "Two Practical and Provably Secure Block Ciphers: BEAR and LION" (1996); the
+permutation pi of the Sphinx paper, section 3. A change of one bit anywhere changes the whole block.
 """
 
 from hashlib import blake2b

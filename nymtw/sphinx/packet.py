@@ -1,6 +1,6 @@
 """A whole packet: built by a sender, processed by one hop after the other.
 
-Sphinx paper, section 3.2 (creation) and section 3.6 (processing). `docs/sphinx.md` draws the packet at each hop.
+Sphinx paper, section 3: forward messages, and their processing by mixes. `docs/sphinx.md` draws the packet at each hop.
 """
 
 import hmac

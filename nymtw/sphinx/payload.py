@@ -1,6 +1,6 @@
 """The payload: a message with its padding, wrapped in one wide-block layer for each hop.
 
-Sphinx paper, sections 3.2 and 3.6: zeros in front, so that a change anywhere is seen at the end.
+Sphinx paper, section 3 (delta): zeros in front, so that a change anywhere is seen at the end.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Single-use reply blocks: a route back to their creator, made in advance, for somebody who does not learn it.
 
-Sphinx paper, section 3.4 (nymserver replies). An ordinary SURB carries the payload key of every hop. A single-seed SURB
-carries that of the last hop alone, which is its creator: nobody else on the way can recognise the reply's payload.
+Sphinx paper, section 3: replies. An ordinary SURB carries the payload key of every hop. A single-seed SURB carries that
+of the last hop alone, which is its creator: nobody else on the way can recognise the reply's payload.
 """
 
 import hmac
