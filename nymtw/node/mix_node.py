@@ -35,6 +35,7 @@ from nymtw.topology.presence import make_heartbeat
 
 _PRESENCE_PATHS: Final = {MIXNODE: "mixnodes", PROVIDER: "mixproviders"}
 _DAY: Final = 86400
+_VERSION: Final = version("nymtw")  # reading it takes a quarter of a millisecond
 _SECONDS_OF_QUEUE: Final = 30
 _SYNC_INTERVAL: Final = 10.0
 
@@ -252,7 +253,7 @@ class MixNode(NodeService):
             keys=self.rotation.public_keys(),
             timestamp=int(self.parts.surroundings.wall_clock() * 1e9),
             signing_key=self.parts.identity,
-            version=version("nymtw"),
+            version=_VERSION,
             **self.announced(),
         )
 
