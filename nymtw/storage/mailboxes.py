@@ -120,6 +120,9 @@ class SQLiteMailboxes:
         row = next(self._read(_FIND, (mailbox,)), None)
         return None if row is None else MailboxRecord(*row)
 
+    def count(self) -> int:
+        return len(self._counts)
+
     def store(self, mailbox: bytes, kind: int, content: bytes) -> "Deferred[None]":
         count = self._counts.get(mailbox)
         if count is None:
