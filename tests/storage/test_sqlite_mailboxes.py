@@ -1,0 +1,229 @@
+"""Mailboxes in a SQLite file: what was acknowledged survives, one commit serves many, and a bad disk is an error."""
+
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from twisted.python.failure import Failure
+
+from nymtw.errors import DiskError, MailboxFull, UnknownDestination
+from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
+from nymtw.testing.clock import FakeClock
+from nymtw.testing.contracts import MailboxStoreContract
+
+ALICE, BOB = b"a" * 32, b"b" * 32
+
+
+class TestSQLiteFile(MailboxStoreContract):
+    """The suite that every mailbox store passes, on a file."""
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path):
+        self.path = tmp_path / "mail.sqlite"
+
+    def make_store(self, clock, limits):
+        return SQLiteMailboxes(self.path, clock, limits=limits)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "mail.sqlite"
+
+
+def registered(path, clock, **limits):
+    store = SQLiteMailboxes(path, clock, limits=MailboxLimits(**limits))
+    clock.wait_for(store.register(ALICE, b"k" * 32, b"t" * 32), 1)
+    return store
+
+
+def contents(store, mailbox=ALICE):
+    return [item.content for item in store.pull(mailbox, 10_000, 0)]
+
+
+def result(deferred):
+    results = []
+    deferred.addBoth(results.append)
+    return results
+
+
+def test_what_comes_together_is_committed_together(path, clock):
+    store = registered(path, clock)
+    statements = []
+    store._database.set_trace_callback(statements.append)
+    done = [result(store.store(ALICE, 1, b"%d" % number)) for number in range(100)]
+    assert len(clock.getDelayedCalls()) == 1
+    clock.advance(0.0049)
+    assert done == [[]] * 100
+    clock.advance(0.0002)
+    assert done == [[None]] * 100
+    assert statements.count("COMMIT") == 1
+    assert clock.getDelayedCalls() == []
+    store.close()
+
+
+def test_an_idle_store_holds_no_timer(path, clock):
+    store = registered(path, clock)
+    clock.advance(10)
+    assert clock.getDelayedCalls() == []
+    store.close()
+
+
+def test_close_writes_what_is_pending_and_it_is_there_again(path, clock):
+    store = registered(path, clock)
+    done = result(store.store(ALICE, 3, b"kept"))
+    store.close()
+    assert done == [None]
+    assert clock.getDelayedCalls() == []
+    again = SQLiteMailboxes(path, clock)
+    assert [(item.kind, item.content) for item in again.pull(ALICE, 10, 0)] == [(3, b"kept")]
+    assert again.find(ALICE).token_hash == b"t" * 32
+    assert again.count() == 1
+    again.close()
+
+
+def test_numbers_are_not_used_again_after_a_restart(path, clock):
+    store = registered(path, clock)
+    clock.wait_for(store.store(ALICE, 1, b"x"), 1)
+    [item] = store.pull(ALICE, 1, 0)
+    store.confirm(ALICE, [item.number])
+    store.close()
+    again = SQLiteMailboxes(path, clock)
+    clock.wait_for(again.store(ALICE, 1, b"y"), 1)
+    assert again.pull(ALICE, 1, 0)[0].number > item.number
+    again.close()
+
+
+def test_limits_count_what_was_there_before_a_restart(path, clock):
+    registered(path, clock).close()
+    for _ in range(2):
+        store = SQLiteMailboxes(path, clock, limits=MailboxLimits(items_per_mailbox=2, mailboxes=1))
+        clock.wait_for(store.store(ALICE, 1, b"x"), 1)
+        store.close()
+    store = SQLiteMailboxes(path, clock, limits=MailboxLimits(items_per_mailbox=2, mailboxes=1))
+    with pytest.raises(MailboxFull):
+        clock.wait_for(store.store(ALICE, 1, b"x"), 1)
+    with pytest.raises(MailboxFull):
+        clock.wait_for(store.register(BOB, b"k" * 32, b"t" * 32), 1)
+    store.close()
+
+
+def test_registrations_that_wait_for_one_commit_count_against_the_limit(path, clock):
+    store = SQLiteMailboxes(path, clock, limits=MailboxLimits(mailboxes=2))
+    done = [result(store.register(bytes([number]) * 32, b"k" * 32, b"t" * 32)) for number in (1, 2, 2, 3)]
+    clock.advance(1)
+    assert done[:3] == [[None]] * 3
+    assert isinstance(done[3][0], Failure)
+    assert done[3][0].check(MailboxFull)
+    assert store.count() == 2
+    store.close()
+
+
+def test_a_file_is_for_its_owner_alone(path, clock):
+    store = registered(path, clock)
+    clock.wait_for(store.store(ALICE, 1, b"x"), 1)
+    for file in path.parent.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+    store.close()
+
+
+def test_a_path_that_cannot_be_opened_is_an_error_that_names_it(tmp_path, clock):
+    with pytest.raises(DiskError, match="nowhere/mail"):
+        SQLiteMailboxes(tmp_path / "nowhere" / "mail.sqlite", clock)
+    (tmp_path / "text").write_text("this is not a database, " * 100)
+    with pytest.raises(DiskError, match="text: cannot open the mailboxes"):
+        SQLiteMailboxes(tmp_path / "text", clock)
+
+
+def test_a_full_disk_refuses_the_whole_commit_and_the_store_lives_on(path, clock):
+    store = registered(path, clock)
+    clock.wait_for(store.store(ALICE, 1, b"before"), 1)
+    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+    store._database.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite makes of a full disk: SQLITE_FULL
+    done = [result(store.store(ALICE, 1, random.Random(1).randbytes(2000))) for _ in range(20)]
+    clock.advance(1)
+    assert all(outcome[0].check(DiskError) for outcome in done)
+    assert contents(store) == [b"before"]
+    store._database.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    clock.wait_for(store.store(ALICE, 1, b"after"), 1)
+    assert contents(store) == [b"before", b"after"]
+    assert store._counts == {ALICE: 2}
+    assert store._bytes == len(b"before") + len(b"after")
+    store.close()
+
+
+def test_a_database_that_cannot_be_read_is_an_error(path, clock):
+    store = registered(path, clock)
+    store._database.execute("DROP TABLE items")
+    store._database.execute("DROP TABLE mailboxes")
+    with pytest.raises(DiskError):
+        store.pull(ALICE, 1, 0)
+    with pytest.raises(DiskError):
+        store.find(ALICE)
+    store.close()
+
+
+def test_what_was_acknowledged_survives_kill_9(path):
+    """A real process, a real SIGKILL, right after the acknowledgement."""
+    program = (
+        "import os, signal, sys; from twisted.internet.task import Clock\n"
+        "from nymtw.storage.mailboxes import SQLiteMailboxes\n"
+        "clock = Clock(); store = SQLiteMailboxes(sys.argv[1], clock)\n"
+        "store.register(b'a' * 32, b'k' * 32, b't' * 32); clock.advance(1)\n"
+        "store.store(b'a' * 32, 1, b'acknowledged').addCallback(lambda _: os.kill(os.getpid(), signal.SIGKILL))\n"
+        "clock.advance(1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    store = SQLiteMailboxes(path, FakeClock())
+    assert contents(store) == [b"acknowledged"]
+    store.close()
+
+
+def test_a_deferred_that_stores_more_joins_the_next_commit(path, clock):
+    store = registered(path, clock)
+    more = []
+    store.store(ALICE, 1, b"first").addCallback(lambda _: more.append(result(store.store(ALICE, 1, b"second"))))
+    clock.advance(0.005)
+    assert more == [[]]
+    clock.advance(0.005)
+    assert more == [[None]]
+    assert contents(store) == [b"first", b"second"]
+    store.close()
+
+
+def test_counts_agree_with_the_file_after_anything(path, clock):
+    seed = 7
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    store = registered(path, clock)
+    clock.wait_for(store.register(BOB, b"k" * 32, b"t" * 32), 1)
+    for _ in range(300):
+        mailbox = rng.choice((ALICE, BOB, b"c" * 32))
+        if rng.random() < 0.6:
+            store.store(mailbox, 1, rng.randbytes(rng.randrange(50))).addErrback(lambda f: f.trap(UnknownDestination))
+        else:
+            items = store.pull(mailbox, 5, 0)
+            store.confirm(mailbox, [item.number for item in items] * 2)
+        clock.advance(rng.choice((0, 0, 0.005)))
+    clock.advance(1)
+    counts, size = dict(store._counts), store._bytes
+    store._count_all()
+    assert (counts, size) == (store._counts, store._bytes)
+    store.close()
+
+
+def test_the_file_is_sqlite_in_wal_mode(path, clock):
+    store = registered(path, clock)
+    reader = sqlite3.connect(path)
+    assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    reader.close()
+    store.close()
