@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, TextIO
 
 from twisted.application.service import IService, Service
 from twisted.logger import ILogObserver, Logger
@@ -61,14 +61,17 @@ class NodeOptions(RoleOptions):
     ]
 
 
-def run_or_exit(program: str, options: usage.Options, build: Callable[[Any], Any]) -> IService:
+def run_or_exit(
+    program: str, options: usage.Options, build: Callable[[Any], Any], reactor: Any = None
+) -> "RoleService":
     """What a role's `makeService` returns: the service that `build(reactor)` makes, on the monotonic clock.
 
     A `NymtwError` while it is built, takes its ports or starts ends the process: one line on standard error, exit
     status 1. Building it and `privilegedStartService` come before twistd makes a daemon of itself, so that its user
-    sees the line; such a service must not yet open a database or start a timer.
+    sees the line; such a service must not yet open a database or start a timer. `reactor` is the installed one.
     """
-    from twisted.internet import reactor
+    if reactor is None:
+        from twisted.internet import reactor
 
     try:
         use_monotonic(reactor)
@@ -80,11 +83,9 @@ def run_or_exit(program: str, options: usage.Options, build: Callable[[Any], Any
     return RoleService(program, inner, watch, options)
 
 
-def exit_with(program: str, error: NymtwError) -> NoReturn:
-    """One line on standard error and exit status 1."""
-    # twistd's logging replaces sys.stderr; a daemon's is /dev/null.
-    stream = sys.__stderr__ if sys.__stderr__ is not None else sys.stderr
-    print(f"{program}: {' '.join(str(error).split())}", file=stream, flush=True)
+def exit_with(program: str, error: NymtwError, stream: TextIO | None = None) -> NoReturn:
+    """One line on standard error, or `stream`, and exit status 1."""
+    _say(program, error, stream)
     raise SystemExit(1)
 
 
@@ -92,10 +93,8 @@ def stop_with(reactor: Any, program: str, error: NymtwError) -> None:
     """End a process whose reactor runs: the line in the log and on standard error, an orderly stop, exit status 1."""
     import atexit
 
-    line = " ".join(str(error).split())
-    _log.critical("{line}", line=line)
-    if sys.__stderr__ is not None:
-        print(f"{program}: {line}", file=sys.__stderr__, flush=True)
+    _log.critical("{line}", line=_line(error))
+    _say(program, error, None)
 
     def leave() -> None:
         sys.stdout.flush()
@@ -114,6 +113,8 @@ class RoleService(Service):
         self._program = program
         self._watch = watch
         self._options = options
+        # twistd's logging replaces sys.stderr, and a daemon's is /dev/null: this is the user's until we have started.
+        self._terminal = _terminal()
         self.inner = inner
 
     def setServiceParent(self, parent: Any) -> None:
@@ -133,8 +134,11 @@ class RoleService(Service):
             super().startService()
             self.inner.startService()
         except NymtwError as error:
-            _log.critical("{line}", line=" ".join(str(error).split()))
-            exit_with(self._program, error)
+            if _log_file(self._options) is not None:
+                _log.critical("{line}", line=_line(error))
+            exit_with(self._program, error, self._terminal)
+        if self._terminal is not None:
+            self._terminal.close()
         if self._watch is not None:
             self._watch.startService()
 
@@ -146,19 +150,47 @@ class RoleService(Service):
         return self.inner.stopService()
 
 
+def _terminal() -> TextIO | None:
+    try:
+        return os.fdopen(os.dup(2), "w")
+    except OSError:
+        return None  # started without a standard error
+
+
+def _line(error: NymtwError) -> str:
+    return " ".join(str(error).split())
+
+
+def _say(program: str, error: NymtwError, stream: TextIO | None) -> None:
+    stream = stream or sys.__stderr__
+    if stream is not None:
+        print(f"{program}: {_line(error)}", file=stream, flush=True)
+
+
 def twistd_observer(options: usage.Options) -> LineObserver | None:
     """The observer for `twistd`, which writes where twistd's own options say; None if they ask for something else.
 
     twistd takes an observer from the application, but then leaves out its own `--logfile`: this one follows it.
     """
-    twistd = getattr(options, "parent", None)
-    if twistd is None or "nodaemon" not in twistd or twistd.get("logger") or twistd.get("syslog"):
+    twistd = _twistd(options)
+    if twistd is None or twistd.get("logger") or twistd.get("syslog"):
         return None
-    name = twistd.get("logfile")
-    if name == "-" or (not name and twistd["nodaemon"]):
-        return LineObserver(sys.stdout)
-    path = Path(name or "twistd.log").absolute()
-    return LineObserver(_rotated(path), coloured=False)
+    path = _log_file(options)
+    return LineObserver(sys.stdout) if path is None else LineObserver(_rotated(path), coloured=False)
+
+
+def _twistd(options: usage.Options) -> Mapping[str, Any] | None:
+    """twistd's own options, of which `options` are a part; None under `twist` and in a console script."""
+    parent: Mapping[str, Any] | None = getattr(options, "parent", None)
+    return parent if parent is not None and "nodaemon" in parent else None
+
+
+def _log_file(options: usage.Options) -> Path | None:
+    """The file that twistd logs to; None if there is none."""
+    twistd = _twistd(options)
+    if twistd is None or twistd.get("logfile") == "-" or (not twistd.get("logfile") and twistd["nodaemon"]):
+        return None
+    return Path(twistd.get("logfile") or "twistd.log").absolute()
 
 
 def _rotated(path: Path) -> Any:
