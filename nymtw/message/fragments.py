@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Self, overload
+from typing import Final, Protocol, Self, overload
 
 from nymtw.errors import EncodingError, MessageTooLong
 from nymtw.message.payload import PAYLOAD_LENGTH, SEALED_LENGTH
@@ -93,10 +93,17 @@ class Fragment:
         return cls(kind, message_id, total, number, data[_HEAD.size : end])
 
 
+class ByteSource(Protocol):
+    """A message that can be read in parts: bytes, or something that fetches them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
 class Fragments(Sequence[Fragment]):
     """The fragments of `message`, each cut out when it is asked for: the message is kept once, and never copied."""
 
-    def __init__(self, message: bytes, message_id: bytes, kind: FragmentKind = FragmentKind.MESSAGE) -> None:
+    def __init__(self, message: ByteSource, message_id: bytes, kind: FragmentKind = FragmentKind.MESSAGE) -> None:
         if len(message) > MAX_CUT_LENGTH:
             raise MessageTooLong
         if len(message_id) != MESSAGE_ID_LENGTH:
@@ -125,7 +132,7 @@ class Fragments(Sequence[Fragment]):
         return Fragment(self.kind, self.message_id, len(self.message), number, content)
 
 
-def fragment(message: bytes, message_id: bytes, kind: FragmentKind = FragmentKind.MESSAGE) -> Fragments:
+def fragment(message: ByteSource, message_id: bytes, kind: FragmentKind = FragmentKind.MESSAGE) -> Fragments:
     """Cut `message` into fragments under `message_id` (16 random bytes, new for each message).
 
     Raises `MessageTooLong`.
@@ -141,3 +148,8 @@ def loop_fragment(loop_id: bytes) -> Fragment:
 def fragment_count(length: int, kind: FragmentKind = FragmentKind.MESSAGE) -> int:
     """How many fragments a message of `length` bytes takes; an empty one takes one."""
     return max(1, -(-length // _CAPACITIES[kind]))
+
+
+def full_bitmap(count: int) -> bytes:
+    """A bitmap of `count` fragments, all of them there: bit i of byte i // 8, lowest first."""
+    return ((1 << count) - 1).to_bytes((count + 7) // 8, "little")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from nymtw.message.fragments import MESSAGE_ID_LENGTH, Fragment, FragmentKind
+from nymtw.message.fragments import MESSAGE_ID_LENGTH, Fragment, FragmentKind, full_bitmap
 
 _FRAGMENT_OVERHEAD: Final = 128  # what Python needs to keep one piece
 _MESSAGE_OVERHEAD: Final = 1024
@@ -66,7 +66,7 @@ class Ledger:
         self.size = 0
         self._partial: dict[bytes, _Partial] = {}  # in the order of their first fragments
         self._by_progress: OrderedDict[bytes, _Partial] = OrderedDict()
-        self._finished: OrderedDict[bytes, float] = OrderedDict()
+        self._finished: OrderedDict[bytes, tuple[float, bool]] = OrderedDict()
         self._dropped: list[bytes] = []
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class Ledger:
             partial = _Partial(fragment.kind, fragment.total, fragment.count, now, now, bytearray())
             bitmap_length = (fragment.count + 7) // 8
             if not self._make_room(None, _cost(fragment) + _MESSAGE_OVERHEAD + bitmap_length, now):
-                self.finish(key, now)
+                self.finish(key, now, whole=False)
                 return Arrival.REFUSED
             partial.bitmap = bytearray(bitmap_length)
             partial.size += bitmap_length
@@ -113,16 +113,22 @@ class Ledger:
         self._by_progress.move_to_end(key)
         return Arrival.NEW
 
-    def finish(self, key: bytes, now: float) -> None:
-        """Remember that this message (scope + message id) is finished, since `now`: also to restore after a restart."""
-        self._finished[key] = now
+    def finish(self, key: bytes, now: float, whole: bool = True) -> None:
+        """Remember that this message (scope + message id) is finished since `now`: whole, or given up.
+
+        For a caller too that restores after a restart what it had remembered, oldest first.
+        """
+        self._finished[key] = (now, whole)
         while len(self._finished) > self.limits.remembered:
             self._finished.popitem(last=False)
 
-    def bitmap(self, key: bytes) -> bytes | None:
-        """Which fragments of a message are here: bit i of byte i // 8, lowest first. None if it is not under way."""
+    def received(self, key: bytes, count: int) -> bytes:
+        """Which of the `count` fragments of a message came: bit i of byte i // 8, lowest first; none if given up."""
         partial = self._partial.get(key)
-        return None if partial is None else bytes(partial.bitmap)
+        if partial is not None:
+            return bytes(partial.bitmap)
+        _, whole = self._finished.get(key, (0.0, False))
+        return full_bitmap(count) if whole else bytes((count + 7) // 8)
 
     def expire(self, now: float) -> list[bytes]:
         """Give up what is too old. Returns the keys (scope + message id) given up since the last call."""
@@ -137,7 +143,7 @@ class Ledger:
             if now - partial.since < limits.age:
                 break
             self._drop(key, now)
-        while self._finished and now - next(iter(self._finished.values())) >= limits.remember:
+        while self._finished and now - next(iter(self._finished.values()))[0] >= limits.remember:
             self._finished.popitem(last=False)
         return self.take_dropped()
 
@@ -161,7 +167,7 @@ class Ledger:
 
     def _drop(self, key: bytes, now: float) -> None:
         self._remove(key)
-        self.finish(key, now)
+        self.finish(key, now, whole=False)
         self._dropped.append(key)
 
     def _remove(self, key: bytes) -> None:

@@ -1,0 +1,233 @@
+"""Replies to a sender whom nobody learns: making reply blocks, spending them, and reading what comes back.
+
+Two clients speak of it: the *asker* makes blocks, gives them out under a tag, and reads replies; the *replier* keeps
+blocks by tag and spends each once. No ack section fits into a reply: the asker says itself what has come (receipts),
+and gives out more blocks when it is asked to.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+from itertools import islice
+from random import Random
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from nymtw.interfaces import IDelayStrategy, IRouteStrategy
+from nymtw.message.envelope import MAX_BLOCKS, ReplyBlock
+from nymtw.message.fragments import Fragment, FragmentKind
+from nymtw.message.packets import draw_hops
+from nymtw.sphinx import SURB, Hop, SURBRecord
+
+if TYPE_CHECKING:
+    from nymtw.topology.address import Address
+    from nymtw.topology.document import Topology
+
+RECEIPT_INTERVAL: Final = 1.0  # seconds between the receipts for one reply
+OUTSTANDING: Final = 1000  # blocks of one correspondent that may be under way
+OUTSTANDING_SECONDS: Final = 60.0  # after which a block that has not come back counts as lost
+_IDENTIFIER_LENGTH: Final = 16
+_DELAYS_THERE: Final = 4  # three mixnodes and the asker's provider
+_DELAYS_BACK: Final = 3
+
+H = TypeVar("H", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPacket:
+    """A reply to send now: `packet` (2,413 bytes) to `first_hop` (identity), in a frame of key epoch `epoch`."""
+
+    epoch: int
+    first_hop: bytes
+    packet: bytes
+
+
+def make_reply_block(
+    topology: "Topology", own: "Address", routes: IRouteStrategy, delays: IDelayStrategy, random: Random
+) -> tuple[ReplyBlock, SURBRecord]:
+    """A block to give out, and the record with which its reply is read (keep it by `record.alpha`).
+
+    The route: three mixnodes, the own provider as a forward hop whose next address is the mailbox, the client itself.
+    The SURB carries the seed of that last hop alone. Raises `TopologyIncomplete`.
+    """
+    hops = [*draw_hops(topology, own.provider, routes, random), Hop(own.mailbox, own.encryption_key)]
+    surb, record = SURB.create(
+        hops,
+        delays.draw(len(hops) - 1, random),
+        own.mailbox,
+        random.randbytes(_IDENTIFIER_LENGTH),
+        single_seed=True,
+        random=random,
+    )
+    return ReplyBlock(topology.epoch, surb.to_bytes()), record
+
+
+def build_reply_packet(block: ReplyBlock, fragment: Fragment) -> ReplyPacket:
+    """Spend `block` on one fragment of kind REPLY. It must not be used again."""
+    if fragment.kind is not FragmentKind.REPLY:
+        raise ValueError("a reply block carries fragments of kind REPLY")
+    first_hop, packet = block.open().use(fragment.encode())
+    return ReplyPacket(block.epoch, first_hop, packet)
+
+
+def reply_alpha(packet: bytes) -> bytes:
+    """By what the record of a reply packet is found: its first 32 bytes."""
+    return packet[:32]
+
+
+def open_reply(packet: bytes, record: SURBRecord) -> Fragment:
+    """The fragment in a reply packet. `record` is used up by it.
+
+    Raises `PacketRejected` for a packet that is not the reply to this record, or was changed, and `EncodingError` for
+    a replier that talks nonsense.
+    """
+    return Fragment.parse(record.open_packet(packet))
+
+
+def is_alive(block_epoch: int, epoch: int) -> bool:
+    """Whether a block can still be used: nodes keep the keys of the epoch before the current one, and of the next."""
+    return epoch - 1 <= block_epoch <= epoch + 1
+
+
+def expected_reply_round_trip(mean_delay: float) -> float:
+    """Seconds until a replier can have the receipt for a fragment, where a hop takes `mean_delay` seconds.
+
+    The delays on the way are the asker's secret: their mean has to do.
+    """
+    return (_DELAYS_THERE + _DELAYS_BACK) * mean_delay + RECEIPT_INTERVAL
+
+
+class BlockPool(Generic[H]):
+    """The replier's blocks, by tag: each is taken once, oldest first. Memory is bounded.
+
+    `handle` is whatever the caller knows a block by, its row in a database for one. A correspondent who gives more than
+    `per_tag` blocks is refused those beyond; where all tags hold `total`, the tag that was silent for the longest
+    loses its blocks.
+    """
+
+    def __init__(self, per_tag: int = OUTSTANDING, total: int = 20_000) -> None:
+        self._per_tag, self._total = per_tag, total
+        self._by_tag: OrderedDict[bytes, deque[tuple[ReplyBlock, H]]] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def count(self, tag: bytes) -> int:
+        """How many blocks there are for `tag`."""
+        return len(self._by_tag.get(tag, ()))
+
+    def add(self, tag: bytes, block: ReplyBlock, handle: H) -> list[H]:
+        """Keep a block. Returns the handles of what is not kept: this one, or those that made room for it."""
+        blocks = self._by_tag.setdefault(tag, deque())
+        self._by_tag.move_to_end(tag)
+        if len(blocks) >= self._per_tag:
+            return [handle]
+        blocks.append((block, handle))
+        self._size += 1
+        lost: list[H] = []
+        while self._size > self._total:
+            silent = next(iter(self._by_tag))
+            if silent == tag:
+                lost.append(self._pop(tag)[1])
+            else:
+                gone = self._by_tag.pop(silent)
+                self._size -= len(gone)
+                lost.extend(handle for _, handle in gone)
+        return lost
+
+    def take(self, tag: bytes, epoch: int, keep: int = 0) -> tuple[ReplyBlock, H] | None:
+        """The oldest usable block for `tag` in key epoch `epoch`, or None if there are no more than `keep`.
+
+        A replier keeps one, with which it can ask for more.
+        """
+        blocks = enumerate(self._by_tag.get(tag, ()))
+        usable = list(islice((at for at, (block, _) in blocks if is_alive(block.epoch, epoch)), keep + 1))
+        if len(usable) <= keep:
+            return None
+        self._by_tag.move_to_end(tag)
+        return self._pop(tag, usable[0])
+
+    def drop_dead(self, epoch: int) -> list[H]:
+        """Forget every block that cannot be used any more in key epoch `epoch`. Returns their handles."""
+        dead: list[H] = []
+        for tag, blocks in list(self._by_tag.items()):
+            living = deque(one for one in blocks if one[0].epoch >= epoch - 1)
+            dead.extend(handle for block, handle in blocks if block.epoch < epoch - 1)
+            self._size -= len(blocks) - len(living)
+            if living:
+                self._by_tag[tag] = living
+            else:
+                del self._by_tag[tag]
+        return dead
+
+    def _pop(self, tag: bytes, at: int = 0) -> tuple[ReplyBlock, H]:
+        blocks = self._by_tag[tag]
+        one = blocks[at]
+        del blocks[at]
+        self._size -= 1
+        if not blocks:
+            del self._by_tag[tag]
+        return one
+
+
+class Grants:
+    """How many blocks the asker has given to each correspondent lately, so that nobody can make it give without end.
+
+    A block is outstanding until it comes back with a reply, or for `seconds`: then it counts as lost.
+    """
+
+    def __init__(self, limit: int = OUTSTANDING, seconds: float = OUTSTANDING_SECONDS) -> None:
+        self._limit, self._seconds = limit, seconds
+        self._given: dict[bytes, deque[tuple[float, int]]] = {}  # when, and how many are left of those
+
+    def allowed(self, tag: bytes, wanted: int, now: float) -> int:
+        """How many of `wanted` more blocks this correspondent gets at time `now` (seconds)."""
+        given = self._given.get(tag, deque())
+        while given and now - given[0][0] >= self._seconds:
+            given.popleft()
+        if not given:
+            self._given.pop(tag, None)
+        return max(0, min(wanted, MAX_BLOCKS, self._limit - sum(left for _, left in given)))
+
+    def given(self, tag: bytes, count: int, now: float) -> None:
+        """The correspondent was sent `count` blocks at time `now`."""
+        self._given.setdefault(tag, deque()).append((now, count))
+
+    def used(self, tag: bytes) -> None:
+        """A block came back with a reply: one of the oldest."""
+        given = self._given.get(tag)
+        if given:
+            when, left = given.popleft()
+            if left > 1:
+                given.appendleft((when, left - 1))
+
+
+class ReceiptSchedule:
+    """When the asker sends the receipts for replies: at once when one is whole, else one an interval while it grows."""
+
+    def __init__(self, interval: float = RECEIPT_INTERVAL) -> None:
+        self._interval = interval
+        self._due: dict[tuple[bytes, bytes], tuple[float, int]] = {}
+        self._last: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
+
+    def arrived(self, tag: bytes, fragment: Fragment, now: float, complete: bool = False) -> None:
+        """A fragment of a reply came, new or again (then its receipt was lost). `complete`: nothing is missing."""
+        key = (tag, fragment.message_id)
+        at = now if complete else max(now, self._last.get(key, now) + self._interval)
+        self._due[key] = (min(at, self._due.get(key, (at, 0))[0]), fragment.count)
+
+    def due(self, now: float) -> list[tuple[bytes, bytes, int]]:
+        """The (tag, message id, number of fragments) to send a receipt for now; each once."""
+        ready = [(key, count) for key, (at, count) in self._due.items() if at <= now]
+        for key, _ in ready:
+            del self._due[key]
+            self._last[key] = now
+            self._last.move_to_end(key)
+        while self._last and now - next(iter(self._last.values())) >= self._interval:
+            self._last.popitem(last=False)
+        return [(tag, message_id, count) for (tag, message_id), count in ready]
+
+    @property
+    def next_due(self) -> float | None:
+        """When there is something due, in seconds of the caller's clock; None if nothing waits."""
+        return min((at for at, _ in self._due.values()), default=None)
