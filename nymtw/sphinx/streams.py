@@ -17,13 +17,12 @@ _COUNTER: Final = CTR(_ZERO)
 
 
 class _Kept(threading.local):
-    """This thread's cipher objects."""
+    """This thread's cipher objects: what takes the key, and what then starts a stream under it."""
 
     def __init__(self) -> None:
-        self.chacha = ChaCha20(bytes(32), _ZERO)
-        self.new_chacha = Cipher(self.chacha, None).encryptor
-        self.aes = AES128(bytes(16))
-        self.new_aes = Cipher(self.aes, _COUNTER).encryptor
+        chacha, aes = ChaCha20(bytes(32), _ZERO), AES128(bytes(16))
+        self.chacha = chacha, Cipher(chacha, None).encryptor
+        self.aes = aes, Cipher(aes, _COUNTER).encryptor
 
 
 _kept: Final = _Kept()
@@ -41,16 +40,16 @@ def fresh_aes_ctr(key: bytes, data: bytes) -> bytes:
 
 def kept_chacha20(key: bytes, data: bytes) -> bytes:
     """`fresh_chacha20` with this thread's kept objects; the caller answers for the key's length."""
-    kept = _kept
-    kept.chacha.key = key
-    return kept.new_chacha().update(data)
+    algorithm, start = _kept.chacha
+    algorithm.key = key
+    return start().update(data)
 
 
 def kept_aes_ctr(key: bytes, data: bytes) -> bytes:
     """`fresh_aes_ctr` with this thread's kept objects; the caller answers for the key's length."""
-    kept = _kept
-    kept.aes.key = key
-    return kept.new_aes().update(data)
+    algorithm, start = _kept.aes
+    algorithm.key = key
+    return start().update(data)
 
 
 def _keys_are_taken() -> bool:
