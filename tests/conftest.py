@@ -8,6 +8,8 @@ import pytest
 
 from twisted.logger import LogEvent, globalLogPublisher
 
+pytest_plugins = ["nymtw.testing.pytest_plugin"]
+
 
 @pytest.fixture
 def expected_failures() -> list[str]:
