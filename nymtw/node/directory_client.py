@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.protocol import Protocol
+from OpenSSL import SSL
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, DNSLookupError
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
+from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseDone, ResponseFailed
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent
+from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from nymtw.errors import ConfigError, DirectoryError
@@ -21,7 +21,6 @@ from nymtw.interfaces import IDirectory
 from nymtw.topology.document import MAX_TOPOLOGY_LENGTH
 
 ANSWER_LIMIT = 64 * 2**10  # bytes of any other answer
-DEFAULT_PORT = 8080
 
 
 def check_directory_url(url: str) -> str:
@@ -52,10 +51,7 @@ class HTTPDirectory:
         if agent is None:
             self._pool = HTTPConnectionPool(reactor)
             agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
-        # treq needs no reactor at import, but a client that is built by hand needs this name alone.
-        from treq.client import HTTPClient
-
-        self._http = HTTPClient(IAgent(agent))
+        self._agent = IAgent(agent)
 
     def announce(self, path: str, heartbeat: Mapping[str, Any]) -> "Deferred[None]":
         """Post one heartbeat to `/api/presence/PATH`."""
@@ -90,7 +86,8 @@ class HTTPDirectory:
 
         async def ask() -> bytes:
             headers = Headers({} if body is None else {"Content-Type": ["application/json"]})
-            response = await self._http.request(method, where, data=body, headers=headers, allow_redirects=False)
+            producer = None if body is None else _Body(body)
+            response = await self._agent.request(method.encode(), where.encode(), headers, producer)
             content = await _read(response, limit)
             if response.code != expected:
                 raise DirectoryError(f"{where}: {response.code}: {_reason(content)}")
@@ -101,16 +98,37 @@ class HTTPDirectory:
                 return failure
             raise DirectoryError(f"{where}: {_cause(failure)}") from None
 
+        def late(result: object, timeout: float) -> Any:
+            raise DirectoryError(f"{where}: no answer in {timeout:g} seconds")
+
         asked = Deferred.fromCoroutine(ask())
-        asked.addTimeout(self._timeout, self._clock)
+        asked.addTimeout(self._timeout, self._clock, late)
         return asked.addErrback(explain)
+
+
+@implementer(IBodyProducer)
+class _Body:
+    """A short body that is written at once."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: Any) -> "Deferred[None]":
+        consumer.write(self._body)
+        return succeed(None)
+
+    def stopProducing(self) -> None:
+        """Nothing is left to produce."""
+
+    pauseProducing = resumeProducing = stopProducing
 
 
 class _Reader(Protocol):
     """Collects a body of at most `limit` bytes; hangs up on a longer one."""
 
     def __init__(self, limit: int) -> None:
-        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
+        self.done: Deferred[bytes] = Deferred(lambda _: self._hang_up())
         self._left = limit
         self._parts: list[bytes] = []
 
@@ -118,29 +136,29 @@ class _Reader(Protocol):
         self._left -= len(data)
         if self._left < 0:
             self._parts.clear()
-            self._abort()
+            if not self.done.called:
+                self.done.errback(_TooLong())
+            self._hang_up()
         else:
             self._parts.append(data)
 
-    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]  # as Protocol has it
-        from twisted.web.client import ResponseDone
-        from twisted.web.http import PotentialDataLoss
-
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.done.called:
             return
-        if self._left < 0:
-            self.done.errback(DirectoryError("the answer is longer than an answer may be"))
-        elif reason.check(ResponseDone, PotentialDataLoss):
+        if reason.check(ResponseDone):
             self.done.callback(b"".join(self._parts))
         else:
             self.done.errback(reason)
 
-    def _abort(self) -> None:
+    def _hang_up(self) -> None:
         transport: Any = self.transport
         if transport is not None:
-            # The body's transport is a proxy that knows only producers' methods and loseConnection.
-            abort = getattr(transport, "abortConnection", None) or transport.loseConnection
-            abort()
+            # A proxy that knows the methods of a producer alone; stopProducing closes the connection.
+            transport.stopProducing()
+
+
+class _TooLong(Exception):
+    pass
 
 
 def _read(response: Any, limit: int) -> "Deferred[bytes]":
@@ -159,14 +177,17 @@ def _reason(content: bytes) -> str:
 
 
 def _cause(failure: Failure) -> str:
-    if failure.check(DeferredTimeout, ConnectTimeout, CancelledError):
-        return "no answer in time"
+    if failure.check(_TooLong):
+        return "the answer is longer than an answer may be"
     if failure.check(DNSLookupError):
         return "no such host"
-    if failure.check(ConnectError):
-        os_error = getattr(failure.value, "osError", None)
-        cause = failure.value.__doc__ if os_error is None else str(failure.value)
-        return " ".join((cause or "cannot connect").split()).rstrip(".")
-    if failure.check(ResponseNeverReceived):
-        return "the connection closed before an answer came"
+    if failure.check(ConnectError, SSL.Error):
+        return " ".join(str(failure.value).split()).rstrip(".") or "cannot connect"
+    if isinstance(failure.value, ResponseFailed | RequestTransmissionFailed):
+        reasons = failure.value.reasons
+        if any(reason.check(SSL.Error) for reason in reasons):
+            return "no TLS with it, or its certificate cannot be verified"
+        if any(reason.check(ConnectionLost, ConnectionDone) for reason in reasons):
+            return "the connection closed before the whole answer came"
+        return "the answer is not HTTP"
     return f"{type(failure.value).__name__}: {failure.getErrorMessage()}"[:300]
