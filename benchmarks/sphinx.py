@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from nacl.bindings import crypto_scalarmult
 
 from nymtw.sphinx import GEOMETRIES, Hop, SizeClass, Unwrapper, build_packet, generate_keypair
+from nymtw.sphinx.header import header_mac, open_beta
+from nymtw.sphinx.keys import cut_keys, expand_seed
+from nymtw.sphinx.streams import chacha20
 
 HERE = Path(__file__).resolve().parent
 INTEROP = HERE.parent / "tests" / "interop"
@@ -103,6 +107,27 @@ def sphinxmix_unwrap() -> tuple[Callable[[], object], Callable[[], object]]:
         return PFdecode(found, routing), pack_message(found, onward)
 
     return whole, lambda: sphinx_process(params, secret, header, body)
+
+
+def parts() -> dict[str, tuple[int, Callable[[], float]]]:
+    """What an unwrap of a regular packet is made of: how often each is done, and the seconds of one."""
+    source = random.Random(SEED)
+    key_object, point = X25519PrivateKey.from_private_bytes(source.randbytes(32)), generate_keypair(source)[1]
+    secret, beta, body = source.randbytes(32), source.randbytes(300), source.randbytes(2033)
+    key16, key64 = secret[:16], secret * 2
+    return {
+        "X25519 with the kept key (cryptography)": (
+            1,
+            timed(lambda: key_object.exchange(X25519PublicKey.from_public_bytes(point))),
+        ),
+        "X25519 with the blinding factor (PyNaCl)": (1, timed(lambda: crypto_scalarmult(secret, point))),
+        "HKDF, 288 bytes": (1, timed(lambda: cut_keys(secret))),
+        "HKDF, 192 bytes (v259 alone)": (1, timed(lambda: expand_seed(key16))),
+        "HMAC over beta": (1, timed(lambda: header_mac(key16, beta))),
+        "AES-CTR over beta": (1, timed(lambda: open_beta(key16, beta))),
+        "ChaCha20 over the payload": (2, timed(lambda: chacha20(secret, body))),
+        "BLAKE2b over the payload": (2, timed(lambda: blake2b(body, key=key64, digest_size=32).digest())),
+    }
 
 
 def measures(rust: dict[str, Rust]) -> dict[str, Callable[[], float]]:
@@ -198,10 +223,10 @@ def main() -> int:
         core = {max(os.sched_getaffinity(0))}
         for process in (0, *(program._process.pid for program in rust.values())):
             os.sched_setaffinity(process, core)
-    table = measures(rust)
-    best = dict.fromkeys(table, float("inf"))
+    table, pieces = measures(rust), parts()
+    best = dict.fromkeys([*table, *pieces], float("inf"))
     for _ in range(arguments.rounds):
-        for name, measure in table.items():
+        for name, measure in [*table.items(), *((name, measure) for name, (_, measure) in pieces.items())]:
             best[name] = min(best[name], measure())
     for program in rust.values():
         program.close()
@@ -218,11 +243,16 @@ def main() -> int:
     print(*(f"{key}: {value}" for key, value in machine.items()), sep="\n")
     print(f"\nregular packet, best of {arguments.rounds} rounds of {BATCH}, one core\n")
     print("| measure | us | a second |\n|---|--:|--:|")
-    for name in sorted(best):
+    for name in sorted(table):
         print(f"| {name} | {best[name] * 1e6:.1f} | {1 / best[name]:,.0f} |")
     print("\n| ratio | is | bar | |\n|---|--:|---|---|")
     for what, ratio, bar, met in rows:
         print(f"| {what} | {ratio:.2f} | {bar} | {'met' if met else 'MISSED'} |")
+    print("\n| an unwrap of v259 is made of | us |\n|---|--:|")
+    for name, (times, _) in pieces.items():
+        print(f"| {f'{times} x ' if times > 1 else ''}{name} | {times * best[name] * 1e6:.1f} |")
+    rest = best["unwrap, v259"] - sum(times * best[name] for name, (times, _) in pieces.items())
+    print(f"| all else: slices, checks, objects, Python | {rest * 1e6:.1f} |")
     result = {
         "machine": machine,
         "rounds": arguments.rounds,
