@@ -1,0 +1,169 @@
+"""Builds wheel and sdist, installs them and an editable copy in fresh virtual environments, and asks for plugins.
+
+Every question is asked outside the source tree, with `examples/third-party-provider` beside nymtw as wheel and as
+editable install. Exits with a status other than zero at the first answer that is wrong.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ("nym-directory", "nym-mixnode", "nym-provider", "nym-client")
+UNWANTED = (".git", ".tox", ".venv", "build", "dist", "target", "*.egg-info", "__pycache__", "dropin.cache", ".*_cache")
+
+
+def run(*words: str | Path, cwd: Path, status: int = 0) -> str:
+    """Standard output of a command, which must end with `status`."""
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "NYMTW", "VIRTUAL_ENV"))
+    }
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        env={**clean, "NYMTW_HOME": str(cwd / "home"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    command = " ".join(str(word) for word in words)
+    assert done.returncode == status, f"{command}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+class Environment:
+    """A fresh virtual environment; its commands run in an empty folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        venv.create(folder, with_pip=True)
+        self.outside = folder / "outside"
+        self.outside.mkdir()
+
+    def __call__(self, command: str, *words: str | Path, status: int = 0) -> str:
+        return run(self.folder / "bin" / command, *words, cwd=self.outside, status=status)
+
+    def install(self, *words: str | Path) -> None:
+        self("python", "-m", "pip", "install", "--quiet", *words)
+
+    def plugins(self) -> Path:
+        """The folder of the plugin modules that wheels have brought."""
+        (found,) = self.folder.glob("lib/python*/site-packages/twisted/plugins")
+        return found
+
+
+def copied(source: Path, target: Path) -> Path:
+    """A copy of a source tree without what builds and tests leave in it."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*UNWANTED))
+    return target
+
+
+def build(source: Path, target: Path) -> tuple[Path, Path]:
+    """The wheel and the sdist of a source tree."""
+    run(sys.executable, "-m", "build", "--outdir", target, source, cwd=target.parent)
+    (wheel,), (sdist,) = target.glob("*.whl"), target.glob("*.tar.gz")
+    return wheel, sdist
+
+
+def check_files(wheel: Path, sdist: Path) -> None:
+    """What is, and what is not, in the distributions of nymtw."""
+    in_wheel = set(zipfile.ZipFile(wheel).namelist())
+    for wanted in ("twisted/plugins/nymtw_roles.py", "twisted/plugins/nymtw_providers.py", "nymtw/py.typed"):
+        assert wanted in in_wheel, f"{wanted} is not in the wheel"
+    with tarfile.open(sdist) as archive:
+        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    for wanted in (
+        "twisted/plugins/nymtw_roles.py",
+        "tests/conftest.py",
+        "tests/packaging/check_plugins.py",
+        "examples/third-party-provider/setup.cfg",
+        "examples/third-party-provider/twisted/plugins/deaddrop_provider.py",
+    ):
+        assert wanted in in_sdist, f"{wanted} is not in the sdist"
+    for name in in_wheel | in_sdist:
+        assert not name.endswith((".pyc", "dropin.cache")), f"{name} is in a distribution"
+    for name in ("twisted/__init__.py", "twisted/plugins/__init__.py"):
+        assert name not in in_wheel | in_sdist, f"{name} hides Twisted"
+
+
+def check_commands(environment: Environment) -> None:
+    """Every role is a command of `twistd`, of `twist`, and by itself."""
+    for program in ("twistd", "twist"):
+        answer = environment(program, "--help")
+        for command in COMMANDS:
+            assert f"\n    {command} " in answer, f"{program} --help does not list {command}:\n{answer}"
+            environment(program, command, "--help")
+    for command in COMMANDS:
+        assert "Commands:" in environment(command), f"{command} alone does not print its commands"
+
+
+def check_implementations(environment: Environment, third_party: bool) -> None:
+    """The installed implementations, each with the distribution that it came from."""
+    for ask in (("twistd", "nym-provider"), ("twist", "nym-provider"), ("nym-provider", "run")):
+        answer = environment(*ask, "--impl=list")
+        lines = {line.split()[0]: line for line in answer.splitlines()}
+        wanted = {"store": "(nymtw ", **({"deaddrop": "(nymtw-deaddrop "} if third_party else {})}
+        assert set(lines) == set(wanted), f"{ask} --impl=list:\n{answer}"
+        for name, distribution in wanted.items():
+            assert distribution in lines[name], f"{name} does not come from {distribution}): {lines[name]}"
+        environment(*ask, "--impl=unknown", status=64 if ask[0] == "twist" else 1)
+    if third_party:
+        answer = environment("twistd", "nym-provider", "--impl=deaddrop", "--help")
+        assert "--keep=" in answer, f"the implementation's own option is missing:\n{answer}"
+        assert "--directory-key=" in answer, f"the command's options are missing:\n{answer}"
+
+
+def check_third_party(environment: Environment, wheel: Path, source: Path) -> None:
+    """A third party's provider comes and goes, as wheel and as editable install."""
+    check_implementations(environment, third_party=False)
+    for words in ((wheel,), ("--editable", source)):
+        environment.install("--no-deps", *words)
+        check_implementations(environment, third_party=True)
+        environment("python", "-m", "pip", "uninstall", "--quiet", "--yes", "nymtw-deaddrop")
+        check_implementations(environment, third_party=False)
+
+
+def check_broken(environment: Environment) -> None:
+    """A broken plugin module is told and hides nobody."""
+    broken = environment.plugins() / "broken_provider.py"
+    broken.write_text("import no_such_module\n")
+    answer = environment("twistd", "nym-provider", "--impl=list")
+    assert answer.startswith("store "), answer
+    assert "cannot be read: twisted.plugins.broken_provider: ModuleNotFoundError" in answer, answer
+    assert "nym-provider" in environment("twistd", "--help")
+    broken.unlink()
+
+
+def main() -> None:
+    """Check one way to install after the other."""
+    with tempfile.TemporaryDirectory(prefix="nymtw-packaging-") as name:
+        folder = Path(name)
+        source = copied(ROOT, folder / "source")
+        third_party = copied(ROOT / "examples" / "third-party-provider", folder / "third-party")
+        wheel, sdist = build(source, folder / "dist")
+        third_party_wheel, _ = build(third_party, folder / "third-party-dist")
+        check_files(wheel, sdist)
+        for way, words in (("wheel", (wheel,)), ("sdist", (sdist,)), ("editable", ("--editable", source))):
+            started = time.monotonic()
+            environment = Environment(folder / way)
+            environment.install(*words)
+            check_commands(environment)
+            check_third_party(environment, third_party_wheel, third_party)
+            if way == "wheel":
+                check_broken(environment)
+                environment.install(f"{third_party}[test]")
+                environment("python", "-m", "pytest", "-q", third_party / "tests")
+            print(f"{way}: all plugins found ({time.monotonic() - started:.0f} s)", flush=True)
+            shutil.rmtree(environment.folder)
+
+
+if __name__ == "__main__":
+    main()
