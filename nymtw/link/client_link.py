@@ -90,6 +90,7 @@ class ClientLinkFactory:
 
     def stop(self) -> Deferred[None]:
         """Close all connections; fires when none is left. The listening port is the caller's."""
+        self.factory.open = False
         return self.housekeeper.close_all(self.limits.closing)
 
 
@@ -339,11 +340,15 @@ class ProviderConnection(FramedProtocol):
     # the connection
 
     def handshakeCompleted(self) -> None:
+        if self.ended:
+            return
         self._handed_out = True
         self._factory.connected.callback(self)
 
     def frames_received(self, frames: list[Frame]) -> None:
         for frame in frames:
+            if self.ended:
+                return
             if frame.type is FrameType.CONTROL:
                 self._take_answer(control.parse_answer(frame.body))
             elif frame.type is FrameType.MAIL:
@@ -352,20 +357,16 @@ class ProviderConnection(FramedProtocol):
                     raise FrameError("mail that was not asked for")
                 mail.callback(control.parse_mail(frame.body, self.slots))
 
-    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
-        super().connectionLost(reason)
+    def lost(self) -> None:
         waiting = [self._answer, self._mail]
         self._answer = self._mail = None
         if not self._handed_out and not self._factory.connected.called:
             waiting.append(self._factory.connected)
         for deferred in waiting:
             if deferred is not None:
-                deferred.errback(reason)
+                deferred.errback(self.reason)
         if self._handed_out:
             self._factory.tell_lost()
-
-    def lost(self) -> None:
-        pass
 
     def _sign(self, label: bytes) -> bytes:
         exporter = self._factory.security.exporter(self.transport, label)

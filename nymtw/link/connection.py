@@ -71,11 +71,12 @@ class Housekeeper:
 
         Fires when none is left.
         """
-        self._empty = Deferred()
-        self._giving_up = self.clock.callLater(within, self._abort_all)
-        for connection in list(self._connections):
-            connection.close()
-        self._tell_empty()
+        if self._empty is None:
+            self._empty = Deferred()
+            self._giving_up = self.clock.callLater(within, self._abort_all)
+            for connection in list(self._connections):
+                connection.close()
+            self._tell_empty()
         return self._empty
 
     def _abort_all(self) -> None:
@@ -123,6 +124,7 @@ class FramedProtocol(Protocol):
     transport: Any = None
     up = False
     blocked = False  # the transport's write buffer is full
+    reason: Failure = connectionDone  # why the connection was lost
     ended = False  # by this end, or lost: nothing is received any more
 
     def __init__(self, housekeeper: Housekeeper, deadlines: Deadlines, parser: FrameParser) -> None:
@@ -173,6 +175,7 @@ class FramedProtocol(Protocol):
             self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.reason = reason
         self.ended = True
         self.up = False
         self.housekeeper.unwatch(self)
@@ -275,6 +278,7 @@ class Door(Factory):
     noisy = False
 
     def __init__(self, ceiling: Ceiling, wrapped: Any) -> None:
+        self.open = True
         self._ceiling = ceiling
         self._wrapped = wrapped
 
@@ -285,4 +289,4 @@ class Door(Factory):
         self._wrapped.doStop()
 
     def buildProtocol(self, addr: Any) -> Any:
-        return self._wrapped.buildProtocol(addr) if self._ceiling.allows(addr) else None
+        return self._wrapped.buildProtocol(addr) if self.open and self._ceiling.allows(addr) else None

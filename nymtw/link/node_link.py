@@ -51,7 +51,7 @@ class _Receiver(FramedProtocol):
         self._leave = ceiling.enter(address, self)
 
     def handshakeCompleted(self) -> None:
-        peer = self._links.security.peer_identity(self.transport)
+        peer = None if self.ended else self._links.security.peer_identity(self.transport)
         if peer is None or not self._links.accept(peer, self):
             self.abort()
             return
@@ -201,6 +201,7 @@ class NodeLinks:
         Fires when none is left, at most `limits.closing` seconds later. Listening ports are the caller's.
         """
         self._stopped = True
+        self.factory.open = False
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ClientFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from nymtw.errors import DropReason
 from nymtw.link.connection import FramedProtocol
@@ -44,6 +46,7 @@ class OutgoingLink(ClientFactory):
     """Packets for one peer, oldest first, and the connection that carries them."""
 
     noisy = False
+    _log = Logger()
 
     def __init__(self, links: "NodeLinks", peer: bytes, host: str, port: int) -> None:
         self.links = links
@@ -61,6 +64,7 @@ class OutgoingLink(ClientFactory):
         self._records = 0
         self._up_since: float | None = None
         self._closed = False
+        self._trouble_told = False
 
     # the queue
 
@@ -118,9 +122,12 @@ class OutgoingLink(ClientFactory):
     def clientConnectionFailed(self, connector: Any, reason: Any) -> None:
         if self._connecting:
             self._connecting = False
-            self._back_off()
+            self._back_off(reason)
 
     def is_up(self) -> None:
+        if self._trouble_told:
+            self._trouble_told = False
+            self._log.info("Linked to {host}:{port} again", host=self.address[0], port=self.address[1])
         self._up_since = self.links.clock.seconds()
         self._drop_stale()
         self.flush()
@@ -138,11 +145,18 @@ class OutgoingLink(ClientFactory):
         if self._up_since is not None and now - self._up_since > self.links.limits.reconnect_most:
             self._failures = 0
         self._up_since = None
-        self._back_off()
+        self._back_off(connection.reason)
 
-    def _back_off(self) -> None:
+    def _back_off(self, reason: Failure) -> None:
         if self._closed:
             return
+        if not self._trouble_told and self._failures:
+            # The second time in a row: a link that is at once made again is not worth a line.
+            self._trouble_told = True
+            host, port = self.address
+            self._log.warn(
+                "No link to {host}:{port}, trying again: {cause}", host=host, port=port, cause=reason.getErrorMessage()
+            )
         limits = self.links.limits
         longest = min(limits.reconnect_most, limits.reconnect_first * 2.0 ** min(self._failures, 32))
         self._failures += 1

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.logger import formatEvent, globalLogPublisher
 
 from nymtw.errors import DropReason
 from nymtw.link import outgoing
@@ -477,6 +478,36 @@ def test_stop_while_connecting_leaves_nothing(world):
     one.stop()
     assert one.drops == {DropReason.SHUTDOWN: 1}
     assert one.host.getDelayedCalls() == []
+
+
+def test_trouble_with_a_link_is_told_once_and_so_is_its_end(world):
+    told = []
+    observer = told.append
+    globalLogPublisher.addObserver(observer)
+    try:
+        one, two = Node(world, "one"), Node(world, "two")
+        two.port.stopListening()
+        one.may_send_to(two)
+        for number in range(100):
+            one.send(two, number)
+            world.clock.advance(1)
+        two.port = two.host.listenTCP(1789, two.links.factory)
+        for number in range(100):
+            one.send(two, number)
+            world.clock.advance(1)
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    lines = [formatEvent(event) for event in told]
+    assert len(lines) == 2
+    assert lines[0].startswith("No link to 10.0.0.2:1789, trying again: Connection was refused")
+    assert lines[1] == "Linked to 10.0.0.2:1789 again"
+
+
+def test_after_stop_the_door_is_shut(world):
+    node = Node(world, "node")
+    world.clock.wait_for(node.links.stop(), 10)
+    raw = world.raw(node)
+    assert raw.lost
 
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=100)
