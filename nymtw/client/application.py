@@ -143,10 +143,6 @@ class Application:
             self._unfollow()
             self._unfollow = None
 
-    async def send_raw(self, data: bytes, recipient: Address) -> AcceptedMessage:
-        """What a socket that was opened with a recipient sends."""
-        return await self._client.send(data, recipient, (self, 0))
-
     async def _answer(self, request: Request, typed: bool) -> Iterable[dict[str, Any]]:
         client = self._client
         match request:

@@ -33,7 +33,7 @@ class ClientSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             "The directory's identity key, 44 characters of base64, or the path of its PEM file: a topology that is "
             "not signed with it is refused."
         ),
-    ]
+    ] = ""
     priv_key_file: Annotated[str, _about("The key with which messages to this client are opened.")] = (
         "config/private_key.pem"
     )

@@ -14,8 +14,10 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from nymtw.client.explain import Explanation
 from nymtw.client.store import CHUNK, ClientStore, OutboxRow, StoredBytes
 from nymtw.errors import MessageTooLong, QueueFull
+from nymtw.message.arq import Action, ArqState, Event, transition
 from nymtw.message.fragments import MAX_CUT_LENGTH, FragmentKind, Fragments, fragment_count
 
 FLUSH = 0.25  # seconds between writes of which fragments are acknowledged; a kill in between costs repeats, not data
@@ -58,7 +60,7 @@ class OutMessage:
     lane: Hashable
     fragments: Fragments
     acked: bytearray
-    explained: list[Any] | None = None
+    explanation: Explanation | None = None
     acknowledged: int = 0
     next: int = 0
     waiting: dict[int, "Waiting"] = field(default_factory=dict)
@@ -76,14 +78,12 @@ class OutMessage:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A fragment that was sent `attempt` times and waits for its ack until `deadline`."""
+    """A fragment that was given out: it waits for its ack, or to be sent again. `keys` acknowledge it."""
 
     message: OutMessage
     number: int
-    attempt: int = 0
-    deadline: float = 0.0
+    state: ArqState = field(default_factory=ArqState)
     keys: list[bytes] = field(default_factory=list)
-    queued: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -100,20 +100,20 @@ class Outbox:
         self,
         store: ClientStore,
         clock: IReactorTime,
-        retry_after: Callable[[float, int], float | None],
         *,
         changed: Callable[[Progress], None],
         limits: OutboxLimits | None = None,
     ) -> None:
-        """`retry_after(expected round trip, attempt)`: seconds until a fragment goes out again, None to give up."""
-        self._store, self._clock, self._retry_after = store, clock, retry_after
+        """`changed` is told of every step of every message."""
+        self._store, self._clock = store, clock
         self._changed, self.limits = changed, limits or OutboxLimits()
         self._lanes: dict[Hashable, _Lane] = {}
         self._turn: deque[Hashable] = deque()
         self._messages: dict[bytes, OutMessage] = {}
         self._ended: dict[bytes, Progress] = {}
+        self._explained: dict[bytes, Explanation] = {}
         self._by_key: dict[bytes, Waiting] = {}
-        self._heap: list[tuple[float, int, Waiting, bool]] = []
+        self._heap: list[tuple[float, int, Waiting]] = []
         self._order = count()
         self._timer: Any = None
         self._flush: Any = None
@@ -146,7 +146,7 @@ class Outbox:
         recipient: bytes,
         lane: Hashable,
         kind: FragmentKind = FragmentKind.MESSAGE,
-        explained: list[Any] | None = None,
+        explanation: Explanation | None = None,
     ) -> OutMessage:
         """Take a message; returns when it is durable. Raises `QueueFull`, `MessageTooLong` or `StoreError`."""
         self.check(len(data), lane, kind)
@@ -161,14 +161,14 @@ class Outbox:
             await self._store.committed()
         finally:
             self.size -= len(data)
-        return self._enqueue(row, lane, explained)
+        return self._enqueue(row, lane, explanation)
 
-    def _enqueue(self, row: OutboxRow, lane: Hashable, explained: list[Any] | None) -> OutMessage:
+    def _enqueue(self, row: OutboxRow, lane: Hashable, explanation: Explanation | None) -> OutMessage:
         kind = FragmentKind(row.kind)
         data: Any = StoredBytes(self._store, row.number, row.length)
         fragments = Fragments(data, row.message_id, kind)
         acked = bytearray(row.acked.ljust(-(-len(fragments) // 8), b"\0"))
-        message = OutMessage(row, lane, fragments, acked, explained, sum(byte.bit_count() for byte in acked))
+        message = OutMessage(row, lane, fragments, acked, explanation, sum(byte.bit_count() for byte in acked))
         self._messages[row.message_id] = message
         self.size += row.length
         where = self._lane(lane)
@@ -199,7 +199,6 @@ class Outbox:
     def _next_of(self, lane: _Lane) -> Waiting | None:
         while lane.again:
             waiting = lane.again.popleft()
-            waiting.queued = False
             if self._messages.get(waiting.message.message_id) is waiting.message and (
                 waiting.message.waiting.get(waiting.number) is waiting
             ):
@@ -217,31 +216,31 @@ class Outbox:
             lane.messages.popleft()
         return None
 
-    def put_back(self, waiting: Waiting) -> None:
-        """It could not be sent: it is the next of its lane."""
+    def put_back(self, waiting: Waiting, first: bool = True) -> None:
+        """It could not be sent: it is the next of its lane; the last, if it has to wait for something."""
         lane = self._lane(waiting.message.lane)
-        waiting.queued = True
-        lane.again.appendleft(waiting)
+        (lane.again.appendleft if first else lane.again.append)(waiting)
         lane.queued += 1
 
     def sent(self, waiting: Waiting, key: bytes | None, expected_round_trip: float) -> None:
         """It is under way; `key` is what acknowledges it. With no key it was lost before it left: time decides."""
-        waiting.attempt += 1
-        if waiting.attempt > 1:
-            self.retransmissions += 1
         if key is not None:
             waiting.keys.append(key)
             self._by_key[key] = waiting
-        wait = self._retry_after(expected_round_trip, waiting.attempt)
-        waiting.deadline = self._clock.seconds() + (expected_round_trip if wait is None else wait)
-        heapq.heappush(self._heap, (waiting.deadline, next(self._order), waiting, wait is None))
-        self._arm()
+        now = self._clock.seconds()
+        waiting.state, actions = transition(waiting.state, Event.SENT, now, expected_round_trip)
+        self.retransmissions += waiting.state.attempts > 1
+        if Action.WAIT in actions:
+            heapq.heappush(self._heap, (waiting.state.deadline, next(self._order), waiting))
+            self._arm()
 
     def acknowledged(self, key: bytes) -> bool:
         """An ack came. False if nothing waits for it."""
         waiting = self._by_key.get(key)
         if waiting is None:
             return False
+        if waiting.message.explanation is not None:
+            waiting.message.explanation.acknowledged(key, self._clock.seconds())
         self._settle(waiting)
         return True
 
@@ -287,8 +286,12 @@ class Outbox:
             lane.queued -= sum(not message.is_acked(number) for number in range(message.next, len(message.fragments)))
         self._store.remove_message(message.row.number)
         progress = self._ended[message.message_id] = message.progress(state)
+        if message.explanation is not None:
+            self._explained[message.message_id] = message.explanation
         if len(self._ended) > REMEMBERED:
-            del self._ended[next(iter(self._ended))]
+            oldest = next(iter(self._ended))
+            del self._ended[oldest]
+            self._explained.pop(oldest, None)
         self._changed(progress)
 
     # -- time
@@ -297,7 +300,7 @@ class Outbox:
         """Connected: acks can come, time counts. Those that waited in the mailbox have a moment to do so."""
         self._running = True
         soonest = self._clock.seconds() + RECONNECT_GRACE
-        self._heap = [(max(due, soonest), order, waiting, last) for due, order, waiting, last in self._heap]
+        self._heap = [(max(due, soonest), order, waiting) for due, order, waiting in self._heap]
         heapq.heapify(self._heap)
         self._arm()
 
@@ -329,18 +332,15 @@ class Outbox:
         self._timer = None
         now = self._clock.seconds()
         while self._heap and self._heap[0][0] <= now:
-            _, _, waiting, last = heapq.heappop(self._heap)
-            message = waiting.message
-            if message.waiting.get(waiting.number) is not waiting or waiting.queued:
+            waiting = heapq.heappop(self._heap)[2]
+            if waiting.message.waiting.get(waiting.number) is not waiting:
                 continue
-            if last:
+            waiting.state, actions = transition(waiting.state, Event.TIMEOUT, now)
+            if Action.QUEUE in actions:
+                self.put_back(waiting, first=False)
+            elif Action.GIVE_UP in actions:
                 self.failures += 1
-                self._end(message, State.FAILED)
-            else:
-                lane = self._lane(message.lane)
-                waiting.queued = True
-                lane.again.append(waiting)
-                lane.queued += 1
+                self._end(waiting.message, State.FAILED)
         self._arm()
 
     def _write_acked(self) -> None:
@@ -372,6 +372,11 @@ class Outbox:
     def find(self, message_id: bytes) -> OutMessage | None:
         """The message on its way with this id, if there is one."""
         return self._messages.get(message_id)
+
+    def explanation(self, message_id: bytes) -> Explanation | None:
+        """What happened to a message that was sent with one."""
+        message = self._messages.get(message_id)
+        return self._explained.get(message_id) if message is None else message.explanation
 
     def progress(self, message_id: bytes) -> Progress | None:
         """How far this message is, or how it ended; None for one that nobody knows."""

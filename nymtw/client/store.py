@@ -239,18 +239,25 @@ class ClientStore:
 
     # -- partial messages and inbox
 
-    def fragments(self) -> Iterator[bytes]:
-        """Every stored fragment of a message that is not whole, in no useful order."""
-        rows = self._db.execute("SELECT fragment FROM fragments WHERE message_id NOT IN (SELECT message_id FROM inbox)")
-        return (row[0] for row in rows)
+    def fragments(self) -> Iterator[tuple[bytes, bytes]]:
+        """(message id, fragment) of every message that is not whole, in the order in which they came."""
+        return iter(
+            self._db.execute(
+                "SELECT message_id, fragment FROM fragments WHERE message_id NOT IN (SELECT message_id FROM delivered)"
+                " ORDER BY rowid"
+            )
+        )
 
     def add_fragment(self, message_id: bytes, position: int, fragment: bytes) -> None:
         self._write("INSERT OR IGNORE INTO fragments VALUES (?, ?, ?)", message_id, position, fragment)
 
-    def whole_message(self, message_id: bytes) -> list[bytes]:
-        """The fragments of a message, in order."""
-        rows = self._db.execute("SELECT fragment FROM fragments WHERE message_id = ? ORDER BY position", (message_id,))
-        return [row[0] for row in rows]
+    def pieces(self, message_id: bytes) -> Iterator[tuple[int, bytes]]:
+        """(number, fragment) of what is written of a message, in order."""
+        return iter(
+            self._db.execute(
+                "SELECT position, fragment FROM fragments WHERE message_id = ? ORDER BY position", (message_id,)
+            )
+        )
 
     def message_complete(self, message_id: bytes, length: int, now: float) -> None:
         """The last fragment has come: it goes to the inbox, once."""
@@ -258,7 +265,7 @@ class ClientStore:
         self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?)", message_id, now)
 
     def consumed(self, message_id: bytes, now: float) -> None:
-        """The message was for the client itself: remember it and keep nothing."""
+        """The message was for the client itself, or is given up: remember it and keep nothing."""
         self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?)", message_id, now)
         self._drop_fragments(message_id)
 
@@ -270,10 +277,6 @@ class ClientStore:
     def remove_received(self, message_id: bytes) -> None:
         """The application has the message."""
         self._write("DELETE FROM inbox WHERE message_id = ?", message_id)
-        self._drop_fragments(message_id)
-
-    def drop_partial(self, message_id: bytes) -> None:
-        """A partial message is too old."""
         self._drop_fragments(message_id)
 
     def _drop_fragments(self, message_id: bytes) -> None:

@@ -11,13 +11,10 @@ from twisted.internet.task import Clock
 from nymtw.client.outbox import Outbox, OutboxLimits, Progress, State
 from nymtw.client.store import CHUNK, ClientStore, StoreError
 from nymtw.errors import QueueFull
+from nymtw.message.arq import MAX_ATTEMPTS
 from nymtw.message.fragments import FRAGMENT_CAPACITY, Fragment
 
 TO = b"r" * 96
-
-
-def patience(round_trip: float, attempt: int) -> float | None:
-    return 1.5 * round_trip + 1.5 if attempt < 3 else None
 
 
 class World:
@@ -26,7 +23,7 @@ class World:
         self.path, self.limits = path, limits
         self.events: list[Progress] = []
         self.store = ClientStore(path, self.clock)
-        self.outbox = Outbox(self.store, self.clock, patience, changed=self.events.append, limits=limits)
+        self.outbox = Outbox(self.store, self.clock, changed=self.events.append, limits=limits)
         self.outbox.resume()
         self.ids = iter(range(1, 1000))
 
@@ -78,14 +75,14 @@ def test_an_unacknowledged_fragment_waits_again_and_is_given_up_in_the_end() -> 
     world = World()
     message_id = world.send(b"hello")
     times = []
-    for _ in range(3):
+    for _ in range(MAX_ATTEMPTS):
         while (waiting := world.outbox.take()) is None:
             world.clock.advance(0.1)
-        times.append(round(world.clock.seconds(), 1))
+        times.append(world.clock.seconds())
         world.outbox.sent(waiting, bytes([len(times)]) * 21, 1.0)
     assert times[1] - times[0] == pytest.approx(3.0, abs=0.11)
-    assert world.outbox.retransmissions == 2
-    world.clock.advance(10)
+    assert world.outbox.retransmissions == MAX_ATTEMPTS - 1
+    world.clock.advance(40)
     assert world.events == [Progress(message_id, State.FAILED, 0, 1)]
     assert not world.outbox.acknowledged(bytes([1]) * 21)
     world.close()

@@ -1,0 +1,463 @@
+"""The heart of a client, without sockets: what it sends and when, what it makes of what it is given.
+
+Nothing that an application does changes when this emits something: the streams decide that, and they ask what to send
+when they fire (Loopix, section 4). Everything that has to survive a kill is in the store.
+"""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from nymtw.client.config import DebugSection, Rates, rates
+from nymtw.client.cover import CoverAccount
+from nymtw.client.explain import Explanation
+from nymtw.client.inbox import Inbox, Received
+from nymtw.client.outbox import Outbox, OutboxLimits, Progress, Waiting
+from nymtw.client.receiver import Fate, Receiver, joined
+from nymtw.client.requests import recipient_object
+from nymtw.client.store import ClientStore, StoreError
+from nymtw.client.streams import Streams
+from nymtw.encoding import key_text
+from nymtw.errors import AddressError, EncodingError, NymtwError, TopologyError, UnknownDestination
+from nymtw.interfaces import IRouteStrategy
+from nymtw.link.control import MailItem, MailKind
+from nymtw.message.envelope import Envelope, EnvelopeKind
+from nymtw.message.packets import Outgoing, build_data_packet, build_drop_packet, build_loop_packet
+from nymtw.topology.address import Address
+from nymtw.topology.document import NodeRecord, Recommended, Topology, check_usable
+from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+
+MESSAGE_ID_LENGTH = 16
+PROVIDER_SETTING = "provider"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What `send` has accepted: the message is durable; it will be delivered, or reported as failed."""
+
+    message_id: bytes
+    fragments: int
+    queue_length: int
+
+
+class ClientCore:
+    """One client. `connected` and `disconnected` are the link's words, `use_topology` the directory's."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        random: Random,
+        wall_clock: Callable[[], float],
+        store: ClientStore,
+        topology: Callable[[], Topology],
+        network: bytes,
+        mailbox: bytes,
+        private_key: bytes,
+        public_key: bytes,
+        provider: bytes | None = None,
+        debug: DebugSection | None = None,
+        limits: OutboxLimits | None = None,
+        routes: IRouteStrategy | None = None,
+    ) -> None:
+        """`topology()` gives the newest one or raises a `TopologyError` that says why there is none.
+
+        `mailbox`, `private_key` and `public_key` are this client's own; `network` is the network's id. With no
+        `provider` (identity) the one of an earlier start is taken, or one is picked from the first topology and kept.
+        """
+        self.network = network
+        self._mailbox, self._public_key = mailbox, public_key
+        provider = provider or store.setting(PROVIDER_SETTING)
+        self._address = None if provider is None else Address(mailbox, public_key, provider)
+        self.clock, self._random, self._wall_clock = clock, random, wall_clock
+        self._store, self._topology = store, topology
+        self._debug = debug or DebugSection()
+        self._routes = routes or UniformRoutes()
+        self._rates: Rates | None = None
+        self._delays = ExponentialDelays(Recommended().average_packet_delay)
+        self._checked: Topology | None = None
+        self._connection: Any = None
+        self._confirm: deque[int] = deque()
+        self._pull_again = False
+        self._written: list[int] = []
+        self._whole: list[Received] = []
+        self._committing = False
+        self._followers: list[Callable[[Progress], None]] = []
+        self.trouble = ""
+        self.link_trouble: Callable[[], str] = lambda: ""
+        self.on_store_failure: Callable[[], None] = lambda: None
+        self.cover = CoverAccount(clock.seconds)
+        self.outbox = Outbox(store, clock, changed=self._changed, limits=limits)
+        self.receiver = Receiver(
+            store,
+            clock,
+            wall_clock,
+            private_key=private_key,
+            public_key=public_key,
+            loop_returned=self.cover.loop_returned,
+            complete=self._complete,
+        )
+        self.inbox = Inbox(store, self._load)
+        self.streams = Streams(
+            clock, random, send=self._send_next, loop=self._send_loop, drop=self._send_drop, fetch=self._fetch
+        )
+        store.failed = self._store_failed
+
+    # -- life
+
+    def start(self) -> None:
+        """Begin; nothing is sent before `connected`."""
+        self.receiver.start()
+
+    def stop(self) -> None:
+        """Leave no timer."""
+        self.disconnected()
+        self.receiver.stop()
+        self.outbox.stop()
+
+    def connected(self, connection: Any) -> None:
+        """Logged in: `connection` has `submit`, `pull`, `pulling` and `slots` of `ProviderConnection`."""
+        self._connection = connection
+        self._use_rates()
+        self.outbox.resume()
+        self.streams.start()
+
+    def disconnected(self) -> None:
+        """The link is gone. What is to be sent is kept; the next session starts from the oldest unconfirmed item."""
+        self._connection = None
+        self._pull_again = False
+        self._confirm.clear()
+        self._written.clear()
+        self.streams.stop()
+        self.outbox.pause()
+
+    def use_topology(self, topology: Topology) -> None:
+        """A new topology came: it may recommend other rates, and the first one has a provider to choose."""
+        self._use_rates(topology)
+        providers = [node for node in topology.providers() if node.client_port]
+        if self._address is None and providers:
+            provider = self._random.choice(providers).identity
+            self._store.set_setting(PROVIDER_SETTING, provider)
+            self._address = Address(self._mailbox, self._public_key, provider)
+
+    def provider_record(self) -> NodeRecord | None:
+        """Where the provider is, or None while the topology does not list it."""
+        try:
+            topology = self._topology()
+        except TopologyError:
+            return None
+        return None if self._address is None else topology.find(self._address.provider)
+
+    def _use_rates(self, topology: Topology | None = None) -> None:
+        topology = topology or self._current()
+        if topology is None:
+            return
+        found = rates(self._debug, topology.recommended)
+        if found != self._rates:
+            self._rates = found
+            self._delays = ExponentialDelays(found.mean_delay)
+            self.streams.set_rates(found)
+
+    def _current(self) -> Topology | None:
+        """The topology, if packets can cross it; else None, and why not is said once."""
+        try:
+            topology = self._topology()
+            if topology is not self._checked:
+                check_usable(topology)
+                self._checked = topology
+        except TopologyError as error:
+            self._say(f"nothing is sent: {error}")
+            return None
+        self._say("")
+        return topology
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            if trouble:
+                self.log.warn("{trouble}", trouble=trouble)
+            else:
+                self.log.info("The topology can be used again: sending goes on")
+
+    # -- the streams
+
+    def _send_next(self) -> None:
+        """The sending stream fired: the oldest packet that waits, or a loop."""
+        topology = self._current()
+        if topology is None or self._connection is None:
+            return
+        waiting = self.outbox.take()
+        if waiting is not None:
+            if self._send_fragment(topology, waiting):
+                return
+        elif self._debug.rate_compliant_cover_messages_disabled:
+            return
+        self._send_loop()
+
+    def _send_fragment(self, topology: Topology, waiting: Waiting) -> bool:
+        """Whether a packet with this fragment went out. Where none can be built it counts as lost."""
+        message = waiting.message
+        recipient = _unpack(message.row.recipient)
+        plaintext = message.fragments[waiting.number].encode()
+        try:
+            packet = build_data_packet(
+                topology, self.address, recipient, plaintext, self._routes, self._delays, self._random
+            )
+        except (TopologyError, EncodingError) as error:
+            self.outbox.sent(waiting, None, 1.0)
+            if message.explanation is not None:
+                message.explanation.not_sent(waiting.number, waiting.state.attempts, self.clock.seconds(), str(error))
+            return False
+        if not self._submit(packet):
+            self.outbox.put_back(waiting)
+            return True
+        self.outbox.sent(waiting, packet.ack_id, packet.expected_round_trip)
+        if message.explanation is not None:
+            message.explanation.sent(waiting.number, waiting.state.attempts, self.clock.seconds(), topology, packet)
+        return True
+
+    def _send_loop(self) -> None:
+        topology = self._current()
+        if topology is None or self._connection is None:
+            return
+        loop_id = self._random.randbytes(MESSAGE_ID_LENGTH)
+        try:
+            packet = build_loop_packet(topology, self.address, loop_id, self._routes, self._delays, self._random)
+        except TopologyError as error:
+            self._say(f"nothing is sent: {error}")
+            return
+        if self._submit(packet):
+            self.cover.loop_sent(loop_id, packet.ack_id)
+
+    def _send_drop(self) -> None:
+        topology = self._current()
+        if topology is None or self._connection is None:
+            return
+        try:
+            packet = build_drop_packet(topology, self.address, self._routes, self._delays, self._random)
+        except TopologyError as error:
+            self._say(f"nothing is sent: {error}")
+            return
+        if self._submit(packet):
+            self.cover.drop_sent(packet.ack_id)
+
+    def _submit(self, packet: Outgoing) -> bool:
+        return bool(self._connection.submit(packet.first_hop, packet.epoch, packet.packet))
+
+    def _fetch(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if connection.pulling:
+            # The answer to the last pull is still on its way: this pull follows it.
+            self._pull_again = True
+            return
+        confirm = [self._confirm.popleft() for _ in range(min(len(self._confirm), connection.slots))]
+        pulled = connection.pull(confirm)
+        pulled.addCallback(self._mail, connection)
+        pulled.addErrback(self._no_mail)
+
+    def _no_mail(self, failure: Failure) -> None:
+        """The link broke before the answer: the next session starts from what is not confirmed."""
+        if self._connection is not None and not isinstance(failure.value, Exception):
+            self.log.failure("A pull failed", failure)
+
+    # -- what comes
+
+    def _mail(self, items: Sequence[MailItem], connection: Any) -> None:
+        if connection is not self._connection:
+            return
+        for item in items:
+            self._item(item)
+        if self._written or self._whole:
+            self._commit()
+        if self._pull_again:
+            self._pull_again = False
+            self._fetch()
+
+    def _item(self, item: MailItem) -> None:
+        if item.kind == MailKind.ACK:
+            if not self.outbox.acknowledged(item.content):
+                self.cover.acknowledged(item.content)
+            self._confirm.append(item.number)
+        elif item.kind == MailKind.MESSAGE:
+            if self.receiver.sealed(item.content) is Fate.CONFIRM:
+                self._confirm.append(item.number)
+            else:
+                self._written.append(item.number)
+        else:
+            self._confirm.append(item.number)
+
+    def _complete(self, key: bytes, body: bytes) -> None:
+        """A message is whole: it goes to the inbox, with the commit that makes it durable."""
+        try:
+            envelope = Envelope.parse(body)
+        except EncodingError:
+            self.receiver.malformed += 1
+            self._store.consumed(key, self._wall_clock())
+            return
+        if envelope.kind is EnvelopeKind.DATA:
+            self._store.message_complete(key, len(body), self._wall_clock())
+            self._whole.append(Received(key, envelope.data, envelope.tag))
+        else:
+            self._store.consumed(key, self._wall_clock())
+
+    def _commit(self) -> None:
+        numbers, self._written = self._written, []
+        whole, self._whole = self._whole, []
+
+        def written(_: None) -> None:
+            if self._connection is not None:
+                self._confirm.extend(numbers)
+            for received in whole:
+                self.inbox.add(received)
+
+        self._store.committed().addCallbacks(written, lambda failure: failure.trap(StoreError) and None)
+
+    def _store_failed(self) -> None:
+        """What was written is lost: begin again with what the store has, and let the provider begin again too."""
+        self.receiver.load()
+        self.on_store_failure()
+
+    def _load(self, key: bytes) -> Received | None:
+        try:
+            envelope = Envelope.parse(joined(piece for _, piece in self._store.pieces(key)))
+        except EncodingError:
+            return None
+        return Received(key, envelope.data, envelope.tag)
+
+    # -- what applications ask
+
+    async def send(
+        self, data: bytes, recipient: Address, lane: Hashable = None, surbs: int = 0, explain: bool = False
+    ) -> Accepted:
+        """Take a message (at most 64 MiB); returns when it is durable.
+
+        `lane` is whose share it is sent from. Raises `QueueFull`, `MessageTooLong`, `StoreError`, and
+        `UnknownDestination` where the topology does not know the recipient's provider.
+        """
+        topology = self._current()
+        if topology is not None and topology.find(recipient.provider) is None:
+            raise UnknownDestination("the recipient's provider is not in the topology")
+        message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
+        explanation = Explanation() if explain else None
+        body = Envelope(data=data).encode()
+        message = await self.outbox.send(body, message_id, _pack(recipient), lane, explanation=explanation)
+        return Accepted(message_id, len(message.fragments), self.outbox.queue_length(lane))
+
+    async def reply(self, tag: bytes, data: bytes, lane: Hashable = None) -> Accepted:
+        """Send to whoever is behind `tag`."""
+        raise NymtwError("nobody with this tag has written to this client")
+
+    def progress(self, message_id: bytes) -> Progress | None:
+        """How far a message is; None for one that nobody knows."""
+        return self.outbox.progress(message_id)
+
+    def explain(self, message_id: bytes) -> list[dict[str, Any]]:
+        """What happened to the packets of a message that was sent with `explain`."""
+        explanation = self.outbox.explanation(message_id)
+        if explanation is None:
+            raise NymtwError("this message was not sent with explain")
+        return explanation.packets()
+
+    def follow(self, callback: Callable[[Progress], None]) -> Callable[[], None]:
+        """Call `callback` with every step of every message. Returns what ends that."""
+        self._followers.append(callback)
+        return lambda: self._followers.remove(callback)
+
+    def _changed(self, progress: Progress) -> None:
+        for follower in list(self._followers):
+            follower(progress)
+
+    @property
+    def has_address(self) -> bool:
+        """Whether the provider is known."""
+        return self._address is not None
+
+    @property
+    def address(self) -> Address:
+        """This client's own address. Raises `NymtwError` before there is one."""
+        if self._address is None:
+            raise NymtwError("this client has no address yet: it has not found a provider")
+        return self._address
+
+    def own_address(self) -> str:
+        """This client's address as text. Raises `NymtwError` before there is one."""
+        return self.address.encode(self.network)
+
+    def details(self) -> dict[str, Any]:
+        """Who this client is, as the original described a client."""
+        topology = self._checked
+        own = self.address
+        provider = None if topology is None else topology.find(own.provider)
+        host, port = ("", 0) if provider is None else (provider.host, provider.client_port)
+        key = b"" if provider is None or topology is None else provider.sphinx_keys.get(topology.epoch, b"")
+        return recipient_object(own, self.own_address(), host, port, key)
+
+    def clients(self) -> list[dict[str, Any]]:
+        """The clients that asked to be listed."""
+        topology = self._checked
+        found = []
+        for listed in () if topology is None else topology.clients:
+            provider = topology.find(listed.provider) if topology is not None else None
+            if provider is None or topology is None:
+                continue
+            try:
+                address = Address.parse(listed.address, self.network)
+            except AddressError:
+                continue
+            key = provider.sphinx_keys.get(topology.epoch, b"")
+            found.append(recipient_object(address, listed.address, provider.host, provider.client_port, key))
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """How this client is doing: counts since it started."""
+        self.cover.expire()
+        topology = self._current()
+        age = None if topology is None else round(self._wall_clock() - topology.published / 1e9, 3)
+        found: dict[str, Any] = {
+            "ready": self._connection is not None and topology is not None,
+            "connected": self._connection is not None,
+            "trouble": self.trouble or self.link_trouble(),
+            "provider": key_text(self.address.provider) if self.has_address else None,
+            "address": self.own_address() if self.has_address else None,
+            "topologyAge": age,
+            "loopsSent": self.cover.sent,
+            "loopsReturned": self.cover.returned,
+            "loopsLost": self.cover.lost,
+            "dropsSent": self.cover.drops,
+            "coverAcks": self.cover.acks,
+            "acks": self.outbox.acks,
+            "retransmissions": self.outbox.retransmissions,
+            "failures": self.outbox.failures,
+            "messages": len(self.outbox),
+            "queueLength": self.outbox.queued,
+            "inFlight": self.outbox.in_flight,
+            "inbox": len(self.inbox),
+            "partialMessages": len(self.receiver),
+        }
+        if self._rates is not None:
+            found["rates"] = {
+                "sending": self._rates.sending,
+                "loops": self._rates.loops,
+                "drops": self._rates.drops,
+                "fetching": self._rates.fetching,
+                "meanDelay": self._rates.mean_delay,
+            }
+        return found
+
+
+def _pack(address: Address) -> bytes:
+    return address.mailbox + address.encryption_key + address.provider
+
+
+def _unpack(packed: bytes) -> Address:
+    return Address(packed[:32], packed[32:64], packed[64:])

@@ -1,0 +1,213 @@
+"""A client as a service: what it is made of, and in which order that starts and stops."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random, SystemRandom
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from nymtw.client.config import ClientConfig, differing, in_home
+from nymtw.client.core import ClientCore
+from nymtw.client.keys import ClientKeys, load_or_create_keys
+from nymtw.client.provider_link import ProviderLink
+from nymtw.client.store import ClientStore
+from nymtw.client.tcp_socket import RequestSocketFactory
+from nymtw.client.websocket import MixSocketFactory
+from nymtw.encoding import parse_key_text
+from nymtw.errors import ConfigError, EncodingError
+from nymtw.interfaces import IDirectory
+from nymtw.link.security import ILinkSecurity, TLSSecurity
+from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.home import NodeHome
+from nymtw.node.keys import read_directory_key
+from nymtw.node.mix_node import AtStop
+from nymtw.node.service import Listener, NodeService
+from nymtw.node.topology_watch import TopologyWatch
+from nymtw.topology.address import Address, mailbox_id
+from nymtw.topology.document import Topology, Trust
+
+LOOPBACK = "127.0.0.1"
+DATABASE = "client.db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a client finds outside itself; a simulation gives its own."""
+
+    random: Random
+    wall_clock: Callable[[], float]
+    directory: IDirectory
+    trust: Trust
+    security: ILinkSecurity
+
+    @classmethod
+    def real(cls, reactor: Any, config: ClientConfig) -> "Surroundings":
+        """The system's randomness and clock, the directory over HTTP, TLS. Raises `ConfigError`, `KeyFileError`."""
+        section = config.client
+        if not section.directory_identity_key:
+            raise ConfigError(
+                f"the configuration of {section.id!r} names no directory_identity_key, nor does --directory-key"
+            )
+        return cls(
+            random=SystemRandom(),
+            wall_clock=time.time,
+            directory=HTTPDirectory(reactor, section.directory_server_topology),
+            trust=Trust((read_directory_key(section.directory_identity_key),)),
+            security=TLSSecurity(None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """What applications connect to: "websocket" or "tcp", the port on 127.0.0.1, and whom raw messages go to."""
+
+    kind: str
+    port: int
+    recipient: str | None = None
+
+
+class ClientService(NodeService):
+    """Store, core, link to the provider, topology watch, and the socket for applications."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: ClientConfig,
+        keys: ClientKeys,
+        home: NodeHome,
+        around: Surroundings,
+        socket: Socket | None = None,
+    ) -> None:
+        """`home` exists and is locked. Raises `ConfigError`, or `AddressError` for the socket's recipient."""
+        super().__init__()
+        self._reactor, self._config, self._keys, self._around = reactor, config, keys, around
+        self._provider = _provider(config)
+        self._store: ClientStore | None = None
+        self._waiting: list[Deferred[ClientCore]] = []
+        self.home = home
+        self.public_key = keys.public
+        self.core: ClientCore | None = None
+        self.link: ProviderLink | None = None
+        self.listener: Listener | None = None
+        self._door: RequestSocketFactory | MixSocketFactory | None = None
+        self.watch = TopologyWatch(reactor, around.directory, around.trust, around.random, around.wall_clock)
+        if socket is not None:
+            recipient = None if socket.recipient is None else Address.parse(socket.recipient, around.trust.network)
+            self._door = RequestSocketFactory(recipient) if socket.kind == "tcp" else MixSocketFactory(recipient)
+            self.listener = Listener(reactor, LOOPBACK, socket.port, self._door)
+
+    @classmethod
+    def from_config(
+        cls,
+        reactor: Any,
+        home: NodeHome,
+        config: ClientConfig,
+        socket: Socket | None = None,
+        around: Surroundings | None = None,
+    ) -> "ClientService":
+        """The client whose files are in `home`, which is created and locked. Raises `ConfigError`, `KeyFileError`."""
+        surroundings = around or Surroundings.real(reactor, config)
+        home.create()
+        home.lock()
+        section = config.client
+        keys = load_or_create_keys(
+            home, in_home(home, section.priv_key_file), in_home(home, section.pub_key_file), surroundings.random
+        )
+        return cls(reactor, config, keys, home, surroundings, socket)
+
+    def privilegedStartService(self) -> None:
+        """Take the socket's port. Raises `ListenError`."""
+        if self.listener is not None:
+            self.listener.privilegedStartService()
+
+    def startService(self) -> None:
+        """Open the database, then begin. Raises `StoreError`, `ListenError`."""
+        around, keys = self._around, self._keys
+        self._store = store = ClientStore(self.home.data / DATABASE, self._reactor)
+        self.core = core = ClientCore(
+            clock=self._reactor,
+            random=around.random,
+            wall_clock=around.wall_clock,
+            store=store,
+            topology=self.watch.usable,
+            network=around.trust.network,
+            mailbox=mailbox_id(bytes(keys.mailbox.verify_key)),
+            private_key=keys.private,
+            public_key=keys.public,
+            provider=self._provider,
+            debug=self._config.debug,
+        )
+        self.link = ProviderLink(
+            self._reactor,
+            around.security,
+            keys.mailbox,
+            store,
+            core.provider_record,
+            around.random,
+            connected=core.connected,
+            disconnected=core.disconnected,
+        )
+        core.on_store_failure = self.link.drop
+        core.link_trouble = lambda: self.link.trouble if self.link is not None else ""
+        self.add(AtStop(self._close))
+        self.add(AtStop(core.stop))
+        self.add(self.link)
+        self.add(self.watch)
+        if self.listener is not None and self._door is not None:
+            self._door.client = core
+            self.add(AtStop(self._door.close))
+            self.add(self.listener)
+        core.start()
+        self.watch.subscribe(self._use_topology)
+        super().startService()
+        self._tell_ready()
+        self._say_what_is_different()
+        if self.listener is not None:
+            self.log.info("Applications connect to 127.0.0.1:{port}", port=self.listener.port)
+
+    def ready(self) -> "Deferred[ClientCore]":
+        """Fires with the core once it has an address: with the first topology, if no provider is configured."""
+        if self.core is not None and self.core.has_address:
+            return succeed(self.core)
+        waiting: Deferred[ClientCore] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def _use_topology(self, topology: Topology) -> None:
+        if self.core is not None and self.link is not None:
+            self.core.use_topology(topology)
+            self.link.topology_changed()
+            self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        if self.core is not None and self.core.has_address:
+            waiting, self._waiting = self._waiting, []
+            for deferred in waiting:
+                deferred.callback(self.core)
+
+    def _say_what_is_different(self) -> None:
+        names = differing(self._config.debug)
+        if names:
+            self.log.warn(
+                "This client can be told from others by what its configuration sets: {names}",
+                names=", ".join(names),
+            )
+
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+        self.home.unlock()
+
+
+def _provider(config: ClientConfig) -> bytes | None:
+    if not config.client.provider_id:
+        return None
+    try:
+        return parse_key_text(config.client.provider_id)
+    except EncodingError as error:
+        raise ConfigError(f"provider_id: {error}") from None
