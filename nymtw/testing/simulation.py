@@ -1,0 +1,368 @@
+"""`SimulatedNetwork`: a directory, mixnodes, providers and clients in one process, on a fake clock, from one seed.
+
+The services are those of the real programs. Only what surrounds them is replaced: the reactor is a host of a
+`MemoryNetwork`, links go without TLS, the directory is asked without HTTP, and all randomness comes from the seed.
+"""
+
+import hashlib
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from nacl.signing import SigningKey
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from nymtw.client.config import ClientConfig, ClientSection
+from nymtw.client.core import ClientCore
+from nymtw.client.outbox import Progress
+from nymtw.client.service import ClientService
+from nymtw.client.service import Surroundings as ClientSurroundings
+from nymtw.directory.config import DirectoryConfig, DirectorySection, RecommendedSection
+from nymtw.directory.core import LocalDirectory
+from nymtw.directory.service import make_directory
+from nymtw.encoding import key_text
+from nymtw.errors import DirectoryError
+from nymtw.interfaces import IDirectory
+from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
+from nymtw.mixnode.service import MixnodeService
+from nymtw.node.home import NodeHome
+from nymtw.node.keys import KeyKind, save_private, save_public
+from nymtw.node.mix_node import Surroundings
+from nymtw.provider.options import ProviderConfig, ProviderSection
+from nymtw.provider.plugin import find_implementations
+from nymtw.provider.service import ProviderService
+from nymtw.testing.clock import FakeClock
+from nymtw.testing.impairment import Impairment
+from nymtw.testing.network import LOCALHOST, MemoryHost, MemoryNetwork
+from nymtw.testing.security import MemorySecurity
+from nymtw.topology.address import Address
+from nymtw.topology.document import LAYERS, Trust
+
+# Far below what real nodes are sized for: replay filters of a simulation need not fill the memory.
+NODE_RATE: Final = 20
+START_LIMIT: Final = 120.0
+ACCEPT_LIMIT: Final = 60.0
+
+
+class Transcript:
+    """A digest of every byte that crossed the network, with its time and its two ends."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def __call__(self, seconds: float, sender: str, receiver: str, data: bytes) -> None:
+        self._hash.update(f"{seconds!r} {sender} {receiver} {len(data)}\n".encode())
+        self._hash.update(data)
+
+    def digest(self) -> str:
+        """32 hexadecimal digits that are equal if, and only if, everything was the same so far."""
+        return self._hash.hexdigest()
+
+
+@implementer(IDirectory)
+class RemoteDirectory:
+    """The directory as one host sees it: every answer takes a way there and back, or fails while it is `away`."""
+
+    def __init__(self, network: "SimulatedNetwork", host: MemoryHost) -> None:
+        self._simulation = network
+        self._host = host
+        self._local = LocalDirectory(network.directory)
+
+    def announce(self, path: str, heartbeat: Mapping[str, Any]) -> "Deferred[None]":
+        return self._ask(self._local.announce, path, heartbeat)
+
+    def topology(self) -> "Deferred[bytes]":
+        return self._ask(self._local.topology)
+
+    def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
+        return self._ask(self._local.report, metric)
+
+    def _ask(self, function: Callable[..., Any], *arguments: Any) -> "Deferred[Any]":
+        def ask() -> Any:
+            if self._simulation.directory_away:
+                raise DirectoryError("the directory is away")
+            return function(*arguments)
+
+        return deferLater(self._host, 2 * self._simulation.network.latency, ask)
+
+
+class SimulatedClient:
+    """A client of the network, and an application that takes every message as it arrives."""
+
+    def __init__(self, network: "SimulatedNetwork", name: str, service: ClientService) -> None:
+        self._simulation = network
+        self.name = name
+        self.service = service
+        self.received: list[bytes] = []
+
+    def start(self) -> None:
+        self.service.startService()
+        inbox = self.core.inbox
+        inbox.pump(inbox.subscribe(lambda message: self.received.append(message.data)))
+
+    @property
+    def core(self) -> ClientCore:
+        """Raises `RuntimeError` while the service does not run."""
+        if self.service.core is None:
+            raise RuntimeError(f"{self.name} does not run")
+        return self.service.core
+
+    @property
+    def address(self) -> Address:
+        """Where messages to it are sent."""
+        return Address.parse(self.core.own_address(), self._simulation.trust.network)
+
+    def is_ready(self) -> bool:
+        """Whether it is logged in and can send."""
+        return bool(self.core.status()["ready"])
+
+    def send(self, recipient: "SimulatedClient | Address", message: bytes, surbs: int = 0) -> bytes:
+        """Hand over a message and let time pass until it is accepted; returns its id (16 bytes)."""
+        address = recipient if isinstance(recipient, Address) else recipient.address
+        sent = Deferred.fromCoroutine(self.core.send(message, address, surbs=surbs))
+        return self._simulation.clock.wait_for(sent, ACCEPT_LIMIT).message_id
+
+    def progress(self, message_id: bytes) -> Progress | None:
+        """How far a message of this client is."""
+        return self.core.progress(message_id)
+
+    def _subscribe(self, core: ClientCore) -> None:
+        subscriber = core.inbox.subscribe(lambda message: self.received.append(message.data))
+        core.inbox.pump(subscriber)
+
+
+class SimulatedNetwork:
+    """A whole network. Use it as a context manager, or call `start` and `stop`.
+
+    `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. A client's
+    provider is the first for the first client, the second for the second, and so on in turn. `latency` is in seconds.
+    `str(seed)` is all that a run depends on: every one from the same seed is the same to the byte.
+    """
+
+    def __init__(
+        self,
+        seed: int | str,
+        *,
+        mixnodes_per_layer: int = 2,
+        providers: int = 2,
+        clients: Iterable[str] = ("alice", "bob"),
+        recommended: RecommendedSection | None = None,
+        refresh: float = 60.0,
+        epoch_seconds: int = 86400,
+        latency: float = 0.001,
+    ) -> None:
+        self.seed = seed
+        self.clock = FakeClock()
+        self.transcript = Transcript()
+        self.network = MemoryNetwork(self.clock, latency, self.transcript)
+        self._folder = tempfile.TemporaryDirectory(prefix="nymtw-simulation-")
+        self.nodes: dict[str, Any] = {}
+        self.impairments: dict[str, Impairment] = {}
+        self._makers: dict[str, Callable[[], Any]] = {}
+        self._homes: dict[str, NodeHome] = {}
+        section = DirectorySection(id="directory", refresh=refresh, epoch_seconds=epoch_seconds)
+        identity = self._identity("directory", "directory")
+        self.directory = make_directory(
+            self.clock,
+            identity,
+            DirectoryConfig(directory=section, recommended=recommended or RecommendedSection()),
+            wall_clock=self.clock.wall_clock,
+        )
+        self.directory_away = False
+        self.trust = Trust((bytes(identity.verify_key),))
+        ports = iter(range(1789, 9000))
+        for layer in LAYERS:
+            for number in range(1, mixnodes_per_layer + 1):
+                name = f"mixnode-{layer}-{number}"
+                self._identity("mixnode", name)
+                self._makers[name] = self._mixnode(name, layer, next(ports))
+        doors: list[SigningKey] = []
+        for number in range(1, providers + 1):
+            name = f"provider-{number}"
+            doors.append(self._identity("provider", name))
+            self._makers[name] = self._provider(name, next(ports), 9000 + number)
+        for number, name in enumerate(clients):
+            self._makers[name] = self._client(name, doors[number % providers])
+
+    # running
+
+    def start(self) -> None:
+        """Start everything, and let time pass until the network is complete and every client is logged in."""
+        for name in self._makers:
+            self._start(name)
+        self.clock.advance_until(self._is_complete, START_LIMIT)
+
+    def stop(self) -> None:
+        """Stop everything, clients first. Raises `AssertionError` if a timer or a connection is left."""
+        for name in reversed(list(self.nodes)):
+            stopped = maybeDeferred(_service_of(self.nodes.pop(name)).stopService)
+            self.clock.wait_for(stopped, 60)
+        self.clock.advance(1)
+        left = self.clock.getDelayedCalls()
+        self._folder.cleanup()
+        assert not left, f"timers left behind: {left}"
+        assert not self.network.connections(), f"connections left behind: {self.network.connections()}"
+
+    def __enter__(self) -> "SimulatedNetwork":
+        self.start()
+        return self
+
+    def __exit__(self, kind: object, *args: object) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self._folder.cleanup()
+
+    @property
+    def clients(self) -> dict[str, SimulatedClient]:
+        """The clients that run, by name."""
+        return {name: node for name, node in self.nodes.items() if isinstance(node, SimulatedClient)}
+
+    def send(self, sender: str, recipient: str, message: bytes) -> bytes:
+        """From one client to another; returns the message's id (16 bytes)."""
+        return self.clients[sender].send(self.clients[recipient], message)
+
+    def deliver(self, sender: str, recipient: str, message: bytes, limit: float = 600.0) -> float:
+        """Send, and let time pass until the recipient has it; returns the seconds that took."""
+        started, before = self.clock.seconds(), self.clients[recipient].received.count(message)
+        self.send(sender, recipient, message)
+        self.run_until(lambda: self.clients[recipient].received.count(message) > before, limit)
+        return self.clock.seconds() - started
+
+    def run(self, seconds: float) -> None:
+        """Let `seconds` of network time pass."""
+        self.clock.advance(seconds)
+
+    def run_until(self, condition: Callable[[], bool], limit: float) -> float:
+        """Let time pass until `condition()`; returns the seconds it took. Raises `TimeoutError` after `limit`."""
+        return self.clock.advance_until(condition, limit)
+
+    # faults
+
+    def kill(self, name: str) -> None:
+        """Do to a node or client what kill -9 would do; what it has written to its home stays."""
+        del self.nodes[name]
+        self.network.kill(name)
+        self._homes[name].unlock()
+
+    def restart(self, name: str) -> None:
+        """Start a node or client that was killed, with the home that it had."""
+        self._start(name)
+
+    def impair(self, layer: int = 1, *, loss: float = 0.0, duplicate: float = 0.0, reorder: float = 0.0) -> None:
+        """Impair what arrives at the mixnodes of a layer, which each packet passes once; an ack is a packet too."""
+        for name, impairment in self.impairments.items():
+            if name.startswith(f"mixnode-{layer}-"):
+                impairment.loss, impairment.duplicate, impairment.reorder = loss, duplicate, reorder
+
+    # what a packet's walk adds up to
+
+    def accounts(self) -> "dict[str, dict[str, int]]":
+        """The packet account of every node."""
+        return {name: node.account.snapshot() for name, node in self.nodes.items() if hasattr(node, "account")}
+
+    # making them
+
+    def _start(self, name: str) -> None:
+        self.nodes[name] = node = self._makers[name]()
+        if isinstance(node, SimulatedClient):
+            node.start()
+        else:
+            node.startService()
+
+    def _random(self, name: str) -> random.Random:
+        return random.Random(f"{self.seed}/{name}")
+
+    def _home(self, role: str, name: str) -> NodeHome:
+        self._homes[name] = home = NodeHome(role, name, Path(self._folder.name))
+        return home
+
+    def _identity(self, role: str, name: str) -> SigningKey:
+        """An identity from the seed, put where the node will look for it."""
+        home = self._home(role, name)
+        home.create()
+        key = SigningKey(self._random(f"{name}/identity").randbytes(32))
+        save_private(home.config / "identity_private_key.pem", KeyKind.IDENTITY, bytes(key))
+        save_public(home.config / "identity_public_key.pem", KeyKind.IDENTITY, bytes(key.verify_key))
+        return key
+
+    def _surroundings(self, name: str) -> Surroundings:
+        source = self._random(name)
+        impairment = Impairment(self.network.host(name), source)
+        kept = self.impairments.setdefault(name, impairment)
+        impairment.loss, impairment.duplicate, impairment.reorder = kept.loss, kept.duplicate, kept.reorder
+        self.impairments[name] = impairment
+        return Surroundings(
+            random=source,
+            wall_clock=self.clock.wall_clock,
+            directory=RemoteDirectory(self, self.network.host(name)),
+            trust=self.trust,
+            security=lambda key: MemorySecurity(bytes(key.verify_key), source, impairment),
+        )
+
+    def _mixnode(self, name: str, layer: int, port: int) -> Callable[[], MixnodeService]:
+        section = MixnodeSection(id=name, host=LOCALHOST, port=port, layer=layer, directory_key="", rate=NODE_RATE)
+
+        def make() -> MixnodeService:
+            return MixnodeService.from_config(
+                self.network.host(name),
+                self._home("mixnode", name),
+                MixnodeConfig(node=section),
+                self._surroundings(name),
+            )
+
+        return make
+
+    def _provider(self, name: str, port: int, client_port: int) -> Callable[[], ProviderService]:
+        section = ProviderSection(
+            id=name, host=LOCALHOST, port=port, client_port=client_port, directory_key="", rate=NODE_RATE
+        )
+        factory = find_implementations().choose("store")
+        options = factory.options()
+        options.parseOptions([])
+
+        def make() -> ProviderService:
+            return ProviderService.from_config(
+                self.network.host(name),
+                self._home("provider", name),
+                ProviderConfig(node=section),
+                factory,
+                options,
+                self._surroundings(name),
+            )
+
+        return make
+
+    def _client(self, name: str, provider: SigningKey) -> Callable[[], SimulatedClient]:
+        section = ClientSection(id=name, directory_identity_key="", provider_id=key_text(bytes(provider.verify_key)))
+
+        def make() -> SimulatedClient:
+            around = self._surroundings(name)
+            service = ClientService.from_config(
+                self.network.host(name),
+                self._home("client", name),
+                ClientConfig(client=section),
+                None,
+                ClientSurroundings(
+                    random=around.random,
+                    wall_clock=around.wall_clock,
+                    directory=around.directory,
+                    trust=around.trust,
+                    security=MemorySecurity(None, around.random),
+                ),
+            )
+            return SimulatedClient(self, name, service)
+
+        return make
+
+    def _is_complete(self) -> bool:
+        return all(client.is_ready() for client in self.clients.values())
+
+
+def _service_of(node: Any) -> Any:
+    return node.service if isinstance(node, SimulatedClient) else node
