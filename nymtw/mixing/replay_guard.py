@@ -29,6 +29,7 @@ class _Epoch:
         self.count = 0
         self.pending = bytearray()
         self.unsynced = False
+        self.new = False  # the folder may not know the file after a loss of power
         self.file: int | None = None
         self.length = len(MAGIC)  # of the part of the file that is known to be whole
         on_disk = 0
@@ -44,6 +45,7 @@ class _Epoch:
         magic = os.pread(file, len(MAGIC), 0)
         if len(magic) < len(MAGIC):  # new, or killed while it was made: no tag was ever written
             write_at(file, MAGIC, 0)
+            self.new = self.unsynced = True
         elif magic != MAGIC:
             raise DiskError(f"{self.path}: not a file of replay tags")
         end = self.length + tags * TAG_LENGTH
@@ -78,6 +80,15 @@ def write_at(file: int, data: bytes | bytearray, offset: int) -> None:
     while view:
         written = os.pwrite(file, view, offset)
         view, offset = view[written:], offset + written
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new files in `folder` survive a loss of power. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class ReplayGuard:
@@ -144,6 +155,9 @@ class ReplayGuard:
             for held in self._epochs.values():
                 if held.unsynced and held.file is not None:
                     os.fdatasync(held.file)
+                    if held.path is not None and held.new:
+                        sync_folder(held.path.parent)
+                        held.new = False
                     held.unsynced = False
         except OSError as error:
             raise DiskError(f"{self._folder}: cannot sync replay tags: {error.strerror}") from None

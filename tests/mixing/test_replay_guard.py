@@ -260,13 +260,34 @@ def test_files_are_for_the_owner_alone(folder):
 
 def test_sync_reaches_the_disk_once_for_what_is_new(folder, monkeypatch):
     synced = []
-    monkeypatch.setattr(replay_guard.os, "fdatasync", synced.append)
+    monkeypatch.setattr(replay_guard.os, "fdatasync", lambda file: synced.append("file"))
+    monkeypatch.setattr(replay_guard, "sync_folder", lambda path: synced.append(path))
     guard = open_guard(folder)
     guard.fresh(7, bytes(32))
     guard.flush()
     guard.sync()
     guard.sync()
-    assert len(synced) == 1
+    assert synced == ["file", folder]
+    guard.fresh(7, tags(1)[0])
+    guard.flush()
+    guard.sync()
+    assert synced == ["file", folder, "file"]
+    guard.close()
+
+
+def test_a_disk_that_refuses_a_sync_is_an_error(folder, monkeypatch):
+    guard = open_guard(folder)
+    guard.fresh(7, bytes(32))
+    guard.flush()
+
+    def broken(file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replay_guard.os, "fdatasync", broken)
+        with pytest.raises(DiskError, match="cannot sync"):
+            guard.sync()
+    guard.sync()
     guard.close()
 
 

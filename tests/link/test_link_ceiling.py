@@ -1,0 +1,65 @@
+"""The ceiling on strangers' connections: per address, whatever form the address has, and in all."""
+
+import pytest
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+from nymtw.link.connection import Ceiling, Door
+
+
+class Connection:
+    aborted = False
+
+    def abort(self):
+        self.aborted = True
+
+
+def v4(host):
+    return IPv4Address("TCP", host, 1)
+
+
+def v6(host):
+    return IPv6Address("TCP", host, 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (v4("192.0.2.1"), v4("192.0.2.1"), True),
+        (v4("192.0.2.1"), v4("192.0.2.2"), False),
+        (v6("2001:db8::1"), v6("2001:db8::ffff:2"), True),  # one /64 is one customer
+        (v6("2001:db8::1"), v6("2001:db8:0:1::1"), False),
+        (v6("::ffff:192.0.2.1"), v4("192.0.2.1"), True),
+        (v6("::ffff:192.0.2.1"), v6("::ffff:192.0.2.2"), False),
+        (v6("fe80::1%eth0"), v6("fe80::2%eth1"), True),
+        (UNIXAddress("/a"), UNIXAddress("/b"), True),
+    ],
+)
+def test_what_counts_as_one_address(one, other, same):
+    ceiling = Ceiling(total=10, per_address=1)
+    leave = ceiling.enter(one, Connection())
+    assert ceiling.allows(other) != same
+    leave()
+    leave()
+    assert ceiling.allows(other)
+    assert len(ceiling) == 0
+
+
+def test_one_too_many_costs_the_oldest_its_place():
+    ceiling = Ceiling(total=3, per_address=3)
+    connections = [Connection() for _ in range(5)]
+    for number, connection in enumerate(connections):
+        ceiling.enter(v4(f"192.0.2.{number}"), connection)
+    assert [connection.aborted for connection in connections] == [True, True, False, False, False]
+    assert len(ceiling) == 3
+
+
+def test_a_shut_door_builds_nothing():
+    class Wrapped:
+        def buildProtocol(self, address):
+            return "protocol"
+
+    door = Door(Ceiling(1, 1), Wrapped())
+    assert door.buildProtocol(v4("192.0.2.1")) == "protocol"
+    door.open = False
+    assert door.buildProtocol(v4("192.0.2.1")) is None
