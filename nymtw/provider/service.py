@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -31,6 +31,7 @@ class ProviderService(MixNode):
     ) -> None:
         super().__init__(reactor, parts, core, [implementation])
         self.implementation = implementation
+        implementation.tell(self._is_called, self._is_ready)
         self.clients: ClientLinkFactory | None = None
         self.client_listener: Listener | None = None
         if IMailboxHost.providedBy(implementation.provider):
@@ -77,12 +78,10 @@ class ProviderService(MixNode):
         return cls(reactor, parts, core, implementation, config.node.client_port)
 
     def startService(self) -> None:
-        """Start, and give the clients' links the mailboxes."""
+        """Start, and say where."""
         super().startService()
-        if self.clients is not None and self.client_listener is not None:
-            self.clients.store = self.implementation.provider.mailboxes
+        if self.client_listener is not None:
             self.log.info("Clients connect to port {port}", port=self.client_listener.port)
-        self.implementation.when_ready(self._take_part)
 
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come; no packet is taken before the implementation is ready."""
@@ -97,8 +96,14 @@ class ProviderService(MixNode):
             return {}
         return {"client_port": self.client_listener.port, "number": self.clients.store.count()}
 
-    def _take_part(self) -> None:
-        if self.running and self.watch.current is not None:
+    def _is_called(self) -> None:
+        """The implementation's `start` has been called: now there are mailboxes."""
+        if self.clients is not None:
+            self.clients.store = self.implementation.provider.mailboxes
+
+    def _is_ready(self) -> None:
+        """The implementation has started."""
+        if self.watch.current is not None:
             self.use_topology(self.watch.current)
 
 
@@ -108,46 +113,51 @@ class Implementation(Service):
     def __init__(self, reactor: Any, name: str, provider: Any) -> None:
         self._reactor = reactor
         self._name = name
-        self._waiting: Callable[[], None] | None = None
+        self._called: Callable[[], None] = _nothing
+        self._is_ready: Callable[[], None] = _nothing
+        self._begun = False
         self.provider = provider
         self.ready = False
 
-    def when_ready(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when the implementation has started; at once if it has."""
-        if self.ready:
-            callback()
-        else:
-            self._waiting = callback
+    def tell(self, called: Callable[[], None], ready: Callable[[], None]) -> None:
+        """`called` is called once the implementation's `start` has been, `ready` once it has finished."""
+        self._called, self._is_ready = called, ready
 
     def startService(self) -> None:
         """Raises a `NymtwError` where the implementation fails at once; where it fails later the process ends."""
         super().startService()
         started = maybeDeferred(self.provider.start)
         failures: list[Failure] = []
-        started.addCallbacks(self._is_ready, failures.append)
+        started.addCallbacks(self._started, failures.append)
         if failures:
             raise self._error(failures[0]) from failures[0].value
-        if not self.ready:
-            started.addCallback(lambda _: self._end_process(failures))
+        self._begun = True
+        self._called()
+        if self.ready:
+            self._is_ready()
+        else:
+            started.addCallback(lambda _: self._end_process(failures) if failures else self._is_ready())
 
     def stopService(self) -> "Deferred[Any]":
         """A Deferred that fires when what was acknowledged is safe."""
         super().stopService()
-        return maybeDeferred(self.provider.stop)
+        return maybeDeferred(self.provider.stop) if self._begun else succeed(None)
 
-    def _is_ready(self, _: object) -> None:
+    def _started(self, _: object) -> None:
         self.ready = True
-        if self._waiting is not None:
-            self._waiting()
 
     def _end_process(self, failures: list[Failure]) -> None:
-        if failures and self.running:
+        if self.running:
             stop_with(self._reactor, "nym-provider", self._error(failures[0]))
 
     def _error(self, failure: Failure) -> NymtwError:
         if isinstance(failure.value, NymtwError):
             return failure.value
         return PluginError(f"the provider {self._name!r} cannot start: {cause_of(failure.value or Exception())}")
+
+
+def _nothing() -> None:
+    """Whom nobody has told."""
 
 
 def make_provider(factory: Any, context: ProviderContext, options: Mapping[str, Any]) -> Any:
