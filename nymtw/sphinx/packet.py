@@ -17,7 +17,6 @@ from nacl.exceptions import RuntimeError as SodiumError
 from nymtw.errors import DropReason, PacketRejected, ReplayGuardFull, SphinxInputError
 from nymtw.sphinx import lioness
 from nymtw.sphinx.geometry import (
-    GEOMETRIES,
     HEADER_LENGTH,
     KEY_LENGTH,
     PACKET_LENGTHS,
@@ -91,8 +90,7 @@ def build_packet(
     with both given the packet is the same to the byte each time, which only a test may want.
     Raises `SphinxInputError`, before any cryptography, where the packet cannot be built.
     """
-    geometry = GEOMETRIES[size_class]
-    check_message(message, geometry)
+    geometry = check_message(message, size_class)
     check_route(route, delays, destination, identifier, version)
     source = random or _SYSTEM_RANDOM
     secret = source.randbytes(KEY_LENGTH) if secret is None else secret

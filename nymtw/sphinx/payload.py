@@ -8,19 +8,23 @@ from typing import Final
 
 from nymtw.errors import DropReason, PacketRejected, SphinxInputError
 from nymtw.sphinx import lioness
-from nymtw.sphinx.geometry import PAYLOAD_ZEROS_LENGTH, Geometry
+from nymtw.sphinx.geometry import GEOMETRIES, PAYLOAD_ZEROS_LENGTH, Geometry, SizeClass
 
 _ZEROS: Final = bytes(PAYLOAD_ZEROS_LENGTH)
 _MARKER: Final = b"\x01"
 
 
-def check_message(message: bytes, geometry: Geometry) -> None:
-    """Raise `SphinxInputError` for a message that is longer than the size class carries."""
+def check_message(message: bytes, size_class: SizeClass) -> Geometry:
+    """The geometry of `size_class`. Raises `SphinxInputError` for a message longer than it carries, or no such class."""
+    geometry = GEOMETRIES.get(size_class)
+    if geometry is None:
+        raise SphinxInputError(f"a size class is a number from 0 to {len(GEOMETRIES) - 1}, not {size_class!r}")
     if len(message) > geometry.plaintext_length:
         raise SphinxInputError(
             f"a message in a packet of class {geometry.size_class.name} is at most {geometry.plaintext_length} bytes, "
             f"not {len(message)}"
         )
+    return geometry
 
 
 def pad_message(message: bytes, geometry: Geometry) -> bytes:

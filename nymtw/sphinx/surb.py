@@ -14,7 +14,6 @@ from nymtw.errors import DropReason, EncodingError, PacketRejected, SphinxInputE
 from nymtw.sphinx import lioness
 from nymtw.sphinx.geometry import (
     ADDRESS_LENGTH,
-    GEOMETRIES,
     HEADER_LENGTH,
     IDENTIFIER_LENGTH,
     KEY_LENGTH,
@@ -85,8 +84,7 @@ class SURB:
 
         Raises `SphinxInputError` for a message longer than the size class carries.
         """
-        geometry = GEOMETRIES[size_class]
-        check_message(message, geometry)
+        geometry = check_message(message, size_class)
         keys = [expand_payload_secret(secret) for secret in reversed(self.payload_secrets)]
         return self.first_hop_address, self.header + wrap_payload(pad_message(message, geometry), keys)
 

@@ -278,6 +278,7 @@ def good_arguments(**changes):
         ({"route": [Hop(bytes(32), bytes(32))] * 6, "delays": [0] * 5}, "1 to 5 hops, not 6"),
         ({"message": bytes(2049)}, "at most 2048 bytes, not 2049"),
         ({"message": bytes(22), "size_class": SizeClass.ACK}, "ACK is at most 21 bytes, not 22"),
+        ({"size_class": 5}, "from 0 to 4, not 5"),
         ({"route": [Hop(bytes(31), bytes(32))] * 2}, "address is 32 bytes, not 31"),
         ({"route": [Hop(bytes(32), bytes(33))] * 2}, "public key is 32 bytes, not 33"),
         ({"delays": []}, "2 hops have 1 delays"),
