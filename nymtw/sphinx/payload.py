@@ -15,7 +15,7 @@ _MARKER: Final = b"\x01"
 
 
 def check_message(message: bytes, size_class: SizeClass) -> Geometry:
-    """The geometry of `size_class`. Raises `SphinxInputError` for a message longer than it carries, or no such class."""
+    """The geometry of `size_class`. Raises `SphinxInputError` for a message too long for it, or no such class."""
     geometry = GEOMETRIES.get(size_class)
     if geometry is None:
         raise SphinxInputError(f"a size class is a number from 0 to {len(GEOMETRIES) - 1}, not {size_class!r}")
