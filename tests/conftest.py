@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from twisted.logger import LogEvent, globalLogPublisher
 
 pytest_plugins = ["nymtw.testing.pytest_plugin"]
+
+# The machine may be slow; what reproduces a failure is printed.
+settings.register_profile("nymtw", deadline=None, print_blob=True)
+settings.load_profile("nymtw")
 
 
 @pytest.fixture

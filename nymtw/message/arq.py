@@ -2,8 +2,8 @@
 
 After 1.5 x the expected round trip + 1.5 s without an ack it is sent again, over a new route; each further wait is 1.25
 times as long, up to 30 s. After 128 transmissions, about an hour, it is given up. At 20 % loss on each of nine
-links an ack comes back for one transmission in seven, so that of a million fragments one or so would be given up for
-nothing after 100. Sending again waits for the Poisson stream like anything else.
+links an ack comes back for one transmission in seven, and one fragment in a hundred million is given up for nothing.
+Sending again waits for the Poisson stream like anything else.
 """
 
 from dataclasses import dataclass, replace
