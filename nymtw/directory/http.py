@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
@@ -142,9 +143,19 @@ class RoutesResource(Resource):
             return as_json({"error": "this is a fault of the directory; its log says more"}, 500)
 
 
+class QuietChannel(HTTPChannel):
+    """Ends an idle connection without logging whose it was."""
+
+    def timeoutConnection(self) -> None:
+        """Nothing has come for `IDLE_TIMEOUT` seconds."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+
 class QuietSite(Site):
     """No access log: an address and a time tie a person to a network."""
 
+    protocol = QuietChannel  # type: ignore[assignment]  # Twisted has a proxy here, for HTTP/2
     requestFactory = BoundedRequest
     noisy = False
 

@@ -8,6 +8,7 @@ import pytest
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, globalLogPublisher
 
 from nymtw.directory.http import BODY_LIMIT, IDLE_TIMEOUT, Answer, Call, Route, RoutesResource, as_json, bounded_site
 from nymtw.errors import DirectoryError, EncodingError
@@ -170,12 +171,20 @@ def test_garbage_raises_nothing(server: Server, garbage: bytes) -> None:
     assert b"Traceback" not in transport.value()
 
 
-def test_an_idle_connection_is_closed(server: Server) -> None:
+def test_an_idle_connection_is_closed_and_nobody_logs_whose_it_was(server: Server) -> None:
+    logged: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        logged.append(str(event))
+
+    globalLogPublisher.addObserver(observe)
     _, transport = server.connect()
     server.clock.advance(IDLE_TIMEOUT - 1)
     assert not transport.disconnecting
     server.clock.advance(2)
+    globalLogPublisher.removeObserver(observe)
     assert transport.disconnecting
+    assert not [line for line in logged if "192.0.2.7" in line]
 
 
 def test_there_are_never_more_connections_than_fit(server: Server) -> None:
