@@ -1,7 +1,7 @@
 """What client and provider say to each other: one length for every pull and every answer, and strict parsing."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nymtw.encoding import to_cbor
@@ -74,6 +74,7 @@ def test_strange_numbers_of_slots_are_frame_errors(slots):
         parse_answer(to_cbor({"type": "logged-in", "slots": slots}))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600))
 def test_no_bytes_raise_anything_else(data):
     for parse in (parse_request, parse_answer, lambda data: parse_pull(data, 4), lambda data: parse_mail(data, 1)):
@@ -83,6 +84,7 @@ def test_no_bytes_raise_anything_else(data):
             pass
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 2**64 - 1), max_size=16))
 def test_pulls_are_of_one_length(numbers):
     frame = encode_pull(numbers, 16)
@@ -108,6 +110,7 @@ items = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(items)
 def test_mail_is_of_one_length_whatever_it_holds(mail):
     frame = encode_mail(mail, 4)
@@ -122,6 +125,7 @@ def test_what_does_not_fit_is_not_encoded():
         encode_mail([MailItem(1, 1, bytes(CONTENT_LENGTH + 1))], 2)
 
 
+@settings(deadline=None)
 @given(items, st.data())
 def test_a_flipped_byte_of_mail_raises_nothing_else(mail, data):
     damaged = bytearray(body(encode_mail(mail, 4)))

@@ -1,7 +1,7 @@
 """Frames: the same bytes each time, any cut of the stream gives the same frames, and no bytes do harm."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nymtw.link.frames import (
@@ -67,6 +67,7 @@ frames = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(frames, max_size=8), st.lists(st.integers(0, 100_000), max_size=12))
 def test_any_cut_of_a_stream_gives_the_same_frames(stream, cuts):
     data = b"".join(stream)
@@ -88,6 +89,7 @@ def test_one_byte_at_a_time():
     assert [frame.type for frame in got] == [FrameType.PACKET, FrameType.KEEPALIVE]
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from(FrameType)), st.lists(st.binary(max_size=300), max_size=20))
 def test_no_bytes_raise_anything_else_or_are_held_without_bound(allowed, chunks):
     hostile = FrameParser(allowed, 100)
@@ -100,6 +102,7 @@ def test_no_bytes_raise_anything_else_or_are_held_without_bound(allowed, chunks)
         pass
 
 
+@settings(deadline=None)
 @given(st.lists(frames, min_size=1, max_size=3), st.data())
 def test_a_flipped_byte_raises_nothing_else(stream, data):
     damaged = bytearray(b"".join(stream))

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted.internet.task import Clock
@@ -53,6 +53,7 @@ def test_one_timer_is_armed_however_many_wait():
     assert clock.getDelayedCalls()[0].getTime() == pytest.approx(0.1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**12), max_size=60), st.floats(0, 2e9))
 def test_every_packet_leaves_at_its_time_whatever_the_clock_reads(delays, start):
     clock = FakeClock(start)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nymtw.errors import DiskError, ReplayGuardFull
@@ -311,6 +311,7 @@ def test_other_files_in_the_folder_do_no_harm(folder):
     open_guard(folder).close()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["fresh", "flush", "kill"]), st.integers(0, 30)), max_size=60))
 def test_nothing_forwarded_is_ever_forwarded_again(tmp_path_factory, steps):
     """Packets (by number) arrive, are forwarded by a flush, and the process is killed: in any order."""
