@@ -22,6 +22,7 @@ _NUMBER: Final = struct.Struct(">Q")
 _SLOT: Final = struct.Struct(">QBH")
 CONTENT_LENGTH: Final = GEOMETRIES[SizeClass.REGULAR].packet_length  # the largest thing stored: a reply's whole packet
 SLOT_LENGTH: Final = _SLOT.size + CONTENT_LENGTH
+_ZEROS: Final = bytes(CONTENT_LENGTH)
 
 Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
@@ -142,7 +143,7 @@ def parse_mail(body: bytes, slots: int) -> list[MailItem]:
     for start in range(0, len(body), SLOT_LENGTH):
         number, kind, length = _SLOT.unpack_from(body, start)
         content = body[start + _SLOT.size : start + SLOT_LENGTH]
-        if length > CONTENT_LENGTH or any(content[length:]) or bool(kind) != bool(number):
+        if length > CONTENT_LENGTH or content[length:] != _ZEROS[length:] or bool(kind) != bool(number):
             raise FrameError("a slot of mail that nobody writes")
         if kind:
             items.append(MailItem(number, kind, content[:length]))
