@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from nymtw.errors import DirectoryError, TopologyError, TopologyExpired
+from nymtw.node.account import PacketAccount
+from nymtw.node.metrics import MetricsReport
 from nymtw.node.presence import Presence
 from nymtw.node.topology_watch import TopologyWatch
 from nymtw.testing.clock import FakeClock
@@ -44,6 +46,9 @@ class FakeDirectory:
 
     def topology(self) -> "Deferred[bytes]":
         self.asked.append(self.clock.seconds())
+        return self.answer()  # type: ignore[no-any-return]  # what the test says
+
+    def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
         return self.answer()  # type: ignore[no-any-return]  # what the test says
 
     def announce(self, path: str, heartbeat: Mapping[str, Any]) -> "Deferred[None]":
@@ -281,4 +286,37 @@ def test_a_heartbeat_that_cannot_be_made_does_not_end_the_presence(expected_fail
     clock.advance(5)
     assert directory.asked
     service.stopService()
-    expected_failures.append("the presence failed")
+    expected_failures.append("a post to the directory failed")
+
+
+def test_metrics_are_what_has_come_and_gone_since_the_last_report() -> None:
+    clock = FakeClock()
+    directory = FakeDirectory(clock)
+    taken: list[tuple[int, int]] = []
+    account = PacketAccount()
+    account.received(100)
+    posted: list[tuple[int, int]] = []
+
+    def make(sent: int, received: int) -> dict[str, Any]:
+        posted.append((sent, received))
+        return {}
+
+    def take() -> "Deferred[None]":
+        taken.append(posted[-1])
+        return succeed(None)
+
+    directory.answer = take
+    service = MetricsReport(clock, directory, account, make, random.Random(SEED))  # type: ignore[arg-type]  # a fake
+    service.startService()
+    account.received(5)
+    account.forwarded(3)
+    clock.advance(1.2)
+    assert taken == [(0, 0), (3, 5)]
+    directory.answer = lambda: fail(DirectoryError("away"))
+    account.received(7)
+    clock.advance(20)
+    account.forwarded(2)
+    directory.answer = take
+    clock.advance(20)
+    service.stopService()
+    assert (sum(sent for sent, _ in taken), sum(received for _, received in taken)) == (5, 12)

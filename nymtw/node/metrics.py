@@ -1,0 +1,55 @@
+"""Tells the directory, every second, how many packets a node has received and sent: two sums, and nobody's name."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from nymtw.interfaces import IDirectory
+from nymtw.node.account import PacketAccount
+from nymtw.node.poster import Poster
+
+if TYPE_CHECKING:
+    import random
+
+INTERVAL = 1.0  # seconds
+
+
+class MetricsReport(Poster):
+    """Posts what `make(sent, received)` returns: a signed metric of the packets since the last one that was taken."""
+
+    trouble = "cannot report metrics, trying again"
+    relief = "metrics are reported again"
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        directory: IDirectory,
+        account: PacketAccount,
+        make: Callable[[int, int], Mapping[str, Any]],
+        random: "random.Random",
+        interval: float = INTERVAL,
+    ) -> None:
+        """`interval` in seconds. What the account has before the service starts is not reported."""
+        super().__init__(clock, self._report, random, interval)
+        self._directory = directory
+        self._account = account
+        self._make = make
+        self._reported = self._reporting = (0, 0)
+
+    def startService(self) -> None:
+        """Count from now on."""
+        self._reported = self._reporting = self._totals()
+        super().startService()
+
+    def succeeded(self) -> None:
+        """What was posted is not posted again."""
+        self._reported = self._reporting
+
+    def _report(self) -> Any:
+        self._reporting = self._totals()
+        sent, received = (now - before for now, before in zip(self._reporting, self._reported, strict=True))
+        return self._directory.report(self._make(sent, received))
+
+    def _totals(self) -> tuple[int, int]:
+        return self._account.forwarded_total, self._account.received_total
