@@ -159,6 +159,10 @@ class FramedProtocol(Protocol):
     def connectionMade(self) -> None:
         self._made = self._heard = self._wrote = self.clock.seconds()
         self.housekeeper.watch(self)
+        # Writes are joined here: nothing is gained by the kernel's waiting for more (RFC 896).
+        set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            set_no_delay(True)
         self.transport.registerProducer(_WriteGate(self), True)
 
     def dataReceived(self, data: bytes) -> None:
