@@ -15,7 +15,9 @@ _COLOURS = {
     LogLevel.error: "31",
     LogLevel.critical: "35",
 }
-_SELF = __name__
+_MACHINERY = (__name__, "twisted.python.log", "twisted.python.threadable")
+# What Twisted says of every factory, an HTTP client's for each request.
+_NOISE = ("Starting factory {factory!r}", "Stopping factory {factory!r}")
 
 
 @implementer(ILogObserver)
@@ -31,7 +33,7 @@ class LineObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write `event`."""
         level = event.get("log_level", LogLevel.info)
-        if level < self._level:
+        if level < self._level or event.get("log_format") in _NOISE:
             return
         try:
             self._file.write(format_line(event, self._coloured))
@@ -57,17 +59,17 @@ def format_line(event: LogEvent, coloured: bool = False) -> str:
 
 
 def where_from(event: LogEvent) -> str:
-    """`module/function` of whoever logs; what the event says of itself where the function cannot be told."""
-    namespace = str(event.get("log_namespace", "-"))
-    # Observers are called from within the logging call, so the caller is on the stack; unless the event was buffered
-    # before logging began. The namespace is the caller's module, or a class in it.
+    """`module/function` of whoever logs; what the event says of itself where that cannot be told."""
+    # Observers are called from within the logging call, so that the first frame outside the machinery is the caller's.
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
-        if f"{namespace}.".startswith(f"{module}.") and module != _SELF:
+        if module == "twisted.logger._buffer":
+            break  # the event has waited for logging to begin: who logged it is no longer on the stack
+        if module not in _MACHINERY and not module.startswith("twisted.logger."):
             return f"{module.removeprefix('nymtw.')}/{frame.f_code.co_name.strip('<>')}"
         frame = frame.f_back
-    return namespace.removeprefix("nymtw.")
+    return str(event.get("log_namespace", "-")).removeprefix("nymtw.")
 
 
 def observer() -> LineObserver:

@@ -26,9 +26,24 @@ def test_a_line_names_module_function_and_level() -> None:
     assert re.fullmatch(HEAD + re.escape(line), file.getvalue())
 
 
-def test_a_role_is_called_without_the_package() -> None:
-    event = {"log_namespace": "nymtw.provider.service", "log_format": "x", "log_level": LogLevel.warn, "log_time": 0.25}
-    assert re.fullmatch(r"\[\S+ \S+\.250\] provider\.service ▶ WARN - x\n", format_line(event))
+def test_an_event_that_waited_for_logging_to_begin_has_its_own_namespace() -> None:
+    from twisted.logger import LimitedHistoryLogObserver
+
+    file = io.StringIO()
+    waiting = LimitedHistoryLogObserver()
+    Logger(namespace="nymtw.provider.service", observer=waiting).warn("early")
+    waiting.replayTo(LineObserver(file))
+    assert re.fullmatch(HEAD + r"provider\.service ▶ WARN - early\n", file.getvalue())
+
+
+def test_milliseconds() -> None:
+    assert re.match(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.250\] ", format_line({"log_format": "x", "log_time": 0.25}))
+
+
+def test_a_factorys_noise_is_left_out() -> None:
+    log, file = logged()
+    log.info("Starting factory {factory!r}", factory=object())
+    assert file.getvalue() == ""
 
 
 def test_colour_is_for_terminals() -> None:

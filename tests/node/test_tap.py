@@ -121,7 +121,7 @@ def test_twistd_logs_our_lines_where_its_own_options_say(tmp_path: Path, no_sign
     assert observer_under(Twistd(logfile="-", nodaemon=False))._file is sys.stdout
     observer = observer_under(Twistd(logfile=str(tmp_path / "role.log")))
     observer({"log_namespace": "nymtw.x", "log_format": "hello"})
-    assert "x ▶ INFO - hello" in (tmp_path / "role.log").read_text()
+    assert "▶ INFO - hello" in (tmp_path / "role.log").read_text()
     observer._file.close()
 
 
