@@ -28,6 +28,9 @@ class MixnodeSection(MixSection, frozen=True, kw_only=True):
         int,
         msgspec.Meta(ge=0, le=3, description="Layer, 1 to 3; 0: the thinnest at the first start."),
     ] = 0
+    metrics: Annotated[
+        bool, msgspec.Meta(description="Whether the directory is told every second how many packets came and went.")
+    ] = True
 
 
 class MixnodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,6 +43,7 @@ class Options(MixOptions):
     """The command line of `twistd nym-mixnode` and `nym-mixnode run`."""
 
     optParameters = [["layer", None, None, "Layer 1, 2 or 3; without it the thinnest one", layer_number]]
+    optFlags = [["no-metrics", None, "Do not tell the directory how many packets come and go"]]
 
 
 def configure(options: Options) -> tuple[NodeHome, MixnodeConfig]:
@@ -48,4 +52,6 @@ def configure(options: Options) -> tuple[NodeHome, MixnodeConfig]:
     home = NodeHome("mixnode", name)
     home.create()
     given = {"id": name, **options.mix_given("layer")}
+    if options["no-metrics"]:
+        given["metrics"] = False
     return home, load_config(home.config_file, MixnodeConfig, {"node": given}, HEADING)

@@ -31,7 +31,7 @@ from nymtw.testing.network import MemoryNetwork
 from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import mailbox_id
 from nymtw.topology.document import NodeRecord, Topology, Trust, sign_topology
-from nymtw.topology.presence import read_heartbeat
+from nymtw.topology.presence import read_heartbeat, read_metric
 
 KEY = SigningKey(bytes(range(32)))
 
@@ -45,6 +45,7 @@ class FakeDirectory:
         self.epoch_seconds = epoch_seconds
         self.nodes: dict[bytes, NodeRecord] = {}
         self.numbers: dict[bytes, int] = {}
+        self.metrics: dict[bytes, list[int]] = {}
         self.paths: set[str] = set()
         self.away = False
         self.serial = 0
@@ -78,6 +79,10 @@ class FakeDirectory:
         )
 
     def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
+        read = read_metric(dict(metric), self.clock.wall_clock())
+        sums = self.metrics.setdefault(read.identity, [0, 0])
+        sums[0] += read.received
+        sums[1] += read.sent
         return succeed(None)
 
 
@@ -102,9 +107,9 @@ class World:
             security=lambda key: MemorySecurity(bytes(key.verify_key), self.random),
         )
 
-    def mixnode(self, name: str, layer: int = 0, port: int = 0) -> MixnodeService:
+    def mixnode(self, name: str, layer: int = 0, port: int = 0, metrics: bool = True) -> MixnodeService:
         section = MixnodeSection(
-            id=name, host="127.0.0.1", port=port, directory_key="", rate=1, layer=layer, max_delay=60.0
+            id=name, host="127.0.0.1", port=port, directory_key="", rate=1, layer=layer, metrics=metrics
         )
         home = NodeHome("mixnode", name, self.folder)
         return self.started(
@@ -228,6 +233,24 @@ def test_what_is_announced_is_what_the_topology_needs(world: World) -> None:
     assert sorted(node.layer for node in world.directory.nodes.values()) == [0, 1, 2, 3]
     epoch = world.directory.newest().epoch
     assert all(set(node.sphinx_keys) == {epoch, epoch + 1} for node in world.directory.nodes.values())
+
+
+def test_the_directory_learns_how_much_went_through_a_mixnode_unless_that_is_turned_off(world: World) -> None:
+    silent = world.mixnode("silent", 1, metrics=False)
+    client = world.client(world.network_of_four())
+    for _ in range(5):
+        client.send(b"counted")
+    world.clock.advance(5.0)
+    client.connection.abort()
+    told = {node.core.own.layer: node for node in world.running if node.core.own.identity in world.directory.metrics}
+    assert set(told) == {1, 2, 3}
+    assert silent not in told.values()
+    for node in told.values():
+        assert world.directory.metrics[node.core.own.identity] == [
+            node.account.received_total,
+            node.account.forwarded_total,
+        ]
+    assert told[2].account.received_total == 10  # five messages and their acks
 
 
 def test_keys_rotate_packets_go_on_and_old_keys_and_tags_are_destroyed(tmp_path: Path) -> None:
