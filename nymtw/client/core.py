@@ -20,21 +20,26 @@ from nymtw.client.explain import Explanation
 from nymtw.client.inbox import Inbox, Received
 from nymtw.client.outbox import Outbox, OutboxLimits, Progress, Waiting
 from nymtw.client.receiver import Fate, Receiver, joined
-from nymtw.client.requests import recipient_object
+from nymtw.client.replies import Replies
 from nymtw.client.store import ClientStore, StoreError
 from nymtw.client.streams import Streams
+from nymtw.client.views import client_object, listed_clients, rates_object
 from nymtw.encoding import key_text
-from nymtw.errors import AddressError, EncodingError, NymtwError, TopologyError, UnknownDestination
+from nymtw.errors import EncodingError, MessageTooLong, NymtwError, TopologyError, UnknownDestination
 from nymtw.interfaces import IRouteStrategy
 from nymtw.link.control import MailItem, MailKind
-from nymtw.message.envelope import Envelope, EnvelopeKind
+from nymtw.message.envelope import BLOCK_LENGTH, Envelope, EnvelopeKind, ReplyBlock
+from nymtw.message.fragments import MAX_MESSAGE_LENGTH, FragmentKind
 from nymtw.message.packets import Outgoing, build_data_packet, build_drop_packet, build_loop_packet
+from nymtw.message.replies import make_reply_block
+from nymtw.sphinx import SURBRecord
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Recommended, Topology, check_usable
 from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
 MESSAGE_ID_LENGTH = 16
 PROVIDER_SETTING = "provider"
+REPLY_LANE = "replies"  # receipts and fresh blocks take their turn like an application
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,15 @@ class ClientCore:
             loop_returned=self.cover.loop_returned,
             complete=self._complete,
         )
+        self.replies = Replies(
+            store,
+            clock,
+            random,
+            receiver=self.receiver,
+            outbox=self.outbox,
+            make_block=self._make_block,
+            send=self._send_envelope,
+        )
         self.inbox = Inbox(store, self._load)
         self.streams = Streams(
             clock, random, send=self._send_next, loop=self._send_loop, drop=self._send_drop, fetch=self._fetch
@@ -121,6 +135,7 @@ class ClientCore:
         """Leave no timer."""
         self.disconnected()
         self.receiver.stop()
+        self.replies.stop()
         self.outbox.stop()
 
     def connected(self, connection: Any) -> None:
@@ -142,6 +157,7 @@ class ClientCore:
     def use_topology(self, topology: Topology) -> None:
         """A new topology came: it may recommend other rates, and the first one has a provider to choose."""
         self._use_rates(topology)
+        self.replies.use_topology(topology)
         providers = [node for node in topology.providers() if node.client_port]
         if self._address is None and providers:
             provider = self._random.choice(providers).identity
@@ -149,11 +165,8 @@ class ClientCore:
             self._address = Address(self._mailbox, self._public_key, provider)
 
     def provider_record(self) -> NodeRecord | None:
-        """Where the provider is, or None while the topology does not list it."""
-        try:
-            topology = self._topology()
-        except TopologyError:
-            return None
+        """Where the provider is, or None while the topology does not list it. Raises `TopologyError`."""
+        topology = self._topology()
         return None if self._address is None else topology.find(self._address.provider)
 
     def _use_rates(self, topology: Topology | None = None) -> None:
@@ -205,6 +218,8 @@ class ClientCore:
     def _send_fragment(self, topology: Topology, waiting: Waiting) -> bool:
         """Whether a packet with this fragment went out. Where none can be built it counts as lost."""
         message = waiting.message
+        if message.fragments.kind is FragmentKind.REPLY:
+            return self._send_reply(topology, waiting)
         recipient = _unpack(message.row.recipient)
         plaintext = message.fragments[waiting.number].encode()
         try:
@@ -223,6 +238,21 @@ class ClientCore:
         if message.explanation is not None:
             message.explanation.sent(waiting.number, waiting.state.attempts, self.clock.seconds(), topology, packet)
         return True
+
+    def _send_reply(self, topology: Topology, waiting: Waiting) -> bool:
+        """The same for a fragment that goes over a reply block."""
+        connection = self._connection
+        if connection.blocked:
+            self.outbox.put_back(waiting)
+            return True
+        packet, is_request = self.replies.next_packet(waiting, topology.epoch)
+        if packet is not None:
+            connection.submit(packet.first_hop, packet.epoch, packet.packet)
+        if is_request:
+            self.outbox.put_back(waiting)
+        else:
+            self.outbox.sent(waiting, None, self.replies.round_trip(self._delays.mean_seconds))
+        return packet is not None
 
     def _send_loop(self) -> None:
         topology = self._current()
@@ -293,6 +323,8 @@ class ClientCore:
                 self._confirm.append(item.number)
             else:
                 self._written.append(item.number)
+        elif item.kind == MailKind.REPLY and self.replies.packet(item.content):
+            self._written.append(item.number)
         else:
             self._confirm.append(item.number)
 
@@ -309,6 +341,12 @@ class ClientCore:
             self._whole.append(Received(key, envelope.data, envelope.tag))
         else:
             self._store.consumed(key, self._wall_clock())
+        if len(key) == MESSAGE_ID_LENGTH:
+            self.replies.take_blocks(envelope)
+            if envelope.kind is EnvelopeKind.RECEIPT:
+                self.replies.receipt(envelope)
+        elif envelope.kind is EnvelopeKind.REQUEST:
+            self.replies.requested(key[:-MESSAGE_ID_LENGTH], envelope.data)
 
     def _commit(self) -> None:
         numbers, self._written = self._written, []
@@ -347,15 +385,33 @@ class ClientCore:
         topology = self._current()
         if topology is not None and topology.find(recipient.provider) is None:
             raise UnknownDestination("the recipient's provider is not in the topology")
+        if len(data) > MAX_MESSAGE_LENGTH:
+            raise MessageTooLong
+        self.outbox.check(len(data) + surbs * BLOCK_LENGTH, lane)
         message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
+        tag, blocks = await self.replies.blocks_for(_pack(recipient), surbs) if surbs else (None, ())
+        body = Envelope(EnvelopeKind.DATA, data, tag, blocks).encode()
         explanation = Explanation() if explain else None
-        body = Envelope(data=data).encode()
         message = await self.outbox.send(body, message_id, _pack(recipient), lane, explanation=explanation)
         return Accepted(message_id, len(message.fragments), self.outbox.queue_length(lane))
 
     async def reply(self, tag: bytes, data: bytes, lane: Hashable = None) -> Accepted:
-        """Send to whoever is behind `tag`."""
-        raise NymtwError("nobody with this tag has written to this client")
+        """Send to whoever is behind `tag` (16 bytes). Raises as `send`, and `NymtwError` with no way to reply."""
+        self.replies.check(tag)
+        message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
+        body = Envelope(data=data).encode()
+        message = await self.outbox.send(body, message_id, tag, lane, FragmentKind.REPLY)
+        return Accepted(message_id, len(message.fragments), self.outbox.queue_length(lane))
+
+    def _make_block(self) -> tuple[ReplyBlock, SURBRecord]:
+        topology = self._current()
+        if topology is None:
+            raise TopologyError(self.trouble)
+        return make_reply_block(topology, self.address, self._routes, self._delays, self._random)
+
+    async def _send_envelope(self, envelope: Envelope, recipient: bytes) -> None:
+        message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
+        await self.outbox.send(envelope.encode(), message_id, recipient, REPLY_LANE)
 
     def progress(self, message_id: bytes) -> Progress | None:
         """How far a message is; None for one that nobody knows."""
@@ -394,42 +450,24 @@ class ClientCore:
         return self.address.encode(self.network)
 
     def details(self) -> dict[str, Any]:
-        """Who this client is, as the original described a client."""
-        topology = self._checked
-        own = self.address
-        provider = None if topology is None else topology.find(own.provider)
-        host, port = ("", 0) if provider is None else (provider.host, provider.client_port)
-        key = b"" if provider is None or topology is None else provider.sphinx_keys.get(topology.epoch, b"")
-        return recipient_object(own, self.own_address(), host, port, key)
+        """Who this client is, as the original described a client. Raises `NymtwError` before it has an address."""
+        return client_object(self.address, self.own_address(), self._checked)
 
     def clients(self) -> list[dict[str, Any]]:
         """The clients that asked to be listed."""
-        topology = self._checked
-        found = []
-        for listed in () if topology is None else topology.clients:
-            provider = topology.find(listed.provider) if topology is not None else None
-            if provider is None or topology is None:
-                continue
-            try:
-                address = Address.parse(listed.address, self.network)
-            except AddressError:
-                continue
-            key = provider.sphinx_keys.get(topology.epoch, b"")
-            found.append(recipient_object(address, listed.address, provider.host, provider.client_port, key))
-        return found
+        return listed_clients(self._checked, self.network)
 
     def status(self) -> dict[str, Any]:
         """How this client is doing: counts since it started."""
         self.cover.expire()
         topology = self._current()
-        age = None if topology is None else round(self._wall_clock() - topology.published / 1e9, 3)
-        found: dict[str, Any] = {
-            "ready": self._connection is not None and topology is not None,
+        return {
+            "ready": self._connection is not None and topology is not None and self.has_address,
             "connected": self._connection is not None,
             "trouble": self.trouble or self.link_trouble(),
             "provider": key_text(self.address.provider) if self.has_address else None,
             "address": self.own_address() if self.has_address else None,
-            "topologyAge": age,
+            "topologyAge": None if topology is None else round(self._wall_clock() - topology.published / 1e9, 3),
             "loopsSent": self.cover.sent,
             "loopsReturned": self.cover.returned,
             "loopsLost": self.cover.lost,
@@ -443,16 +481,10 @@ class ClientCore:
             "inFlight": self.outbox.in_flight,
             "inbox": len(self.inbox),
             "partialMessages": len(self.receiver),
+            "malformed": self.receiver.malformed,
+            "replyBlocks": len(self.replies),
+            "rates": None if self._rates is None else rates_object(self._rates),
         }
-        if self._rates is not None:
-            found["rates"] = {
-                "sending": self._rates.sending,
-                "loops": self._rates.loops,
-                "drops": self._rates.drops,
-                "fetching": self._rates.fetching,
-                "meanDelay": self._rates.mean_delay,
-            }
-        return found
 
 
 def _pack(address: Address) -> bytes:

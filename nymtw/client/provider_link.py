@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nymtw.client.store import ClientStore
-from nymtw.errors import NymtwError, RegistrationRefused
+from nymtw.errors import NymtwError, RegistrationRefused, TopologyError
 from nymtw.link.client_link import ProviderConnection, connect_to_provider
 from nymtw.topology.document import NodeRecord
 
@@ -24,7 +24,7 @@ TOKEN_SETTING = "token"  # noqa: S105  # the name of a setting
 class ProviderLink(Service):
     """Calls `connected(connection)` after each login and `disconnected()` when that link is gone.
 
-    `where` gives the provider's record, or None while the topology does not list it.
+    `where` gives the provider's record, or None while the topology does not list it, or raises a `TopologyError`.
     """
 
     log = Logger()
@@ -50,6 +50,8 @@ class ProviderLink(Service):
         self._timer: Any = None
         self._retry = FIRST_RETRY
         self._said = ""
+        self._ever = False
+        self._blind = False  # the provider is nowhere to be seen: a new topology is worth an attempt
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -78,7 +80,7 @@ class ProviderLink(Service):
 
     def topology_changed(self) -> None:
         """The provider may be there now: do not wait for the next attempt's time."""
-        if self._timer is not None and self._connection is None and self._said.startswith("the provider is not"):
+        if self._timer is not None and self._connection is None and self._blind:
             self._timer.cancel()
             self._try()
 
@@ -93,9 +95,11 @@ class ProviderLink(Service):
         self._attempt.addErrback(self._failed)
 
     async def _connect(self) -> None:
+        self._blind = True
         provider = self._where()
         if provider is None:
-            raise NymtwError("the provider is not in the topology: it is down, or the network has lost sight of it")
+            raise NymtwError("the provider is not in the topology: it is down, or the directory does not see it")
+        self._blind = False
         connection = await connect_to_provider(
             self._reactor,
             provider.host,
@@ -120,8 +124,8 @@ class ProviderLink(Service):
             raise
         self._attempt = None
         self._up, self._retry = True, FIRST_RETRY
-        self.log.info("Connected to the provider" if not self._said else "Connected to the provider again")
-        self._said = ""
+        self.log.info("Connected to the provider again" if self._ever else "Connected to the provider")
+        self._ever, self._said = True, ""
         self._connected(connection)
 
     def _failed(self, failure: Failure) -> None:
@@ -135,7 +139,8 @@ class ProviderLink(Service):
         )
         if cause != self._said:
             self._said = cause
-            self.log.warn("Not connected, trying again: {cause}", cause=cause)
+            if not failure.check(TopologyError):  # whoever watches the topology has said so
+                self.log.warn("Not connected, trying again: {cause}", cause=cause)
         if self._connection is None:
             self._again()
 

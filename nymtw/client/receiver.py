@@ -52,8 +52,8 @@ class Receiver:
         """Begin with what the store has: at the start, and after a write has failed."""
         now = self._clock.seconds()
         self._ledger = Ledger(self._limits)
-        for key, _ in sorted(self._store.delivered(), key=lambda one: one[1]):
-            self._ledger.finish(key, now)
+        for key, whole in self._store.delivered():
+            self._ledger.finish(key, now, whole)
         for key, plaintext in self._store.fragments():
             self._ledger.add(Fragment.parse(plaintext), now, key[:-16])
         self._give_up(self._ledger.take_dropped())
@@ -87,10 +87,12 @@ class Receiver:
         if fragment.kind is not FragmentKind.MESSAGE:
             self.malformed += 1
             return Fate.CONFIRM
-        return self.fragment(fragment, plaintext)
+        # A repeat too waits for the commit, which writes the first copy.
+        self.fragment(fragment, plaintext)
+        return Fate.WHEN_WRITTEN
 
-    def fragment(self, fragment: Fragment, plaintext: bytes, scope: bytes = b"") -> Fate:
-        """One fragment, `plaintext` its bytes."""
+    def fragment(self, fragment: Fragment, plaintext: bytes, scope: bytes = b"") -> Arrival:
+        """One fragment, `plaintext` its bytes. The item may be confirmed when the store has committed."""
         key = scope + fragment.message_id
         self.fragments += 1
         arrival = self._ledger.add(fragment, self._clock.seconds(), scope)
@@ -105,12 +107,15 @@ class Receiver:
                 pieces = dict(self._store.pieces(key))
             self._complete(key, joined(pieces[number] for number in range(fragment.count)))
         self._give_up(self._ledger.take_dropped())
-        # A repeat may be confirmed only when the first copy is written, which the same commit does.
-        return Fate.WHEN_WRITTEN
+        return arrival
+
+    def received(self, key: bytes, count: int) -> bytes:
+        """Which of the `count` fragments of a message came, as a bitmap; none of one that was given up."""
+        return self._ledger.received(key, count)
 
     def _give_up(self, keys: list[bytes]) -> None:
         for key in keys:
-            self._store.consumed(key, self._wall_clock())
+            self._store.consumed(key, self._wall_clock(), whole=False)
 
     def _expire(self) -> None:
         self.start()

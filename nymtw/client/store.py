@@ -30,14 +30,13 @@ CREATE TABLE IF NOT EXISTS outbox_data (
     message INTEGER NOT NULL, chunk INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (message, chunk));
 CREATE TABLE IF NOT EXISTS fragments (
     message_id BLOB NOT NULL, position INTEGER NOT NULL, fragment BLOB NOT NULL, PRIMARY KEY (message_id, position));
-CREATE TABLE IF NOT EXISTS delivered (message_id BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS delivered (
+    message_id BLOB PRIMARY KEY, at REAL NOT NULL, whole INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS inbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT, message_id BLOB NOT NULL UNIQUE, length INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS surb_records (identifier BLOB PRIMARY KEY, epoch INTEGER NOT NULL, tag BLOB NOT NULL,
+CREATE TABLE IF NOT EXISTS surb_records (alpha BLOB PRIMARY KEY, epoch INTEGER NOT NULL, tag BLOB NOT NULL,
     record BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS surbs (number INTEGER PRIMARY KEY AUTOINCREMENT, tag BLOB NOT NULL, epoch INTEGER NOT NULL,
-    surb BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS surbs_by_tag ON surbs (tag);
+CREATE TABLE IF NOT EXISTS surbs (number INTEGER PRIMARY KEY, tag BLOB NOT NULL, block BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS correspondents (recipient BLOB PRIMARY KEY, tag BLOB NOT NULL UNIQUE) WITHOUT ROWID;
 """
 
@@ -115,6 +114,7 @@ class ClientStore:
         self._call: Any = None
         self._doomed: list[bytes] = []
         self._next = 1 + (self._one("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'") or 0)
+        self._next_surb = 1 + (self._one("SELECT max(number) FROM surbs") or 0)
         self.failed: Callable[[], None] = lambda: None
 
     def _clean(self) -> None:
@@ -262,11 +262,11 @@ class ClientStore:
     def message_complete(self, message_id: bytes, length: int, now: float) -> None:
         """The last fragment has come: it goes to the inbox, once."""
         self._write("INSERT OR IGNORE INTO inbox (message_id, length) VALUES (?, ?)", message_id, length)
-        self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?)", message_id, now)
+        self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, 1)", message_id, now)
 
-    def consumed(self, message_id: bytes, now: float) -> None:
-        """The message was for the client itself, or is given up: remember it and keep nothing."""
-        self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?)", message_id, now)
+    def consumed(self, message_id: bytes, now: float, whole: bool = True) -> None:
+        """The message was for the client itself, or (not `whole`) is given up: remember it and keep nothing."""
+        self._write("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?)", message_id, now, whole)
         self._drop_fragments(message_id)
 
     def inbox(self) -> list[InboxRow]:
@@ -294,37 +294,48 @@ class ClientStore:
             if self._one("SELECT 1 FROM fragments WHERE message_id = ? LIMIT 1", message_id) is not None:
                 self._drop_fragments(message_id)
 
-    def delivered(self) -> list[tuple[bytes, float]]:
-        """Message ids that were delivered, with the wall-clock time of it."""
-        return list(self._db.execute("SELECT message_id, at FROM delivered"))
+    def delivered(self) -> list[tuple[bytes, bool]]:
+        """(message id, whether it was whole) of what was delivered or given up, oldest first."""
+        rows = self._db.execute("SELECT message_id, whole FROM delivered ORDER BY at")
+        return [(message_id, bool(whole)) for message_id, whole in rows]
 
     def forget_delivered(self, before: float) -> None:
         self._write("DELETE FROM delivered WHERE at < ?", before)
 
     # -- reply blocks
 
-    def add_surb_record(self, identifier: bytes, epoch: int, tag: bytes, record: bytes) -> None:
-        self._write("INSERT OR REPLACE INTO surb_records VALUES (?, ?, ?, ?)", identifier, epoch, tag, record)
+    def add_surb_record(self, alpha: bytes, epoch: int, tag: bytes, record: bytes) -> None:
+        """What a reply is opened with whose packet starts with `alpha` (32 bytes)."""
+        self._write("INSERT OR REPLACE INTO surb_records VALUES (?, ?, ?, ?)", alpha, epoch, tag, record)
 
-    def surb_record(self, identifier: bytes) -> tuple[bytes, bytes] | None:
+    def surb_record(self, alpha: bytes) -> tuple[bytes, bytes] | None:
         """The (tag, record) of a SURB that this client gave out, or None."""
-        row = self._db.execute("SELECT tag, record FROM surb_records WHERE identifier = ?", (identifier,)).fetchone()
+        row = self._db.execute("SELECT tag, record FROM surb_records WHERE alpha = ?", (alpha,)).fetchone()
         return None if row is None else (row[0], row[1])
 
-    def remove_surb_record(self, identifier: bytes) -> None:
-        self._write("DELETE FROM surb_records WHERE identifier = ?", identifier)
+    def remove_surb_record(self, alpha: bytes) -> None:
+        self._write("DELETE FROM surb_records WHERE alpha = ?", alpha)
 
-    def add_surb(self, tag: bytes, epoch: int, surb: bytes) -> None:
-        self._write("INSERT INTO surbs (tag, epoch, surb) VALUES (?, ?, ?)", tag, epoch, surb)
+    def add_surb(self, tag: bytes, block: bytes) -> int:
+        """Keep a reply block of a correspondent; returns the number of its row."""
+        number, self._next_surb = self._next_surb, self._next_surb + 1
+        self._write("INSERT INTO surbs VALUES (?, ?, ?)", number, tag, block)
+        return number
 
-    def surbs(self) -> list[tuple[int, bytes, int, bytes]]:
-        """Every (number, tag, epoch, surb) that correspondents gave us."""
-        return list(self._db.execute("SELECT number, tag, epoch, surb FROM surbs ORDER BY number"))
+    def surbs(self) -> list[tuple[int, bytes, bytes]]:
+        """Every (number, tag, block) that correspondents gave us, oldest first."""
+        return list(self._db.execute("SELECT number, tag, block FROM surbs ORDER BY number"))
 
     def remove_surb(self, number: int) -> None:
         self._write("DELETE FROM surbs WHERE number = ?", number)
 
-    def forget_epochs(self, before: int) -> None:
-        """The keys of earlier epochs are dead, and so is every SURB built with them."""
+    def forget_records(self, before: int) -> None:
+        """The keys of epochs before this one are dead, and so is every SURB built with them."""
         self._write("DELETE FROM surb_records WHERE epoch < ?", before)
-        self._write("DELETE FROM surbs WHERE epoch < ?", before)
+
+    def correspondents(self) -> list[tuple[bytes, bytes]]:
+        """(recipient, tag) of everyone who was given reply blocks."""
+        return list(self._db.execute("SELECT recipient, tag FROM correspondents"))
+
+    def add_correspondent(self, recipient: bytes, tag: bytes) -> None:
+        self._write("INSERT OR REPLACE INTO correspondents VALUES (?, ?)", recipient, tag)
