@@ -178,14 +178,14 @@ def test_a_session_is_not_resumed(monkeypatch):
     session = clients.end.transport.getHandle().get_session()
     once = list(looked_at)
     assert set(once) == {None, identity(BOB)}
-    create = wrapped._creatorCallable
+    create = security_module._ConnectionCreator.clientConnectionForTLS
 
-    def with_session(tls):
-        connection = create(tls)
+    def with_session(creator, tls):
+        connection = create(creator, tls)
         connection.set_session(session)
         return connection
 
-    wrapped._creatorCallable = with_session
+    monkeypatch.setattr(security_module._ConnectionCreator, "clientConnectionForTLS", with_session)
     servers.end, clients.end = End(), End()
     network.host("client", "10.0.0.2").connectTCP("10.0.0.1", 1, wrapped)
     clock.advance(1)
