@@ -15,7 +15,7 @@ from twisted.web.server import Request, Site
 from nymtw.errors import DirectoryError, EncodingError
 
 BODY_LIMIT = 64 * 2**10  # bytes
-IDLE_TIMEOUT = 60  # seconds
+IDLE_TIMEOUT = 60  # seconds from one answer, or the connection, until the next request is complete
 MAX_CONNECTIONS = 10_000
 # What the process needs besides connections: its log, its files, the reactor's own.
 _RESERVED_DESCRIPTORS = 64
@@ -144,10 +144,13 @@ class RoutesResource(Resource):
 
 
 class QuietChannel(HTTPChannel):
-    """Ends an idle connection without logging whose it was."""
+    """Ends a connection whose next request is not complete in time, without logging whose it was."""
+
+    def resetTimeout(self) -> None:
+        """Nothing: bytes that drip do not give a request more time. The next request has its own."""
 
     def timeoutConnection(self) -> None:
-        """Nothing has come for `IDLE_TIMEOUT` seconds."""
+        """No request has been completed for `IDLE_TIMEOUT` seconds."""
         transport: Any = self.transport
         transport.abortConnection()
 

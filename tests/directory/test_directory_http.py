@@ -187,6 +187,28 @@ def test_an_idle_connection_is_closed_and_nobody_logs_whose_it_was(server: Serve
     assert not [line for line in logged if "192.0.2.7" in line]
 
 
+def test_a_request_that_drips_is_cut_off(server: Server) -> None:
+    protocol, transport = server.connect()
+    protocol.dataReceived(b"POST /post HTTP/1.1\r\nHost: d\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(IDLE_TIMEOUT + 1):
+        assert not transport.disconnecting
+        protocol.dataReceived(b"x")
+        server.clock.advance(1)
+        if transport.disconnecting:
+            break
+    assert transport.disconnecting
+    assert server.calls == []
+
+
+def test_a_kept_connection_lives_while_it_is_used(server: Server) -> None:
+    protocol, transport = server.connect()
+    for _ in range(5):
+        server.clock.advance(IDLE_TIMEOUT - 1)
+        protocol.dataReceived(b"GET /ok HTTP/1.1\r\nHost: d\r\n\r\n")
+    assert transport.value().count(b"HTTP/1.1 200 OK") == 5
+    assert not transport.disconnecting
+
+
 def test_there_are_never_more_connections_than_fit(server: Server) -> None:
     server.factory.limit = 2
     first, _ = server.connect()
