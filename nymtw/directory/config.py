@@ -52,7 +52,7 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
             "Needed behind a reverse proxy and for host names; anybody can then announce anything."
         ),
     ] = False
-    capacity: Annotated[int, Meta(ge=1, le=10**6, description="The most nodes that are kept.")] = CAPACITY
+    capacity: Annotated[int, Meta(ge=1, le=20_000, description="The most nodes that are kept.")] = CAPACITY
 
 
 class RecommendedSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

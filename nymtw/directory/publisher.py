@@ -1,17 +1,20 @@
 """Makes the signed topology: a new one when it is asked for and due. No I/O; both clocks are arguments."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain, islice, zip_longest
 
 from nacl.signing import SigningKey
 
 from nymtw.directory.registry import Registry
 from nymtw.errors import TopologyError
-from nymtw.topology.document import Recommended, Topology, Trust, sign_topology, verify_topology
+from nymtw.topology.document import ListedClient, Recommended, Topology, Trust, sign_topology, verify_topology
 
 REFRESH = 60.0  # seconds
 EPOCH_SECONDS = 86400
 # After a restart nobody has announced himself yet: the last topology stands until everybody could have.
 RESTART_GRACE = 5.0
+# More would make the document longer than a reader takes.
+MAX_CLIENTS = 10_000
 
 
 def default_validity(refresh: float) -> float:
@@ -107,7 +110,7 @@ class Publisher:
             epoch_seconds=self._epoch_seconds,
             recommended=self._recommended,
             nodes=tuple(entry.record for entry in entries),
-            clients=tuple(client for entry in entries for client in entry.clients),
+            clients=_listed([entry.clients for entry in entries]),
         )
         self._document = sign_topology(self._topology, self._signing_keys)
         self._made = self._seconds()
@@ -125,3 +128,9 @@ class Publisher:
             self._hold_until = self._made + RESTART_GRACE
         else:
             self._made -= self._refresh
+
+
+def _listed(clients_of_nodes: Sequence[Sequence[ListedClient]]) -> tuple[ListedClient, ...]:
+    """Each node's first client, each one's second, and so on, so that nobody crowds out the others' clients."""
+    in_turn = chain.from_iterable(zip_longest(*filter(None, clients_of_nodes)))
+    return tuple(islice((client for client in in_turn if client is not None), MAX_CLIENTS))

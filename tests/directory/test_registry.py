@@ -15,6 +15,7 @@ from nymtw.directory.registry import Registry
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.testing.clock import FakeClock
+from nymtw.topology.address import Address
 from nymtw.topology.document import Recommended, verify_topology
 from nymtw.topology.presence import MAX_SKEW, make_heartbeat, make_metric
 
@@ -319,6 +320,22 @@ def test_after_a_restart_the_last_topology_stands_until_everybody_could_have_ann
     serial, nodes = restarted.serials()
     assert serial > before
     assert nodes == [identity(2)]
+
+
+def test_nobody_crowds_out_the_listed_clients_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nymtw.directory import publisher
+
+    monkeypatch.setattr(publisher, "MAX_CLIENTS", 4)
+    world = World()
+    addresses = {
+        number: [Address(bytes([n]) * 32, bytes(32), identity(number)).encode(bytes(16)) for n in range(count)]
+        for number, count in ((1, 50), (2, 1), (3, 1))
+    }
+    for number, listed in addresses.items():
+        world.announce(number, "mixproviders", "provider", registered_clients=listed)
+    clients = [client.address for client in world.publisher.topology().clients]
+    assert len(clients) == 4
+    assert {addresses[1][0], addresses[1][1], addresses[2][0], addresses[3][0]} == set(clients)
 
 
 @pytest.mark.parametrize("previous", [b"", b"garbage"])
