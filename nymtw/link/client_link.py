@@ -4,15 +4,13 @@ The client pins the provider's identity and shows no certificate. It proves itse
 signature, with the mailbox key, of the TLS exporter, which no other connection has: nothing can be replayed.
 """
 
-import hashlib
 import hmac
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
+from nacl.signing import SigningKey
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -22,7 +20,8 @@ from twisted.python.failure import Failure
 
 from nymtw.errors import DiskError, NymtwError, RegistrationRefused
 from nymtw.link import control
-from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
+from nymtw.link.connection import Allowance, Ceiling, Door, FramedProtocol, Housekeeper
+from nymtw.link.control import is_signed, token_hash
 from nymtw.link.frames import Frame, FrameError, FrameParser, FrameType, encode_submit, split_submit
 from nymtw.link.security import ILinkSecurity
 from nymtw.topology.address import mailbox_id
@@ -44,26 +43,19 @@ class ClientLinkLimits:
     strangers: int = 1024  # connections that have not logged in
     strangers_per_address: int = 64
     sessions: int = 10_000
+    registrations_per_address: int = 1000  # in an hour
 
 
-def token_hash(token: bytes) -> bytes:
-    """What a provider keeps of an access token (32 bytes): its BLAKE2b-256."""
-    return hashlib.blake2b(token, digest_size=32, person=b"nymtw token").digest()
-
-
-def _signed(mailbox_key: bytes, exporter: bytes, signature: bytes) -> bool:
-    try:
-        VerifyKey(mailbox_key).verify(exporter, signature)
-    except (BadSignatureError, ValueError):
-        return False
-    return True
+def _list_nobody(mailbox: bytes, address: str) -> bool:
+    return not address
 
 
 class ClientLinkFactory:
     """The provider's end of all its clients' links. Listen with `.factory`.
 
     `store` is an `IMailboxStore`; `submit(first_hop, size_class, epoch, packet)` takes what a logged-in client sends;
-    `slots` is the number of slots of every pull. `random` makes tokens.
+    `slots` is the number of slots of every pull. `random` makes tokens. `list_client(mailbox, address)` is told at each
+    login which address the client wants to have listed ("" for none), and may refuse; by default nobody is listed.
     """
 
     def __init__(
@@ -75,6 +67,7 @@ class ClientLinkFactory:
         submit: Callable[[bytes, int, int, bytes], object],
         slots: int,
         random: random.Random,
+        list_client: Callable[[bytes, str], bool] = _list_nobody,
         limits: ClientLinkLimits | None = None,
     ) -> None:
         self.security: Any = security
@@ -82,9 +75,11 @@ class ClientLinkFactory:
         self.submit = submit
         self.slots = slots
         self.random = random
+        self.list_client = list_client
         self.limits = limits or ClientLinkLimits()
         self.housekeeper = Housekeeper(clock, min(self.limits.handshake, self.limits.half_frame) / 4)
         self.sessions: dict[bytes, ClientSession] = {}
+        self.registrations = Allowance(clock, self.limits.registrations_per_address, 3600.0)
         ceiling = Ceiling(self.limits.strangers, self.limits.strangers_per_address)
         self.factory = Door(ceiling, security.server(_SessionFactory(self, ceiling), False))
 
@@ -114,6 +109,7 @@ class ClientSession(FramedProtocol):
         super().__init__(links.housekeeper, links.limits, FrameParser({FrameType.CONTROL}, control.CONTROL_LIMIT))
         self._links = links
         self._leave = ceiling.enter(address, self)
+        self._address = address
         self._registering = False
         self._mailbox = b""
         self._cursor = 0  # the newest item that this session was given
@@ -162,8 +158,11 @@ class ClientSession(FramedProtocol):
 
     def _register(self, request: control.Register) -> None:
         exporter = self._links.security.exporter(self.transport, control.REGISTER_LABEL)
-        if not _signed(request.mailbox_key, exporter, request.signature):
+        if not is_signed(request.mailbox_key, exporter, request.signature):
             self._refuse("the signature is wrong")
+            return
+        if not self._links.registrations.take(self._address):
+            self._refuse("too many registrations from one address; try again in an hour")
             return
         self._registering = True
         token = self._links.random.randbytes(control.TOKEN_LENGTH)
@@ -194,13 +193,16 @@ class ClientSession(FramedProtocol):
         # An unknown mailbox takes the same path and time as a wrong token.
         expected = record.token_hash if record is not None else bytes(32)
         token_right = hmac.compare_digest(token_hash(request.token), expected)
-        signature_right = _signed(request.mailbox_key, exporter, request.signature)
+        signature_right = is_signed(request.mailbox_key, exporter, request.signature)
         if not (token_right & signature_right):
             self._refuse("the mailbox, the token or the signature is wrong")
             return
         older = links.sessions.get(mailbox)
         if older is None and len(links.sessions) >= links.limits.sessions:
             self._refuse("the provider serves as many clients as it can")
+            return
+        if not links.list_client(mailbox, request.listing):
+            self._refuse("the address to be listed is not one of this mailbox, or the list is full")
             return
         links.sessions[mailbox] = self
         if older is not None:
@@ -307,10 +309,13 @@ class ProviderConnection(FramedProtocol):
         key = bytes(self._factory.mailbox_key.verify_key)
         return self._ask(control.Register(key, self._sign(control.REGISTER_LABEL)))
 
-    def login(self, token: bytes) -> "Deferred[int]":
-        """Open the mailbox. Fires with the number of slots of every pull; fails with `RegistrationRefused`."""
+    def login(self, token: bytes, listing: str = "") -> "Deferred[int]":
+        """Open the mailbox. Fires with the number of slots of every pull; fails with `RegistrationRefused`.
+
+        `listing`: the client's address, if others are to find it in the topology.
+        """
         key = bytes(self._factory.mailbox_key.verify_key)
-        return self._ask(control.Login(key, token, self._sign(control.LOGIN_LABEL)))
+        return self._ask(control.Login(key, token, self._sign(control.LOGIN_LABEL), listing))
 
     def submit(self, first_hop: bytes, epoch: int, packet: bytes) -> bool:
         """Ask the provider to pass a packet to the node `first_hop`. False where it was not sent: not logged in, or

@@ -265,6 +265,30 @@ class Ceiling:
                 del self._by_address[origin]
 
 
+class Allowance:
+    """How often one address may do something within `seconds`; whoever did it too often waits for the next period."""
+
+    def __init__(self, clock: IReactorTime, most: int, seconds: float) -> None:
+        self._clock: Any = clock
+        self._most = most
+        self._seconds = seconds
+        self._began = self._clock.seconds()
+        self._taken: dict[str, int] = {}
+
+    def take(self, address: Any) -> bool:
+        """Whether this IAddress may once more; counts it if so."""
+        now = self._clock.seconds()
+        if now - self._began >= self._seconds:
+            self._began = now
+            self._taken.clear()
+        origin = _origin(address)
+        taken = self._taken.get(origin, 0)
+        if taken >= self._most:
+            return False
+        self._taken[origin] = taken + 1
+        return True
+
+
 def _origin(address: Any) -> str:
     host = str(getattr(address, "host", ""))
     try:

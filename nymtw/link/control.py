@@ -1,11 +1,14 @@
 """What a client and its provider say to each other: control messages, pulls and mail. Bytes in, records out."""
 
+import hashlib
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Annotated, Any, Final, cast
 
 import msgspec
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
 
 from nymtw.encoding import from_cbor, to_cbor
 from nymtw.errors import EncodingError
@@ -38,12 +41,16 @@ class Register(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     signature: Signature
 
 
-class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="login"):
-    """Open the mailbox of this key. `signature`: by the mailbox key over the exporter of `LOGIN_LABEL`."""
+class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="login"):
+    """Open the mailbox of this key. `signature`: by the mailbox key over the exporter of `LOGIN_LABEL`.
+
+    `listing`: the client's address, if others are to find it in the topology; without it the client is not listed.
+    """
 
     mailbox_key: Key
     token: Key
     signature: Signature
+    listing: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class Registered(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="registered"):
@@ -78,6 +85,20 @@ class MailItem(msgspec.Struct, frozen=True, gc=False):
     number: int
     kind: int
     content: bytes
+
+
+def token_hash(token: bytes) -> bytes:
+    """What a provider keeps of an access token (32 bytes): its BLAKE2b-256."""
+    return hashlib.blake2b(token, digest_size=32, person=b"nymtw token").digest()
+
+
+def is_signed(mailbox_key: bytes, exporter: bytes, signature: bytes) -> bool:
+    """Whether `signature` (64 bytes) is the Ed25519 signature by `mailbox_key` (32) of a TLS exporter (32)."""
+    try:
+        VerifyKey(mailbox_key).verify(exporter, signature)
+    except (BadSignatureError, ValueError):
+        return False
+    return True
 
 
 def encode_control(message: Register | Login | Registered | LoggedIn | Refused) -> bytes:

@@ -13,8 +13,8 @@ from twisted.internet.protocol import ClientFactory, Protocol
 
 from nymtw.errors import DiskError, RegistrationRefused
 from nymtw.link import control
-from nymtw.link.client_link import ClientLinkFactory, ClientLinkLimits, connect_to_provider, token_hash
-from nymtw.link.control import MailItem, MailKind
+from nymtw.link.client_link import ClientLinkFactory, ClientLinkLimits, connect_to_provider
+from nymtw.link.control import MailItem, MailKind, token_hash
 from nymtw.link.frames import KEEPALIVE_FRAME, FrameParser, FrameType, encode_packet, encode_submit
 from nymtw.link.security import TLSSecurity
 from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
@@ -216,7 +216,7 @@ def test_every_login_does_the_same_work(memory, monkeypatch):
 
     _, token = memory.logged_in("alice")
     work = []
-    for name in ("_signed", "token_hash"):
+    for name in ("is_signed", "token_hash"):
         real = getattr(client_link, name)
         monkeypatch.setattr(client_link, name, lambda *a, name=name, real=real: work.append(name) or real(*a))
     seen = []
@@ -226,7 +226,7 @@ def test_every_login_does_the_same_work(memory, monkeypatch):
         connection.login(with_token).addErrback(lambda failure: None)
         memory.clock.advance(1)
         seen.append(list(work))
-    assert seen[0] == seen[1] == seen[2] == ["token_hash", "_signed"]
+    assert seen[0] == seen[1] == seen[2] == ["token_hash", "is_signed"]
 
 
 def test_a_login_cannot_be_replayed_on_another_connection(world):
@@ -271,6 +271,18 @@ def test_a_provider_that_is_full_says_so(memory):
     connection = memory.connect("dave")
     with pytest.raises(RegistrationRefused, match="no more mailboxes"):
         memory.wait(connection.register())
+
+
+def test_one_address_cannot_take_all_mailboxes():
+    world = World(registrations_per_address=2)
+    connection = world.connect("alice")
+    for _ in range(2):
+        world.wait(connection.register())
+    with pytest.raises(RegistrationRefused, match="one address"):
+        world.wait(connection.register())
+    elsewhere = world.connect("bob")  # another client, another address
+    world.wait(elsewhere.register())
+    world.close()
 
 
 def test_a_provider_with_as_many_sessions_as_it_can_serve_says_so():

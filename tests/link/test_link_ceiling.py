@@ -3,8 +3,9 @@
 import pytest
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.task import Clock
 
-from nymtw.link.connection import Ceiling, Door
+from nymtw.link.connection import Allowance, Ceiling, Door
 
 
 class Connection:
@@ -63,3 +64,15 @@ def test_a_shut_door_builds_nothing():
     assert door.buildProtocol(v4("192.0.2.1")) == "protocol"
     door.open = False
     assert door.buildProtocol(v4("192.0.2.1")) is None
+
+
+def test_an_allowance_is_for_one_address_and_one_period():
+    clock = Clock()
+    allowance = Allowance(clock, most=2, seconds=3600)
+    assert [allowance.take(v6("2001:db8::1")) for _ in range(3)] == [True, True, False]
+    assert not allowance.take(v6("2001:db8::2"))
+    assert allowance.take(v6("2001:db8:1::1"))
+    clock.advance(3599)
+    assert not allowance.take(v6("2001:db8::1"))
+    clock.advance(1)
+    assert allowance.take(v6("2001:db8::1"))
