@@ -18,6 +18,7 @@ from nymtw.node.tap import stop_with
 from nymtw.provider.context import ProviderContext
 from nymtw.provider.core import ProviderCore
 from nymtw.provider.delivery import Deliveries
+from nymtw.provider.listed import ListedClients
 from nymtw.provider.options import ProviderConfig
 from nymtw.provider.plugin import cause_of
 from nymtw.topology.document import PROVIDER, Recommended, Topology
@@ -32,6 +33,7 @@ class ProviderService(MixNode):
         super().__init__(reactor, parts, core, [implementation])
         self.implementation = implementation
         implementation.tell(self._is_called, self._is_ready)
+        self.listed = ListedClients(core.own.identity, parts.surroundings.trust.network)
         self.clients: ClientLinkFactory | None = None
         self.client_listener: Listener | None = None
         if IMailboxHost.providedBy(implementation.provider):
@@ -43,6 +45,7 @@ class ProviderService(MixNode):
                 submit=core.submit,
                 slots=Recommended().fetch_slots,
                 random=around.random,
+                list_client=self.listed.put,
             )
             self.client_listener = Listener(reactor, core.own.host, client_port, self.clients.factory)
             self.add(AtStop(self.clients.stop))
@@ -91,10 +94,14 @@ class ProviderService(MixNode):
             super().use_topology(topology)
 
     def announced(self) -> Mapping[str, Any]:
-        """Where clients connect, and how many mailboxes there are."""
+        """Where clients connect, how many mailboxes there are, and whoever wants to be found."""
         if self.clients is None or self.client_listener is None:
             return {}
-        return {"client_port": self.client_listener.port, "number": self.clients.store.count()}
+        return {
+            "client_port": self.client_listener.port,
+            "number": self.clients.store.count(),
+            "registered_clients": self.listed.addresses(),
+        }
 
     def _is_called(self) -> None:
         """The implementation's `start` has been called: now there are mailboxes."""

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python import usage
 from zope.interface import implementer
 
-from nymtw.errors import ConfigError, DirectoryError, DiskError, ListenError, PluginError
+from nymtw.errors import ConfigError, DirectoryError, DiskError, ListenError, PluginError, RegistrationRefused
 from nymtw.interfaces import IDirectory, IProvider
 from nymtw.link.client_link import ProviderConnection, connect_to_provider
 from nymtw.message.payload import AckSection, join_payload
@@ -29,7 +29,7 @@ from nymtw.sphinx import Hop, SizeClass, build_packet, generate_keypair
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 from nymtw.testing.security import MemorySecurity
-from nymtw.topology.address import mailbox_id
+from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import NodeRecord, Topology, Trust, sign_topology
 from nymtw.topology.presence import read_heartbeat, read_metric
 
@@ -45,6 +45,7 @@ class FakeDirectory:
         self.epoch_seconds = epoch_seconds
         self.nodes: dict[bytes, NodeRecord] = {}
         self.numbers: dict[bytes, int] = {}
+        self.listed: dict[bytes, list[str]] = {}
         self.metrics: dict[bytes, list[int]] = {}
         self.paths: set[str] = set()
         self.away = False
@@ -56,6 +57,7 @@ class FakeDirectory:
         read = read_heartbeat(dict(heartbeat), self.clock.wall_clock())
         self.nodes[read.record.identity] = read.record
         self.numbers[read.record.identity] = read.number
+        self.listed[read.record.identity] = [client.address for client in read.clients]
         self.paths.add(path)
         return succeed(None)
 
@@ -148,6 +150,17 @@ class World:
         self.clock.advance(10.0)
         return provider
 
+    def run_exactly(self, seconds: float) -> None:
+        """Let time pass; after each event the account of every node must be what is really in it."""
+
+        def exact() -> bool:
+            for node in self.running:
+                assert node.account.queued == node.core.queued + node.links.pending, node.account.snapshot()
+            return False
+
+        with pytest.raises(TimeoutError):
+            self.clock.advance_until(exact, seconds)
+
     def client(self, provider: ProviderService) -> "Client":
         return Client(self, provider)
 
@@ -175,6 +188,10 @@ class Client:
             lost=lambda: None,
         )
         return self.world.clock.wait_for(connecting, 5.0)
+
+    def address(self) -> str:
+        mailbox = mailbox_id(bytes(self.mailbox_key.verify_key))
+        return Address(mailbox, self.public_key, self.provider.identity).encode(self.world.around().trust.network)
 
     def send(self, text: bytes) -> None:
         world, topology = self.world, self.world.directory.newest()
@@ -219,6 +236,47 @@ def test_a_message_and_its_ack_cross_the_network(world: World) -> None:
         assert node.account.dropped_total == 0
         assert node.account.received_total >= 2
     client.connection.abort()
+
+
+def test_the_accounts_are_exact_at_every_moment_while_a_mixnode_dies(world: World) -> None:
+    client = world.client(world.network_of_four())
+    second = world.running[1]
+    for number in range(60):
+        client.send(b"%d" % number)
+        world.run_exactly(0.02)
+        if number == 20:
+            world.network.cut("m1", "m2")
+        if number == 30:
+            assert world.running[0].links.pending > 0
+        if number == 40:
+            world.stop(second)
+    world.run_exactly(60.0)
+    drops = world.running[0].account.snapshot().dropped
+    assert sum(drops.values()) > 20
+    client.connection.abort()
+
+
+def test_a_client_is_listed_only_if_it_asks_and_only_with_its_own_address(world: World) -> None:
+    provider = world.network_of_four()
+    asking, silent = world.client(provider), world.client(provider)
+    identity = provider.core.own.identity
+
+    def login(client: Client, listing: str) -> None:
+        client.connection.abort()
+        client.connection = client.connect()
+        world.clock.wait_for(client.connection.login(client.token, listing), 5.0)
+        world.clock.advance(5.0)
+
+    login(asking, asking.address())
+    assert world.directory.listed[identity] == [asking.address()]
+    for wrong in (silent.address(), asking.address()[:-1], "x"):
+        with pytest.raises(RegistrationRefused, match="the address to be listed"):
+            login(asking, wrong)
+    assert world.directory.listed[identity] == [asking.address()]
+    login(asking, "")
+    assert world.directory.listed[identity] == []
+    for client in (asking, silent):
+        client.connection.abort()
 
 
 def test_what_is_announced_is_what_the_topology_needs(world: World) -> None:
