@@ -9,7 +9,7 @@ import hashlib
 from random import Random
 from typing import Final
 
-from nacl.bindings import crypto_box_easy, crypto_box_open_easy, crypto_scalarmult_base
+from nacl.bindings import crypto_box, crypto_box_open, crypto_scalarmult_base
 from nacl.exceptions import CryptoError
 
 from nymtw.errors import EncodingError
@@ -27,7 +27,7 @@ def seal(plaintext: bytes, recipient_key: bytes, random: Random) -> bytes:
     ephemeral = random.randbytes(KEY_LENGTH)
     ephemeral_public = crypto_scalarmult_base(ephemeral)
     try:
-        box = crypto_box_easy(plaintext, _nonce(ephemeral_public, recipient_key), recipient_key, ephemeral)
+        box = crypto_box(plaintext, _nonce(ephemeral_public, recipient_key), recipient_key, ephemeral)
     except (CryptoError, ValueError):
         raise EncodingError("this is not a key that a message can be sealed to") from None
     return ephemeral_public + box
@@ -43,7 +43,7 @@ def unseal(sealed: bytes, private_key: bytes, public_key: bytes | None = None) -
     ephemeral_public = sealed[:KEY_LENGTH]
     nonce = _nonce(ephemeral_public, public_key or crypto_scalarmult_base(private_key))
     try:
-        return crypto_box_open_easy(sealed[KEY_LENGTH:], nonce, ephemeral_public, private_key)
+        return crypto_box_open(sealed[KEY_LENGTH:], nonce, ephemeral_public, private_key)
     except CryptoError:
         raise EncodingError("these bytes were not sealed to this key") from None
 
