@@ -18,6 +18,8 @@ CLIENTS = ("alice", "bob")
 LAYERS = (1, 2, 3)
 # What this network's clients are told: a file should not take minutes, and a start not either.
 SENDING_RATE = 100
+# A client at that rate gets its own loops, their acks, and what others send: more than 300 items a second, 16 a pull.
+FETCH_RATE = 30
 REFRESH = 2
 # Packets a second that a node sizes its replay filter for: two clients at their fastest, and room.
 NODE_RATE = 300
@@ -56,6 +58,7 @@ def lay_out(home: Path, mixnodes_per_layer: int, providers: int) -> Layout:
             port=directory_port,
             refresh=REFRESH,
             message_sending_rate=SENDING_RATE,
+            fetch_message_rate=FETCH_RATE,
         ),
         url,
     )

@@ -12,6 +12,7 @@ from twisted.internet.error import ConnectError
 from nymtw.errors import ConfigError, DirectoryError, NymtwError
 from nymtw.localnet.client_socket import ClientSocket, ClientSocketError, connect
 from nymtw.localnet.layout import Layout, lay_out
+from nymtw.localnet.loops import LoopFlow
 from nymtw.localnet.processes import ComponentDied, Processes, sleep, tail
 from nymtw.node.directory_client import HTTPDirectory
 from nymtw.node.home import private_folder
@@ -42,9 +43,22 @@ class Localnet:
         self.layout: Layout = lay_out(self.home, *self._size)
         self.processes = Processes(reactor, self.home, self.logs)
 
-    def start(self) -> None:
-        """Start every process."""
-        for component in self.layout.components:
+    async def start(self) -> None:
+        """Start every process: the directory, and when it answers the others, who would only ask it in vain before.
+
+        Raises `PortTaken` or another `ComponentDied`, `NetworkIncomplete`.
+        """
+        first, *others = self.layout.components
+        self.processes.start(first)
+        directory = HTTPDirectory(self._reactor, self.layout.directory_url)
+        end = self._reactor.seconds() + COMPLETE_LIMIT
+        while not await _answers(directory):
+            self._check()
+            if self._reactor.seconds() > end:
+                raise NetworkIncomplete(self._diagnosis([first.name]))
+            await sleep(self._reactor, POLL_INTERVAL)
+        await directory.close()
+        for component in others:
             self.processes.start(component)
 
     async def restart_elsewhere(self) -> None:
@@ -54,16 +68,17 @@ class Localnet:
         self.layout = lay_out(self.home, *self._size)
 
     async def complete(self, show: Callable[[str], None] = lambda text: None) -> None:
-        """Wait until every node has announced itself and every client can send, telling `show` who is missing.
+        """Wait until every node has announced itself and the clients' loops come back, telling `show` who is missing.
 
         Raises `PortTaken` or another `ComponentDied` if one ends, `NetworkIncomplete` after two minutes.
         """
         directory = HTTPDirectory(self._reactor, self.layout.directory_url)
         sockets: dict[str, ClientSocket] = {}
+        flows = {name: LoopFlow() for name in self.layout.client_ports}
         total = len(self.layout.components)
         end = self._reactor.seconds() + COMPLETE_LIMIT
         try:
-            while missing := await self._missing(directory, sockets):
+            while missing := await self._missing(directory, sockets, flows):
                 self._check()
                 if self._reactor.seconds() > end:
                     raise NetworkIncomplete(self._diagnosis(missing))
@@ -91,27 +106,28 @@ class Localnet:
         except ComponentDied as error:
             raise PortTaken(str(error)) if "cannot listen on" in str(error) else error from None
 
-    async def _missing(self, directory: HTTPDirectory, sockets: dict[str, ClientSocket]) -> list[str]:
+    async def _missing(
+        self, directory: HTTPDirectory, sockets: dict[str, ClientSocket], flows: dict[str, LoopFlow]
+    ) -> list[str]:
         """Who is not there yet, the directory first."""
         try:
             present = ports_announced(await directory.nodes())
         except DirectoryError:
             return [component.name for component in self.layout.components]
         missing = [name for name, port in self.layout.node_ports.items() if port not in present]
-        for name in self.layout.client_ports:
-            if not await self._is_ready(name, sockets):
+        for name, flow in flows.items():
+            try:
+                if name not in sockets:
+                    sockets[name] = await self.client(name, lambda kind, body: None)
+                status = await sockets[name].request("status")
+            except (ConnectError, ClientSocketError):
+                sockets.pop(name, None)
+                missing.append(name)
+                continue
+            flow.add(self._reactor.seconds(), status["loopsSent"], status["loopsReturned"])
+            if not (status["ready"] and flow.flows):
                 missing.append(name)
         return missing
-
-    async def _is_ready(self, name: str, sockets: dict[str, ClientSocket]) -> bool:
-        try:
-            if name not in sockets:
-                sockets[name] = await self.client(name, lambda kind, body: None)
-            answer = await sockets[name].request("status")
-        except (ConnectError, ClientSocketError):
-            sockets.pop(name, None)
-            return False
-        return bool(answer.get("ready"))
 
     def _diagnosis(self, missing: list[str]) -> str:
         lines = [f"the network is not complete after {COMPLETE_LIMIT:.0f} seconds: {', '.join(missing)} missing"]
@@ -119,6 +135,14 @@ class Localnet:
             log = self.logs / f"{name}.log"
             lines += [f"the end of {log}:", *(f"    {line}" for line in tail(log))]
         return "\n".join(lines)
+
+
+async def _answers(directory: HTTPDirectory) -> bool:
+    try:
+        await directory.nodes()
+    except DirectoryError:
+        return False
+    return True
 
 
 def ports_announced(presence: bytes) -> set[int]:

@@ -75,8 +75,8 @@ class Session:
         say = self._console.say
         for attempt in range(1, ATTEMPTS + 1):
             say(f"Starting {len(localnet.layout.components)} processes; their logs are in {localnet.logs}")
-            localnet.start()
             try:
+                await localnet.start()
                 await localnet.complete(self._console.show)
                 break
             except PortTaken as error:
