@@ -16,8 +16,9 @@ from zope.interface import implementer
 from nymtw.errors import ConfigError, DirectoryError, DiskError, ListenError, PluginError, RegistrationRefused
 from nymtw.interfaces import IDirectory, IProvider
 from nymtw.link.client_link import ProviderConnection, connect_to_provider
-from nymtw.message.payload import AckSection, join_payload
-from nymtw.message.sealing import seal, unseal
+from nymtw.message.fragments import FRAGMENT_LENGTH
+from nymtw.message.packets import build_data_packet
+from nymtw.message.sealing import unseal
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
 from nymtw.mixnode.service import MixnodeService
 from nymtw.node.home import NodeHome
@@ -25,13 +26,14 @@ from nymtw.node.mix_node import MixNode, Surroundings
 from nymtw.provider.options import Options, ProviderConfig, ProviderSection
 from nymtw.provider.plugin import find_implementations
 from nymtw.provider.service import ProviderService
-from nymtw.sphinx import Hop, SizeClass, build_packet, generate_keypair
+from nymtw.sphinx import generate_keypair
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import NodeRecord, Topology, Trust, sign_topology
 from nymtw.topology.presence import read_heartbeat, read_metric
+from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
 KEY = SigningKey(bytes(range(32)))
 
@@ -189,21 +191,22 @@ class Client:
         )
         return self.world.clock.wait_for(connecting, 5.0)
 
-    def address(self) -> str:
+    @property
+    def own(self) -> Address:
         mailbox = mailbox_id(bytes(self.mailbox_key.verify_key))
-        return Address(mailbox, self.public_key, self.provider.identity).encode(self.world.around().trust.network)
+        return Address(mailbox, self.public_key, self.provider.identity)
 
-    def send(self, text: bytes) -> None:
-        world, topology = self.world, self.world.directory.newest()
-        nodes = [topology.mixnodes(layer)[0] for layer in (1, 2, 3)] + [topology.find(self.provider.identity)]
-        route = [Hop(node.identity, node.sphinx_key(topology.epoch)) for node in nodes if node is not None]
-        mailbox = mailbox_id(bytes(self.mailbox_key.verify_key))
-        delays = [int(world.random.expovariate(1 / 50e6)) for _ in range(3)]
-        ack = build_packet(b"a" * 21, route, delays, mailbox, size_class=SizeClass.ACK, random=world.random)
-        sealed = seal(text.ljust(1570), self.public_key, world.random)
-        section = AckSection(topology.epoch, route[0].address, delays[0], ack)
-        packet = build_packet(join_payload(section, sealed), route, delays, mailbox, random=world.random)
-        assert self.connection.submit(route[0].address, topology.epoch, packet)
+    def address(self) -> str:
+        return self.own.encode(self.world.around().trust.network)
+
+    def send(self, text: bytes) -> bytes:
+        """Send to itself what a client would; returns what the ack will say."""
+        topology, random = self.world.directory.newest(), self.world.random
+        plaintext = text.ljust(FRAGMENT_LENGTH)
+        routes, delays = UniformRoutes(), ExponentialDelays(0.05)
+        outgoing = build_data_packet(topology, self.own, self.own, plaintext, routes, delays, random)
+        assert self.connection.submit(outgoing.first_hop, outgoing.epoch, outgoing.packet)
+        return outgoing.ack_id
 
     def pull(self) -> dict[int, list[bytes]]:
         found: dict[int, list[bytes]] = {}
@@ -226,11 +229,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_a_message_and_its_ack_cross_the_network(world: World) -> None:
     provider = world.network_of_four()
     client = world.client(provider)
-    client.send(b"hello")
+    ack = client.send(b"hello")
     world.clock.advance(3.0)
     mail = client.pull()
     assert [unseal(content, client.private_key).rstrip() for content in mail[1]] == [b"hello"]
-    assert mail[2] == [b"a" * 21]
+    assert mail[2] == [ack]
     for node in world.running:
         assert node.account.queued == node.core.queued + node.links.pending == 0
         assert node.account.dropped_total == 0
