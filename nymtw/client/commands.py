@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.logger import LogLevel
 
+from nymtw.client import talk
 from nymtw.client.config import ClientConfig, in_home
 from nymtw.client.options import InitOptions, Options, RunOptions, configure, initialise, random_id
 from nymtw.encoding import key_text
@@ -79,6 +80,9 @@ COMMANDS = [
     Command("init", "Make a new client: its keys and its configuration", InitOptions, _init),
     Command("run", "Run a client in the foreground, sending cover traffic", RunOptions, _run),
     Command("socket", "Run a client and serve applications on 127.0.0.1", Options, _run),
+    Command("send", "Send a file or standard input through a running client", talk.SendOptions, talk.send),
+    Command("receive", "Print what a running client has received", talk.ReceiveOptions, talk.receive),
+    Command("status", "Show how a running client is doing", talk.StatusOptions, talk.status),
 ]
 
 

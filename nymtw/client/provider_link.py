@@ -55,6 +55,11 @@ class ProviderLink(Service):
         self._stopped: Deferred[None] | None = None
 
     @property
+    def up(self) -> bool:
+        """Whether the client is logged in."""
+        return self._up
+
+    @property
     def trouble(self) -> str:
         """Why there is no link, in a line; empty while there is one."""
         return "" if self._up else self._said or "connecting"

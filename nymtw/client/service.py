@@ -89,6 +89,7 @@ class ClientService(NodeService):
         self._provider = _provider(config)
         self._store: ClientStore | None = None
         self._waiting: list[Deferred[ClientCore]] = []
+        self._logging_in: list[Deferred[None]] = []
         self.home = home
         self.public_key = keys.public
         self.core: ClientCore | None = None
@@ -149,7 +150,7 @@ class ClientService(NodeService):
             store,
             core.provider_record,
             around.random,
-            connected=core.connected,
+            connected=self._connected,
             disconnected=core.disconnected,
         )
         core.on_store_failure = self.link.drop
@@ -177,6 +178,21 @@ class ClientService(NodeService):
         waiting: Deferred[ClientCore] = Deferred()
         self._waiting.append(waiting)
         return waiting
+
+    def logged_in(self) -> "Deferred[None]":
+        """Fires when the link to the provider is up."""
+        if self.link is not None and self.link.up:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._logging_in.append(waiting)
+        return waiting
+
+    def _connected(self, connection: Any) -> None:
+        if self.core is not None:
+            self.core.connected(connection)
+        waiting, self._logging_in = self._logging_in, []
+        for deferred in waiting:
+            deferred.callback(None)
 
     def _use_topology(self, topology: Topology) -> None:
         if self.core is not None and self.link is not None:

@@ -1,5 +1,6 @@
 """The core of a client: what leaves it and when, what becomes of what comes."""
 
+import itertools
 import random
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def distance(one: list[float], other: list[float]) -> float:
 
 
 def gaps(times: list[float]) -> list[float]:
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 def blank_packet(*arguments: Any) -> Outgoing:
