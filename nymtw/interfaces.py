@@ -47,17 +47,49 @@ class IMailboxHost(IProvider):
     mailboxes: Any = Attribute("IMailboxStore, from the moment that `start` is called")
 
 
+class IService(Interface):
+    """What a service at the mixnet does with a whole message, and by what channel it answers. Most providers are this.
+
+    The framework makes an `IProvider` of it: it opens and reassembles what was sent to the service's address, keeps
+    reply blocks, cuts answers into packets and sends those again that got lost. One object serves one node, in the
+    reactor's thread. Derive from `nymtw.provider.api.Service`, which has everything but `handle`.
+
+    Never block the reactor (a second of that is logged with the stack, and counted as `blocked`), never speak to
+    anybody but through the context unless that is what the service is for, never log what a request holds.
+    """
+
+    limits: Any = Attribute("`nymtw.provider.api.ServiceLimits`: requests at once, seconds for each, and so on")
+
+    def start() -> Any:
+        """Called once before the first request. May wait. An error here ends the node with the error's text."""
+
+    def handle(request: Any) -> Any:
+        """Called for each whole message with a `nymtw.provider.api.Request`. May wait, for `limits.seconds` at most.
+
+        Bytes are the answer; None is no answer, or none beyond those that were given with `request.reply`, of which
+        there may be many before `handle` has finished, and none after. An error is counted as `failed`, its type and
+        place are logged once, and the node lives on. A message comes once while the node runs; after a restart one
+        whose sender was not yet told that it arrived may come again.
+
+        When time is over the Deferred or coroutine is cancelled and the request is over, counted as `timed-out`.
+        """
+
+    def stop() -> Any:
+        """Called once after the last request has finished or was cancelled. May wait."""
+
+
 class IProviderFactory(Interface):
     """A provider implementation as a plugin: an object that provides this and `twisted.plugin.IPlugin` in a module of
     `twisted/plugins/`. Use `nymtw.provider.plugin.ProviderFactory`. The module must not import the reactor.
     """
 
-    name: str = Attribute("what `--impl` is given: lower-case letters, digits and dashes, starting with a letter")  # type: ignore[assignment]
-    summary: str = Attribute("one line for `--impl=list`")  # type: ignore[assignment]
-    options: type[Any] = Attribute("a `twisted.python.usage.Options` subclass: the implementation's own options")  # type: ignore[assignment]
+    name: str = Attribute("what `--impl` is given: lower-case letters, digits and dashes, starting with a letter")
+    summary: str = Attribute("one line for `--impl=list`")
+    options: type[Any] = Attribute("a `twisted.python.usage.Options` subclass: the implementation's own options")
 
     def make_provider(context: Any, options: Mapping[str, Any]) -> Any:
-        """Return an `IProvider`. `context` is an `IProviderContext`, `options` the parsed command line.
+        """Return an `IProvider` or an `IService`, at once. `context` is an `IProviderContext`, `options` the parsed
+        command line. Nothing runs yet: what opens files or starts timers waits for `start`.
 
         Raise `ConfigError` for options that cannot be used: its text is shown and the node exits with status 1.
         """
@@ -66,11 +98,31 @@ class IProviderFactory(Interface):
 class IProviderContext(Interface):
     """What a provider implementation is given, and all it may touch of the node it runs in."""
 
-    clock: Any = Attribute("IReactorTime: the only clock")
-    wall_clock: Callable[[], float] = Attribute("seconds since 1970")  # type: ignore[assignment]
-    random: "random.Random" = Attribute("the only source of randomness")  # type: ignore[assignment]
+    clock: Any = Attribute("IReactorTime: the only clock. What is still scheduled when the node stops is cancelled")
+    wall_clock: Callable[[], float] = Attribute("seconds since 1970")
+    random: "random.Random" = Attribute("the only source of randomness")
     data: Any = Attribute("pathlib.Path: a folder of the implementation's own, mode 0700, kept across restarts")
     log: Any = Attribute("twisted.logger.Logger; never log contents, destinations or anything that names a client")
+    metrics: Any = Attribute("`count(name, number=1)` counts what the operator should know; names no client, ever")
+    reactor: Any = Attribute("the node's reactor, for an implementation whose purpose is to reach the wider internet")
+
+    def reply(sender: bytes, message: bytes) -> Any:
+        """Send `message` to whoever is behind the tag `sender` (16 bytes, `request.sender`).
+
+        A Deferred that never fails: True once all of it has come, False where it was given up. It uses up the reply
+        blocks that the sender gave, and asks the sender for more. Raises `QueueFull` where the sender has as much to
+        get as is kept, `NymtwError` where there is no way to reply, `MessageTooLong`.
+        """
+
+    def send(message: bytes, recipient: Any) -> Any:
+        """Send `message` to an address (`nymtw.topology.address.Address`) like any client.
+
+        A Deferred that never fails: True once it is stored at the recipient's provider, False where it was given up.
+        Raises `QueueFull`, `MessageTooLong`, and `UnknownDestination` where the topology does not know the provider.
+        """
+
+    def topology() -> "Topology | None":
+        """The newest topology, which cannot be changed; None before the first has come."""
 
 
 class IDelayStrategy(Interface):

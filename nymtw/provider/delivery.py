@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nymtw.errors import DiskError, DropReason, MailboxFull, UnknownDestination
+from nymtw.errors import DiskError, DropReason, EncodingError, MailboxFull, UnknownDestination
 from nymtw.interfaces import IProvider
 
 TIMEOUT: Final = 30.0
@@ -135,6 +135,8 @@ class Deliveries:
             return DropReason.UNKNOWN_DESTINATION
         if failure.check(MailboxFull):
             return DropReason.MAILBOX_FULL
+        if failure.check(EncodingError):
+            return DropReason.MALFORMED_PAYLOAD
         if failure.check(DiskError):
             self._say(f"says {failure.value}")
             return DropReason.DISK_ERROR

@@ -3,7 +3,7 @@
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
@@ -13,8 +13,9 @@ from twisted.python import usage
 from nymtw.errors import PluginError
 from nymtw.node.config import load_config
 from nymtw.node.home import NodeHome
-from nymtw.node.mix_node import MixOptions, MixSection
+from nymtw.node.mix_node import MixOptions, MixSection, positive
 from nymtw.node.tap import port_number
+from nymtw.provider.dispatch import DEFAULT_RATE
 from nymtw.provider.listing import help_text, list_text
 from nymtw.provider.plugin import RESERVED, Implementations, find_implementations, load_options
 
@@ -28,6 +29,10 @@ class ProviderSection(MixSection, frozen=True, kw_only=True):
     client_port: Annotated[
         int, msgspec.Meta(ge=0, le=65535, description="TCP port for clients, if the implementation serves any.")
     ] = 9000
+    stream_rate: Annotated[
+        float,
+        msgspec.Meta(gt=0, le=10_000, description="Packets a second that each service sends while it has any to send."),
+    ] = DEFAULT_RATE
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -39,16 +44,22 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 class Options(MixOptions):
     """The command line of `twistd nym-provider` and `nym-provider run`.
 
-    The options of the implementation are part of it: `--impl=NAME --help` shows both.
+    The options of the implementations are part of it: `--impl=NAME --help` shows both.
     """
 
     optParameters = [
-        ["impl", None, DEFAULT_IMPLEMENTATION, "What the provider does; 'list' shows what is installed"],
         ["client-port", None, None, "TCP port for clients [default: 9000]", port_number],
+        ["stream-rate", None, None, "Packets a second that each service sends at most [default: 300]", positive],
     ]
 
-    factory: Any = None
-    """The chosen `IProviderFactory`, once the command line has been parsed."""
+    factories: tuple[Any, ...] = ()
+    """The chosen `IProviderFactory`s, once the command line has been parsed."""
+
+    def opt_impl(self, name: str) -> None:
+        """What the provider does [default: store]; give it again for more; 'list' shows what is installed"""
+        self._named.append(name)
+
+    opt_impl.coerceDoc = None  # type: ignore[attr-defined]
 
     def opt_help_impls(self) -> NoReturn:
         """Show every implementation installed, with its options, and exit."""
@@ -58,39 +69,43 @@ class Options(MixOptions):
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As `usage.Options`. Raises `UsageError` for an unknown, doubled or broken implementation too."""
         argv = sys.argv[1:] if options is None else list(options)
-        name = implementation_named(argv)
-        if self.factory is not None:
+        names = implementations_named(argv)
+        self._named: list[str] = []
+        if self.factories:
             super().parseOptions(argv)
-            if self["impl"] != name:
-                raise usage.UsageError(f"write --impl={self['impl']} in full, and once")
+            if (self._named or [DEFAULT_IMPLEMENTATION]) != names:
+                raise usage.UsageError(f"write --impl={self._named[-1]} in full")
             return
         found = find_implementations()
-        if name == RESERVED:
+        if RESERVED in names:
             print(list_text(found))
             raise SystemExit(0)
         try:
-            merged = self._merged(found, name)
+            merged = self._merged(found, names)
         except PluginError as error:
             raise usage.UsageError(str(error)) from None
         merged.parseOptions(argv)
         self.update(merged)
-        self.factory = merged.factory
-        self.getUsage = merged.getUsage  # type: ignore[method-assign]  # from now on the help is that of both
+        self.factories = merged.factories
+        self.getUsage = merged.getUsage  # type: ignore[method-assign]  # from now on the help is that of all of them
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help, in which the options of the implementation stand too: of the default one where none is chosen."""
-        if self.factory is None:
+        """The help, in which the options of the implementations stand too: of the default one where none is chosen."""
+        if not self.factories:
             try:
-                return self._merged(find_implementations(), DEFAULT_IMPLEMENTATION).getUsage(width)
+                return self._merged(find_implementations(), [DEFAULT_IMPLEMENTATION]).getUsage(width)
             except PluginError:
                 pass  # The command's own options can be told all the same.
         return super().getUsage(width)
 
-    def _merged(self, found: Implementations, name: str) -> "Options":
-        factory = found.choose(name)
-        own = load_options(factory)
-        check_options(name, own)
-        merged: Options = type("Options", (_Merged, own, Options), {"factory": factory, "__doc__": Options.__doc__})()
+    def _merged(self, found: Implementations, names: Sequence[str]) -> "Options":
+        factories = tuple(found.choose(name) for name in names)
+        own = {name: load_options(factory) for name, factory in zip(names, factories, strict=True)}
+        for name, options in own.items():
+            check_options(name, options)
+        check_together(names, own)
+        bases: tuple[Any, ...] = (_Merged, *dict.fromkeys(own.values()), Options)
+        merged: Options = type("Options", bases, {"factories": factories, "__doc__": Options.__doc__})()
         merged.parent = self.parent
         for words in ("synopsis", "longdesc"):
             if hasattr(self, words):
@@ -107,17 +122,17 @@ class _Merged(usage.Options):
             check(self)
 
 
-def implementation_named(argv: Sequence[str]) -> str:
-    """What `--impl` names on this command line, the last one counting; the default without it."""
-    name = DEFAULT_IMPLEMENTATION
+def implementations_named(argv: Sequence[str]) -> list[str]:
+    """What `--impl` names on this command line, in order; the default without it."""
+    names = []
     for position, word in enumerate(argv):
         if word == "--":
             break
         if word.startswith("--impl="):
-            name = word.removeprefix("--impl=")
+            names.append(word.removeprefix("--impl="))
         elif word == "--impl" and position + 1 < len(argv):
-            name = argv[position + 1]
-    return name
+            names.append(argv[position + 1])
+    return names or [DEFAULT_IMPLEMENTATION]
 
 
 def check_options(name: str, own: type[usage.Options]) -> None:
@@ -129,10 +144,26 @@ def check_options(name: str, own: type[usage.Options]) -> None:
         raise PluginError(f"the provider {name!r} is broken: {options} is an option of nym-provider itself")
 
 
+def check_together(names: Sequence[str], own: Mapping[str, type[usage.Options]]) -> None:
+    """Raises `PluginError` where an implementation is named twice, or two have an option of one name."""
+    if len(set(names)) != len(names):
+        raise PluginError(f"--impl={next(name for name in names if names.count(name) > 1)} is given twice")
+    always = set(usage.Options().longOpt)
+    owner: dict[str, str] = {}
+    for name, options in own.items():
+        for option in sorted(set(options().longOpt) - always):
+            other = owner.setdefault(option, name)
+            if other != name:
+                raise PluginError(
+                    f"the providers {other!r} and {name!r} both have an option --{option.rstrip('=')}: "
+                    "run them in nodes of their own"
+                )
+
+
 def configure(options: Options) -> tuple[NodeHome, ProviderConfig]:
     """The home and the configuration that the command line means. Raises `ConfigError`."""
     name = options["id"] or f"provider-{options['port'] or 1789}"
     home = NodeHome("provider", name)
     home.create()
-    given = {"id": name, **options.mix_given("client-port")}
+    given = {"id": name, **options.mix_given("client-port", "stream-rate")}
     return home, load_config(home.config_file, ProviderConfig, {"node": given}, HEADING)

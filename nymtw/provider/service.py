@@ -1,24 +1,24 @@
 """A provider: where packets end. Around its core, an implementation and, if that has mailboxes, a port for clients."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nymtw.errors import NymtwError, PluginError
-from nymtw.interfaces import IMailboxHost, IProvider
+from nymtw.interfaces import IMailboxHost
 from nymtw.link.client_link import ClientLinkFactory
-from nymtw.node.home import NodeHome, private_folder
+from nymtw.node.home import NodeHome
 from nymtw.node.mix_node import AtStop, MixNode, MixParts, Surroundings
 from nymtw.node.service import Listener
 from nymtw.node.tap import stop_with
-from nymtw.provider.context import ProviderContext
 from nymtw.provider.core import ProviderCore
 from nymtw.provider.delivery import Deliveries
+from nymtw.provider.hub import Hub
 from nymtw.provider.listed import ListedClients
+from nymtw.provider.mount import Mount, Node
 from nymtw.provider.options import ProviderConfig
 from nymtw.provider.plugin import cause_of
 from nymtw.topology.document import PROVIDER, Recommended, Topology
@@ -57,51 +57,69 @@ class ProviderService(MixNode):
         reactor: Any,
         home: NodeHome,
         config: ProviderConfig,
-        factory: Any,
+        factories: Sequence[Any],
         options: Mapping[str, Any],
         around: Surroundings | None = None,
     ) -> "ProviderService":
-        """The provider whose files are in `home`, with the implementation that `factory` (`IProviderFactory`) makes.
+        """The provider whose files are in `home`, with the implementations that `factories` (`IProviderFactory`) make.
 
         Raises `ConfigError`, `KeyFileError`, `DiskError`, and `PluginError` for an implementation that cannot be made.
         """
         parts = MixParts.at(home, config.node, around or Surroundings.real(reactor, config.node))
-        context = ProviderContext(
-            clock=reactor,
-            wall_clock=parts.surroundings.wall_clock,
-            random=parts.surroundings.random,
-            data=private_folder(home.data / factory.name),
-            log=Logger(namespace=f"nymtw.provider.{factory.name}"),
-        )
-        implementation = Implementation(reactor, factory.name, make_provider(factory, context, options))
-        core = ProviderCore(
-            deliveries=Deliveries(reactor, implementation.provider),
-            **parts.engine(reactor, parts.record(PROVIDER, client_port=config.node.client_port)),
-        )
-        return cls(reactor, parts, core, implementation, config.node.client_port)
+        record = parts.record(PROVIDER, client_port=config.node.client_port)
+        surroundings = parts.surroundings
+        node = Node(reactor, surroundings.random, surroundings.wall_clock, record.identity)
+        hub = Hub([Mount(node, home, factory, options, config.node.stream_rate) for factory in factories])
+        names = " and ".join(factory.name for factory in factories)
+        core = ProviderCore(deliveries=Deliveries(reactor, hub), **parts.engine(reactor, record))
+        service = cls(reactor, parts, core, Implementation(reactor, names, hub), config.node.client_port)
+        node.topology = lambda: service.watch.current
+        node.submit = lambda first_hop, epoch, packet: core.submit(first_hop, 0, epoch, packet)
+        return service
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """The implementations, each with its address."""
+        mounts: tuple[Mount, ...] = getattr(self.implementation.provider, "mounts", ())
+        return mounts
 
     def startService(self) -> None:
         """Start, and say where."""
         super().startService()
         if self.client_listener is not None:
             self.log.info("Clients connect to port {port}", port=self.client_listener.port)
+        network = self.parts.surroundings.trust.network
+        for mount in self.mounts:
+            if mount.is_service:
+                self.log.info("{name} is at {address}", name=mount.name, address=mount.address.encode(network))
 
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come; no packet is taken before the implementation is ready."""
         if self.clients is not None and self.rotation.epoch is None:
             self.clients.slots = topology.recommended.fetch_slots  # the first one; a change waits for the next start
+        for mount in self.mounts:
+            mount.dispatch.use_epoch(topology.epoch)
         if self.implementation.ready:
             super().use_topology(topology)
 
     def announced(self) -> Mapping[str, Any]:
-        """Where clients connect, how many mailboxes there are, and whoever wants to be found."""
+        """Where clients connect, how many mailboxes there are, whom to list, and which services are here."""
+        network = self.parts.surroundings.trust.network
+        services = {mount.name: mount.address.encode(network) for mount in self.mounts if mount.is_service}
         if self.clients is None or self.client_listener is None:
-            return {}
+            return {"services": services}
         return {
             "client_port": self.client_listener.port,
             "number": self.clients.store.count(),
             "registered_clients": self.listed.addresses(),
+            "services": services,
         }
+
+    def blocked(self, files: frozenset[str]) -> None:
+        """The reactor is blocked by code in `files`: counted against the implementation that one of them is of."""
+        for mount in self.mounts:
+            if mount.files & files:
+                mount.metrics.count("blocked")
 
     def _is_called(self) -> None:
         """The implementation's `start` has been called: now there are mailboxes."""
@@ -165,16 +183,3 @@ class Implementation(Service):
 
 def _nothing() -> None:
     """Whom nobody has told."""
-
-
-def make_provider(factory: Any, context: ProviderContext, options: Mapping[str, Any]) -> Any:
-    """What the factory makes, checked. Raises `PluginError`, or the `NymtwError` (a `ConfigError`) that it raises."""
-    try:
-        provider = factory.make_provider(context, options)
-    except NymtwError:
-        raise
-    except Exception as error:
-        raise PluginError(f"the provider {factory.name!r} cannot be made: {cause_of(error)}") from error
-    if not IProvider.providedBy(provider):
-        raise PluginError(f"the provider {factory.name!r} is broken: what it makes does not provide IProvider")
-    return provider

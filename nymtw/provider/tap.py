@@ -13,8 +13,11 @@ def makeService(options: Options) -> IService:
 
     def build(reactor: object) -> IService:
         from nymtw.provider.service import ProviderService
+        from nymtw.provider.watchdog import Watchdog
 
         home, config = configure(options)
-        return ProviderService.from_config(reactor, home, config, options.factory, options)
+        service = ProviderService.from_config(reactor, home, config, options.factories, options)
+        service.add(Watchdog(reactor, service.blocked))
+        return service
 
     return run_or_exit("nym-provider", options, build)

@@ -331,7 +331,7 @@ class SimulatedNetwork:
                 self.network.host(name),
                 self._home("provider", name),
                 ProviderConfig(node=section),
-                factory,
+                [factory],
                 options,
                 self._surroundings(name),
             )

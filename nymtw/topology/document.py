@@ -41,13 +41,17 @@ Epoch = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Host = Annotated[str, msgspec.Meta(max_length=253)]
+ServiceName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
+# The services of a provider: name -> address (text).
+Services = Annotated[dict[ServiceName, Annotated[str, msgspec.Meta(max_length=200)]], msgspec.Meta(max_length=64)]
 
 
 class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One node. `identity` is its Ed25519 key (32 bytes), its name everywhere, and its address inside a Sphinx header.
 
     `host` and `port` are where other nodes connect, `client_port` is where clients do (providers and gateways);
-    `layer` is 1 to 3 for a mixnode, else 0; `sphinx_keys` has an X25519 key (32 bytes) for each announced key epoch.
+    `layer` is 1 to 3 for a mixnode, else 0; `sphinx_keys` has an X25519 key (32 bytes) for each announced key epoch;
+    `services` are those of a provider, and not there if it has none.
     """
 
     role: str
@@ -57,6 +61,7 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     layer: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
     client_port: Port = 0
     sphinx_keys: Annotated[dict[Epoch, Key], msgspec.Meta(max_length=8)]
+    services: Services | msgspec.UnsetType = msgspec.UNSET
 
     def sphinx_key(self, epoch: int) -> bytes:
         """The X25519 key of this key epoch, 32 bytes. Raises `TopologyIncomplete` where none is announced."""
@@ -152,6 +157,10 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def layers(self) -> Mapping[int, tuple[NodeRecord, ...]]:
         """The mixnodes of each layer, by its number."""
         return MappingProxyType(self._by_layer)
+
+    def services(self, name: str) -> list[str]:
+        """The addresses (text) of every service called `name`."""
+        return [node.services[name] for node in self.edges() if node.services and name in node.services]
 
     def providers(self) -> tuple[NodeRecord, ...]:
         """The providers, in the order of the document."""

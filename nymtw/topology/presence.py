@@ -17,10 +17,11 @@ from nacl.signing import SigningKey, VerifyKey
 from nymtw.encoding import key_text, parse_key_text, to_cbor
 from nymtw.errors import AddressError, EncodingError
 from nymtw.topology.address import MAX_ADDRESS_LENGTH, split_address
-from nymtw.topology.document import EDGE_ROLES, GATEWAY, LAYERS, MIXNODE, ListedClient, NodeRecord
+from nymtw.topology.document import EDGE_ROLES, GATEWAY, LAYERS, MIXNODE, ListedClient, NodeRecord, Services
 
 MAX_SKEW: Final = 120.0  # seconds that a node's clock may differ from the directory's
 MAX_LISTED: Final = 10_000  # listed clients of one provider
+MAX_DESCRIPTION: Final = 280  # characters that an operator can say of a node
 _HEARTBEAT_PREFIX: Final = b"nymtw presence v1\0"
 _METRIC_PREFIX: Final = b"nymtw metric v1\0"
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*\Z")
@@ -49,6 +50,9 @@ class _HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel",
     layer: int = 0
     registered_clients: Annotated[list[_ClientPost], msgspec.Meta(max_length=MAX_LISTED)] = []
     number: _Count = 0
+    services: Services = {}
+    description: Annotated[str, msgspec.Meta(max_length=MAX_DESCRIPTION)] = ""
+    country: Annotated[str, msgspec.Meta(pattern="^([A-Z]{2})?$")] = ""
     timestamp: _Time
     version: Annotated[str, msgspec.Meta(max_length=64)]
     signature: _SignatureText
@@ -59,6 +63,8 @@ class _MetricPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw
     pub_key: _KeyText
     sent: _Count | Annotated[dict[str, _Count], msgspec.Meta(max_length=10_000)]
     received: _Count
+    loops_sent: _Count = 0
+    loops_returned: _Count = 0
     timestamp: _Time
     signature: _SignatureText
 
@@ -78,17 +84,24 @@ class Heartbeat:
     number: int
     timestamp: int
     version: str
+    description: str = ""
+    country: str = ""  # ISO 3166-1, two capital letters
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How many packets a mixnode has sent and received since its last metric. `public_key` is in text form."""
+    """How many packets a mixnode has sent and received since its last metric. `public_key` is in text form.
+
+    `loops_sent` of them were loops of its own, and `loops_returned` such loops have come back.
+    """
 
     identity: bytes
     public_key: str
     sent: int
     received: int
     timestamp: int
+    loops_sent: int = 0
+    loops_returned: int = 0
 
 
 def make_heartbeat(
@@ -104,10 +117,14 @@ def make_heartbeat(
     registered_clients: Sequence[str] = (),
     number: int = 0,
     version: str = "",
+    services: Mapping[str, str] | None = None,
+    description: str = "",
+    country: str = "",
 ) -> dict[str, Any]:
     """The JSON-able post of a node. `keys`: the Sphinx key of the current key epoch and that of the next.
 
-    `registered_clients` are the addresses (text) of those that asked to be listed.
+    `registered_clients` are the addresses (text) of those that asked to be listed, `services` those of a provider's
+    services by their names. `description` (at most 280 characters) and `country` (two capital letters) are for people.
     """
     epoch = min(keys)
     post: dict[str, Any] = {
@@ -121,6 +138,7 @@ def make_heartbeat(
     }
     if epoch + 1 in keys:
         post["nextPubKey"] = key_text(keys[epoch + 1])
+    post.update({name: text for name, text in (("description", description), ("country", country)) if text})
     if role == MIXNODE:
         post["layer"] = layer
     else:
@@ -128,6 +146,8 @@ def make_heartbeat(
             {"pubKey": key_text(split_address(address)[1]), "address": address} for address in registered_clients
         ]
         post["number"] = number
+        if services:
+            post["services"] = dict(services)
         if client_port:
             post["clientListener"] = endpoint_text(host, client_port)
     return sign_post(post, _HEARTBEAT_PREFIX, signing_key)
@@ -151,12 +171,14 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
         client_host, client_port = parse_endpoint(post.client_listener)
         if client_host != host:
             raise EncodingError(f"clientListener: its host is not that of {name}")
-    if post.role == MIXNODE and (client_port or post.registered_clients or post.number):
+    if post.role == MIXNODE and (client_port or post.registered_clients or post.number or post.services):
         raise EncodingError("a mixnode has no clients")
     identity = parse_key_text(post.identity_key)
     keys = {post.key_epoch: parse_key_text(post.pub_key)}
     if post.next_pub_key is not None:
         keys[post.key_epoch + 1] = parse_key_text(post.next_pub_key)
+    for address in post.services.values():
+        _check_service(address, identity)
     record = NodeRecord(
         role=post.role,
         identity=identity,
@@ -165,22 +187,34 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
         layer=post.layer,
         client_port=client_port,
         sphinx_keys=keys,
+        services=post.services or msgspec.UNSET,
     )
     clients = tuple(_read_client(client, identity) for client in post.registered_clients)
-    return Heartbeat(record, clients, post.number, post.timestamp, post.version)
+    return Heartbeat(record, clients, post.number, post.timestamp, post.version, post.description, post.country)
 
 
 def make_metric(
-    *, public_key: bytes, sent: int, received: int, timestamp: int, signing_key: SigningKey
+    *,
+    public_key: bytes,
+    sent: int,
+    received: int,
+    timestamp: int,
+    signing_key: SigningKey,
+    loops: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """The JSON-able metric of a mixnode: packets since the last one. `public_key` is its current Sphinx key."""
-    post = {
+    """The JSON-able metric of a mixnode: packets since the last one. `public_key` is its current Sphinx key.
+
+    `loops`: how many of its own loops it has sent and how many have come back since then; None if it sends none.
+    """
+    post: dict[str, Any] = {
         "identityKey": key_text(bytes(signing_key.verify_key)),
         "pubKey": key_text(public_key),
         "sent": sent,
         "received": received,
         "timestamp": timestamp,
     }
+    if loops is not None:
+        post["loopsSent"], post["loopsReturned"] = loops
     return sign_post(post, _METRIC_PREFIX, signing_key)
 
 
@@ -192,7 +226,8 @@ def read_metric(body: object, now: float) -> Metric:
     post = _open_post(body, _MetricPost, _METRIC_PREFIX, now)
     sent = sum(post.sent.values()) if isinstance(post.sent, dict) else post.sent
     parse_key_text(post.pub_key)
-    return Metric(parse_key_text(post.identity_key), post.pub_key, sent, post.received, post.timestamp)
+    identity = parse_key_text(post.identity_key)
+    return Metric(identity, post.pub_key, sent, post.received, post.timestamp, post.loops_sent, post.loops_returned)
 
 
 def sign_post(post: Mapping[str, Any], prefix: bytes, signing_key: SigningKey) -> dict[str, Any]:
@@ -256,3 +291,12 @@ def _read_client(client: _ClientPost, provider: bytes) -> ListedClient:
     if parse_key_text(client.pub_key) != key:
         raise EncodingError("registeredClients: pubKey is not the key of the address")
     return ListedClient(address=client.address, provider=provider)
+
+
+def _check_service(address: str, provider: bytes) -> None:
+    try:
+        _, _, at = split_address(address)
+    except AddressError as error:
+        raise EncodingError(f"services: {error}") from None
+    if at != provider:
+        raise EncodingError("services: a service of another provider")

@@ -129,7 +129,7 @@ class World:
                 self.network.host(name),
                 NodeHome("provider", name, self.folder),
                 ProviderConfig(node=section),
-                factory or find_implementations().choose("store"),
+                [factory or find_implementations().choose("store")],
                 options,
                 self.around(),
             )
@@ -461,7 +461,7 @@ def test_a_store_that_cannot_open_its_mailboxes_ends_the_node_with_one_line(worl
     ("make", "error"),
     [
         (lambda context, options: 1 / 0, "the provider 'other' cannot be made: ZeroDivisionError"),
-        (lambda context, options: object(), "what it makes does not provide IProvider"),
+        (lambda context, options: object(), "what it makes provides neither IProvider nor IService"),
     ],
 )
 def test_an_implementation_that_cannot_be_made_ends_the_node_with_one_line(world: World, make: Any, error: str) -> None:

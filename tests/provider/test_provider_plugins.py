@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 from nymtw.errors import PluginError
 from nymtw.interfaces import IProviderFactory
 from nymtw.provider.listing import help_text, list_text
-from nymtw.provider.options import Options, check_options, implementation_named
+from nymtw.provider.options import Options, check_options, check_together, implementations_named
 from nymtw.provider.plugin import ProviderFactory, find_implementations, load_options
 
 FACTORY = """
@@ -181,7 +181,7 @@ def test_the_help_has_every_implementation_with_its_own_options_alone() -> None:
 def test_the_options_of_the_implementation_join_the_command_line() -> None:
     options = Options()
     options.parseOptions(["--impl=store", "--mailboxes=5", "--port", "1800"])
-    assert (options["mailboxes"], options["port"], options.factory.name) == (5, 1800, "store")
+    assert (options["mailboxes"], options["port"], [one.name for one in options.factories]) == (5, 1800, ["store"])
     assert "--mailboxes=" in str(options)
     assert "--client-port=" in str(options)
 
@@ -189,7 +189,7 @@ def test_the_options_of_the_implementation_join_the_command_line() -> None:
 def test_the_store_is_what_a_provider_does_unless_it_is_told() -> None:
     options = Options()
     options.parseOptions([])
-    assert options.factory.name == "store"
+    assert [one.name for one in options.factories] == ["store"]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,7 @@ def test_the_store_is_what_a_provider_does_unless_it_is_told() -> None:
         (["--impl="], "no provider called ''"),
         (["--impl=store", "--nope"], "option --nope not recognized"),
         (["--imp=other"], "write --impl=other in full"),
+        (["--impl=store", "--impl=store"], "--impl=store is given twice"),
         (["--mailboxes=0"], "1 to 1000000"),
     ],
 )
@@ -216,18 +217,33 @@ def test_the_list_ends_the_command_well(argv: list[str], capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("argv", "name"),
+    ("argv", "names"),
     [
-        ([], "store"),
-        (["--impl=a"], "a"),
-        (["--port", "1", "--impl", "a"], "a"),
-        (["--impl=a", "--impl=b"], "b"),
-        (["--impl"], "store"),
-        (["--", "--impl=a"], "store"),
+        ([], ["store"]),
+        (["--impl=a"], ["a"]),
+        (["--port", "1", "--impl", "a"], ["a"]),
+        (["--impl=a", "--impl=b"], ["a", "b"]),
+        (["--impl"], ["store"]),
+        (["--", "--impl=a"], ["store"]),
     ],
 )
-def test_the_implementation_is_found_on_the_command_line(argv: list[str], name: str) -> None:
-    assert implementation_named(argv) == name
+def test_the_implementations_are_found_on_the_command_line(argv: list[str], names: list[str]) -> None:
+    assert implementations_named(argv) == names
+
+
+def test_several_implementations_bring_their_options_together() -> None:
+    options = Options()
+    options.parseOptions(["--impl=store", "--mailboxes=5", "--impl", "echo"])
+    assert [one.name for one in options.factories] == ["store", "echo"]
+    assert options["mailboxes"] == 5
+
+
+def test_two_implementations_with_an_option_of_one_name_are_refused() -> None:
+    class Other(usage.Options):
+        optParameters = [["own", None, None, "The same name."]]
+
+    with pytest.raises(PluginError, match="the providers 'a' and 'b' both have an option --own: run them in nodes"):
+        check_together(["a", "b"], {"a": Other, "b": Clashing})
 
 
 def test_both_post_options_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
