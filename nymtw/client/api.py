@@ -101,6 +101,7 @@ class Client:
         self._service = service
         self.core = core
         self._waiting: dict[bytes, list[Deferred[None]]] = {}
+        self._handed: set[bytes] = set()
         self._unfollow = core.follow(self._followed)
 
     @classmethod
@@ -186,17 +187,23 @@ class Client:
                     wake.append(waiting)
                     await _awaitable(waiting)
                 received = arrived.popleft()
+                self._handed.add(received.message_id)
                 try:
                     yield Message(received.message_id, received.data, received.tag, self)
                 finally:
-                    self.core.inbox.confirm([received.message_id])
+                    self._done_with([received.message_id])
         finally:
             self.core.inbox.leave(subscriber)
 
     def close(self) -> Awaitable[None]:
         """Stop. What is not sent yet is sent when the client is opened again."""
         self._unfollow()
+        self._done_with(list(self._handed))  # a loop that was left may not have been finalized yet
         return _awaitable(self._service.stopService())
+
+    def _done_with(self, message_ids: list[bytes]) -> None:
+        self.core.inbox.confirm(message_ids)
+        self._handed.difference_update(message_ids)
 
     async def _sent(self, accepting: Coroutine[Any, Any, Accepted]) -> Sent:
         accepted = await accepting

@@ -23,8 +23,7 @@ from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.node.directory_client import HTTPDirectory
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import read_directory_key
-from nymtw.node.mix_node import AtStop
-from nymtw.node.service import Listener, NodeService
+from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.node.topology_watch import TopologyWatch
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import Topology, Trust

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from nymtw.errors import NymtwError
@@ -112,6 +112,7 @@ class ClientStore:
         self._pending: list[tuple[str, tuple[Any, ...]]] = []
         self._waiting: list[Deferred[None]] = []
         self._call: Any = None
+        self._closed = False
         self._doomed: list[bytes] = []
         self._next = 1 + (self._one("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'") or 0)
         self._next_surb = 1 + (self._one("SELECT max(number) FROM surbs") or 0)
@@ -133,6 +134,8 @@ class ClientStore:
         return None if row is None else row[0]
 
     def _write(self, sql: str, *arguments: Any) -> None:
+        if self._closed:
+            return  # too late to be kept: as after a kill
         self._pending.append((sql, arguments))
         if self._call is None:
             self._call = self._clock.callLater(self._interval, self.commit)
@@ -141,6 +144,8 @@ class ClientStore:
 
     def committed(self) -> "Deferred[None]":
         """Fires when everything written so far is durable. Fails with `StoreError` where it could not be written."""
+        if self._closed:
+            return fail(StoreError("the client has stopped"))
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         if self._call is None:
@@ -181,12 +186,14 @@ class ClientStore:
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
+        self._closed = True
         self._db.close()
 
     def abandon(self) -> None:
         """Close without writing what is pending: what a kill -9 does. For tests."""
         if self._call is not None and self._call.active():
             self._call.cancel()
+        self._closed = True
         self._pending.clear()
         self._waiting.clear()
         self._db.close()

@@ -3,6 +3,7 @@
 import base64
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,25 @@ class TalkOptions(usage.Options):
         ["socket", None, "websocket", "Kind of the client's socket: websocket or tcp"],
     ]
     opt_version = RoleOptions.opt_version
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """As `usage.Options`, with the arguments before, between or behind the options."""
+        words = list(sys.argv[1:] if options is None else options)
+        with_value = {name.rstrip("=") for name in self.longOpt if name.endswith("=")}
+        first: list[str] = []
+        last: list[str] = []
+        while words:
+            word = words.pop(0)
+            if word == "--":
+                last += words
+                break
+            if not word.startswith("-") or word == "-":
+                last.append(word)
+                continue
+            first.append(word)
+            if word[2:] in with_value and words:
+                first.append(words.pop(0))
+        super().parseOptions([*first, "--", *last])
 
     def postOptions(self) -> None:
         """Check the socket's kind."""

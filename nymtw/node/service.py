@@ -1,5 +1,6 @@
 """What every role's service is made of: children that start in order and stop in reverse, and a port that listens."""
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IService, MultiService, Service
@@ -59,6 +60,18 @@ class Listener(Service):
         super().stopService()
         listening, self._listening = self._listening, None
         return None if listening is None else listening.stopListening()
+
+
+class AtStop(Service):
+    """Calls `stop` when it is stopped; it may return a Deferred."""
+
+    def __init__(self, stop: Callable[[], Any]) -> None:
+        self._stop = stop
+
+    def stopService(self) -> Any:
+        """Stop what this stands for."""
+        super().stopService()
+        return self._stop()
 
 
 class NodeService(MultiService):
