@@ -163,6 +163,11 @@ class NodeLinks:
             if self._flushing is None:
                 self._flushing = self.clock.callLater(0, self._flush)
 
+    def up(self) -> tuple[int, int]:
+        """How many connections of admitted peers there are, and how many to peers that have admitted this node."""
+        outgoing = sum(link.connection is not None and link.connection.up for link in self._links.values())
+        return len(self._receivers), outgoing
+
     def taken(self, count: int, length: int) -> None:
         """For `OutgoingLink`: so many packets and bytes have left a queue."""
         self.pending -= count

@@ -115,6 +115,11 @@ class ReplayGuard:
             raise DiskError(f"{folder}: cannot read the replay tags: {error.strerror}") from None
 
     @property
+    def capacity(self) -> int:
+        """The most tags of one epoch."""
+        return self._capacity
+
+    @property
     def epochs(self) -> list[int]:
         """The epochs for which tags are held."""
         return sorted(self._epochs)

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from random import Random, SystemRandom
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import msgspec
 from nacl.signing import SigningKey
 
 from twisted.application.service import Service
@@ -20,84 +19,37 @@ from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.account import PacketAccount
 from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.exporter import Exporter
+from nymtw.node.figures import Figures, figures_of
 from nymtw.node.home import NodeHome
 from nymtw.node.key_rotation import KeyRotation
 from nymtw.node.keys import KeyRing, load_or_create_identity, read_directory_key
-from nymtw.node.packet_engine import DEFAULT_MAX_DELAY, PacketEngine
+from nymtw.node.mix_config import DAY, MixOptions, MixSection, positive, seconds
+from nymtw.node.packet_engine import PacketEngine
 from nymtw.node.placement import check_host, default_host
 from nymtw.node.presence import Presence
 from nymtw.node.service import Listener, NodeService
-from nymtw.node.tap import NodeOptions
 from nymtw.node.topology_watch import TopologyWatch
 from nymtw.sphinx import Unwrapper
 from nymtw.topology.document import MIXNODE, PROVIDER, NodeRecord, Topology, Trust
 from nymtw.topology.presence import make_heartbeat
 
+__all__ = [
+    "AtStop",
+    "GuardSync",
+    "MixNode",
+    "MixOptions",
+    "MixParts",
+    "MixSection",
+    "Surroundings",
+    "positive",
+    "seconds",
+]
+
 _PRESENCE_PATHS: Final = {MIXNODE: "mixnodes", PROVIDER: "mixproviders"}
-_DAY: Final = 86400
 _VERSION: Final = version("nymtw")  # reading it takes a quarter of a millisecond
 _SECONDS_OF_QUEUE: Final = 30
 _SYNC_INTERVAL: Final = 10.0
-
-
-def positive(text: str) -> int:
-    """A whole number, 1 to 1,000,000. `usage.Options` turns the `ValueError` into a usage error."""
-    number = int(text) if text.isascii() and text.isdecimal() else 0
-    if not 1 <= number <= 1_000_000:
-        raise ValueError("this is a number from 1 to 1000000")
-    return number
-
-
-def seconds(text: str) -> float:
-    """A time in seconds, 0.001 to 86,400. `usage.Options` turns the `ValueError` into a usage error."""
-    value = float(text)
-    if not 0.001 <= value <= 86400:
-        raise ValueError("this is a number of seconds from 0.001 to 86400")
-    return value
-
-
-# What `usage.Options` asks for:
-positive.coerceDoc = "must be a number from 1 to 1000000."  # type: ignore[attr-defined]
-seconds.coerceDoc = "must be a number of seconds from 0.001 to 86400."  # type: ignore[attr-defined]
-
-
-class MixOptions(NodeOptions):
-    """The command line that mixnode and provider share."""
-
-    optParameters = [
-        ["rate", None, None, "Packets a second to be ready for: sizes filter and queue [default: 2000]", positive],
-        ["max-delay", None, None, "Seconds; packets that ask for a longer delay are dropped [default: 600]", seconds],
-    ]
-
-    def mix_given(self, *names: str) -> dict[str, Any]:
-        """The part of `[node]` that stands on the command line; `names` are the role's own options."""
-        return self.given("host", "port", "directory", "directory-key", "rate", "max-delay", *names)
-
-
-class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[node]`: what every node that mixes is told."""
-
-    id: Annotated[str, msgspec.Meta(description="Name of this node; its files are in the folder of that name.")]
-    host: Annotated[
-        str, msgspec.Meta(description="IP address to listen on and to be reached at; empty: the first of this machine.")
-    ] = ""
-    port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port for other nodes.")] = 1789
-    directory: Annotated[str, msgspec.Meta(description="URL of the directory.")] = "http://127.0.0.1:8080"
-    directory_key: Annotated[
-        str, msgspec.Meta(description="The directory's identity key: 44 characters, or the path of its PEM file.")
-    ]
-    rate: Annotated[
-        int,
-        msgspec.Meta(
-            ge=1,
-            le=1_000_000,
-            description="Packets a second to be ready for. The replay filter of a key holds a day of them (3 bytes for "
-            "each packet, half a gigabyte at 2000), the delay queue half a minute.",
-        ),
-    ] = 2000
-    max_delay: Annotated[
-        float, msgspec.Meta(gt=0, le=86400, description="Seconds; a packet that asks for a longer delay is dropped.")
-    ] = DEFAULT_MAX_DELAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +95,7 @@ class MixParts:
             home=home,
             identity=load_or_create_identity(home),
             ring=KeyRing(home, surroundings.random),
-            guard=ReplayGuard(home.data / "replay", capacity=section.rate * _DAY),
+            guard=ReplayGuard(home.data / "replay", capacity=section.rate * DAY),
             account=PacketAccount(),
             section=section,
             surroundings=surroundings,
@@ -213,7 +165,12 @@ class MixNode(NodeService):
         self.watch = TopologyWatch(reactor, around.directory, around.trust, around.random, around.wall_clock)
         self.rotation = KeyRotation(reactor, around.wall_clock, parts.ring, core.use_keys)
         self.listener = Listener(reactor, core.own.host, core.own.port, self.links.factory)
+        self.figures = Figures()
+        self.figures.add(lambda: figures_of(self))
+        self.exporter: Exporter | None = None
         self.add(AtStop(self._close_home))
+        if parts.section.metrics_port:
+            self.exporter = self.add(Exporter(reactor, parts.section.metrics_port, self.figures))
         self.add(GuardSync(reactor, parts.guard))
         for service in beneath:
             self.add(service)

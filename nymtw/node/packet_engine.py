@@ -67,6 +67,7 @@ class PacketEngine(ABC):
         self._guard = guard
         self.account = account
         self.own = own
+        self.capacity = capacity
         self._max_delay = int(max_delay * 1e9)
         self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity)
         self._links: Links | None = None

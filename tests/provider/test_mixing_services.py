@@ -111,10 +111,9 @@ class World:
             security=lambda key: MemorySecurity(bytes(key.verify_key), self.random),
         )
 
-    def mixnode(self, name: str, layer: int = 0, port: int = 0, metrics: bool = True) -> MixnodeService:
-        section = MixnodeSection(
-            id=name, host="127.0.0.1", port=port, directory_key="", rate=1, layer=layer, metrics=metrics
-        )
+    def mixnode(self, name: str, layer: int = 0, port: int = 0, **given: Any) -> MixnodeService:
+        told = {"rate": 1, **given}
+        section = MixnodeSection(id=name, host="127.0.0.1", port=port, directory_key="", layer=layer, **told)
         home = NodeHome("mixnode", name, self.folder)
         return self.started(
             MixnodeService.from_config(self.network.host(name), home, MixnodeConfig(node=section), self.around())

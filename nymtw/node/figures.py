@@ -1,0 +1,105 @@
+"""A node's figures as Prometheus text. No label ever names a peer, a client or a message.
+
+Nothing is counted here: the figures are read off the node's parts when somebody asks. `docs/operating.md` lists them.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from nymtw.errors import DropReason
+
+if TYPE_CHECKING:
+    from nymtw.node.mix_node import MixNode
+
+_KEYS = ((-1, "previous"), (0, "current"), (1, "next"))
+
+
+class Figures:
+    """A registry of its own, and the figures of whoever has registered there."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+
+    def add(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        """Ask `collect` as well from now on. No label that it uses may name a peer or a client."""
+        self._registry.register(_Collector(collect))
+
+    def text(self) -> bytes:
+        """The Prometheus text, format 0.0.4."""
+        return generate_latest(self._registry)
+
+
+class _Collector:
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self.collect = collect
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the names are known when the figures are."""
+        return ()
+
+
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """One figure that goes up and down."""
+    return GaugeMetricFamily(f"nymtw_{name}", text, value=value)
+
+
+def counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    """One figure that only grows; Prometheus adds `_total` to its name."""
+    return CounterMetricFamily(f"nymtw_{name}", text, value=value)
+
+
+def figures_of(node: "MixNode") -> Iterable[Metric]:
+    """What every node that mixes has to show."""
+    yield from _packets(node)
+    yield from _keys(node)
+    yield from _network(node)
+
+
+def _packets(node: "MixNode") -> Iterable[Metric]:
+    account = node.account.snapshot()
+    yield counter("packets_received", "Packets that came in, or began here.", account.received)
+    yield counter("packets_forwarded", "Packets handed to a link.", account.forwarded)
+    yield counter("packets_delivered", "Packets that ended here as they should.", account.delivered)
+    dropped = CounterMetricFamily("nymtw_packets_dropped", "Packets dropped, by reason.", labels=["reason"])
+    for reason in DropReason:
+        dropped.add_metric([reason.value], account.dropped.get(reason, 0))
+    yield dropped
+    queued = GaugeMetricFamily("nymtw_packets_queued", "Packets inside the node, by place.", labels=["place"])
+    queued.add_metric(["delay"], node.core.queued)
+    queued.add_metric(["links"], node.links.pending)
+    yield queued
+    yield gauge("delay_queue_capacity_packets", "The most packets that are held at once.", node.core.capacity)
+    links = GaugeMetricFamily("nymtw_links", "Links to other nodes that are up.", labels=["direction"])
+    incoming, outgoing = node.links.up()
+    links.add_metric(["in"], incoming)
+    links.add_metric(["out"], outgoing)
+    yield links
+
+
+def _keys(node: "MixNode") -> Iterable[Metric]:
+    epoch = node.rotation.epoch
+    guard = node.parts.guard
+    yield gauge("key_epoch", "The key epoch of this node's clock; -1 before the first topology.", _number(epoch))
+    tags = GaugeMetricFamily("nymtw_replay_tags", "Replay tags held for a key.", labels=["key"])
+    for distance, name in _KEYS:
+        tags.add_metric([name], 0 if epoch is None else guard.count(epoch + distance))
+    yield tags
+    yield gauge("replay_capacity_tags", "Replay tags that can be held for each key.", guard.capacity)
+
+
+def _network(node: "MixNode") -> Iterable[Metric]:
+    topology = node.watch.current
+    now = node.parts.surroundings.wall_clock()
+    age = -1.0 if topology is None else now - topology.published / 1e9
+    left = 0.0 if topology is None else topology.valid_until / 1e9 - now
+    yield gauge("topology_age_seconds", "Since the newest topology was made; -1 before the first one.", age)
+    yield gauge("topology_valid_seconds", "Until the newest topology runs out; negative: it has.", left)
+    yield gauge("announced", "1 where the directory took the last heartbeat.", node.presence.announced)
+
+
+def _number(epoch: int | None) -> int:
+    return -1 if epoch is None else epoch
