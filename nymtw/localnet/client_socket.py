@@ -32,7 +32,7 @@ class ClientSocket(Protocol):
     def __init__(self, pushed: Callable[[str, Mapping[str, Any]], None]) -> None:
         self._pushed = pushed
         self._pieces: list[bytes] = []
-        self._waiting: deque[Deferred[Any]] = deque()
+        self._waiting: deque[tuple[str, Deferred[Any]]] = deque()
         self.lost: Deferred[None] = Deferred()
 
     def request(self, name: str, body: Mapping[str, Any] | None = None) -> "Deferred[Any]":
@@ -41,7 +41,7 @@ class ClientSocket(Protocol):
         if not self.connected:
             answer.errback(ClientSocketError())
         else:
-            self._waiting.append(answer)
+            self._waiting.append((name, answer))
             self.transport.write(msgspec.json.encode({name: body or {}}) + b"\n")
         return answer
 
@@ -56,7 +56,7 @@ class ClientSocket(Protocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         waiting, self._waiting = self._waiting, deque()
-        for answer in waiting:
+        for _, answer in waiting:
             answer.errback(ClientSocketError("the client has closed its socket"))
         self.lost.callback(None)
 
@@ -66,14 +66,16 @@ class ClientSocket(Protocol):
 
     def _answered(self, message: Mapping[str, Any]) -> None:
         [(name, body)] = message.items()
-        if name in PUSHES:
+        asked = self._waiting[0][0] if self._waiting else ""
+        # How far a message is comes unasked too; where it has been asked for, either is an answer.
+        if name in PUSHES and name != asked:
             self._pushed(name, body)
-        elif not self._waiting:
+        elif not asked:
             raise ClientSocketError(f"an answer to nothing: {name!r:.40}")
         elif name == "exception":
-            self._waiting.popleft().errback(ClientSocketError(str(body.get("error", "refused"))))
+            self._waiting.popleft()[1].errback(ClientSocketError(str(body.get("error", "refused"))))
         else:
-            self._waiting.popleft().callback(body)
+            self._waiting.popleft()[1].callback(body)
 
 
 async def connect(reactor: Any, port: int, pushed: Callable[[str, Mapping[str, Any]], None]) -> ClientSocket:

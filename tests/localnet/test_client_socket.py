@@ -50,6 +50,17 @@ def test_answers_come_in_order_and_pushes_in_between() -> None:
     assert answers == [{"details": 1}, {"id": "2"}]
 
 
+def test_progress_is_an_answer_where_it_was_asked_for() -> None:
+    pushed: list[Any] = []
+    ends = Ends(lambda kind, body: pushed.append(body))
+    answers: list[Any] = []
+    ends.answers(progress={"id": "1"})
+    ends.socket.request("progress", {"id": "1"}).addCallback(answers.append)
+    ends.answers(progress={"id": "1", "state": "done"})
+    assert pushed == [{"id": "1"}]
+    assert answers == [{"id": "1", "state": "done"}]
+
+
 def test_an_exception_fails_the_request_and_so_does_the_end() -> None:
     ends = Ends(lambda kind, body: None)
     errors: list[Any] = []
