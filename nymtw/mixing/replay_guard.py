@@ -94,8 +94,9 @@ def sync_folder(folder: Path) -> None:
 class ReplayGuard:
     """Tells fresh packets from replays, for several key epochs.
 
-    `capacity`: tags per epoch. `false_positive`: the share of fresh packets taken for replays when full. `folder`:
-    where the files are (mode 0700, created); None keeps everything in memory. Raises `DiskError`.
+    What is called an epoch here is any number that stands for one key. `capacity`: tags per epoch. `false_positive`:
+    the share of fresh packets taken for replays when full. `folder`: where the files are (mode 0700, created); None
+    keeps everything in memory. Raises `DiskError`.
     """
 
     def __init__(self, folder: Path | None, *, capacity: int, false_positive: float = 1e-5) -> None:
@@ -116,8 +117,12 @@ class ReplayGuard:
 
     @property
     def capacity(self) -> int:
-        """The most tags of one epoch."""
+        """The most tags of an epoch whose first tag is yet to come; epochs that have some keep their size."""
         return self._capacity
+
+    @capacity.setter
+    def capacity(self, tags: int) -> None:
+        self._capacity = tags
 
     @property
     def epochs(self) -> list[int]:
@@ -172,9 +177,15 @@ class ReplayGuard:
         held = self._epochs.get(epoch)
         return held.count if held else 0
 
+    def room(self, epoch: int) -> int:
+        """How many more tags of `epoch` can be held."""
+        held = self._epochs.get(epoch)
+        return max(0, held.capacity - held.count) if held else self._capacity
+
     def nearly_full(self, epoch: int) -> bool:
         """Whether three quarters of the capacity are taken: time for an early rotation."""
-        return self.count(epoch) >= NEARLY_FULL * self._capacity
+        held = self._epochs.get(epoch)
+        return held is not None and held.count >= NEARLY_FULL * held.capacity
 
     def forget(self, epoch: int) -> None:
         """Drop the tags of an epoch whose key is destroyed, and their file."""

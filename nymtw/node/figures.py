@@ -81,14 +81,19 @@ def _packets(node: "MixNode") -> Iterable[Metric]:
 
 
 def _keys(node: "MixNode") -> Iterable[Metric]:
-    epoch = node.rotation.epoch
+    rotation = node.rotation
+    epoch = rotation.epoch
     guard = node.parts.guard
     yield gauge("key_epoch", "The key epoch of this node's clock; -1 before the first topology.", _number(epoch))
+    yield counter("key_renewals", "Keys replaced within their epoch, their guard being nearly full.", rotation.renewals)
     tags = GaugeMetricFamily("nymtw_replay_tags", "Replay tags held for a key.", labels=["key"])
+    room = GaugeMetricFamily("nymtw_replay_room_tags", "More tags that can be held for a key.", labels=["key"])
     for distance, name in _KEYS:
-        tags.add_metric([name], 0 if epoch is None else guard.count(epoch + distance))
+        number = -1 if epoch is None else rotation.number(epoch + distance)
+        tags.add_metric([name], guard.count(number))
+        room.add_metric([name], guard.room(number))
     yield tags
-    yield gauge("replay_capacity_tags", "Replay tags that can be held for each key.", guard.capacity)
+    yield room
 
 
 def _network(node: "MixNode") -> Iterable[Metric]:

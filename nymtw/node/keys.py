@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import random
 
 _FILE_LIMIT = 4096
+_EPOCHS = 1 << 32  # a frame has 32 bits for the key epoch
+_KEY_FILE = re.compile(r"([0-9]{1,10})(?:\.([1-9][0-9]{0,8}))?")
 _PEM = re.compile(
     rb"-----BEGIN ([A-Z0-9 ]{1,64})-----\r?\n([A-Za-z0-9+/=\r\n]*?)\r?\n?-----END ([A-Z0-9 ]{1,64})-----\r?\n?"
 )
@@ -92,50 +94,88 @@ def load_or_create_identity(home: NodeHome) -> nacl.signing.SigningKey:
     return key
 
 
+def epoch_of(number: int) -> int:
+    """The key epoch of the key with this number."""
+    return number % _EPOCHS
+
+
 class KeyRing:
-    """The Sphinx key pairs (X25519) of one node, one for each key epoch, in `data/sphinx_keys/EPOCH.pem`."""
+    """The Sphinx key pairs (X25519) of one node, in `data/sphinx_keys/EPOCH.pem`.
+
+    A key that takes the place of another within its epoch is in `EPOCH.GENERATION.pem`. Every key has a number: its
+    epoch + 2**32 times its generation, which is 0 for the first one.
+    """
 
     def __init__(self, home: NodeHome, random: "random.Random") -> None:
         """Reads the keys that are there. `random` is asked for 32 bytes per new key. Raises `KeyFileError`."""
         self._folder = private_folder(home.data / "sphinx_keys")
         self._random = random
         self._private: dict[int, bytes] = {}
-        self._public: dict[int, bytes] = {}
+        self._newest: dict[int, int] = {}  # epoch -> number
         for path in sorted(self._folder.glob("*.pem")):
-            if not re.fullmatch(r"[0-9]{1,10}", path.stem):
+            name = _KEY_FILE.fullmatch(path.stem)
+            if name is None:
                 raise KeyFileError(f"{path}: a Sphinx key file is called EPOCH.pem")
-            self._keep(int(path.stem), load_private(path, KeyKind.SPHINX))
+            self._keep(int(name[1]) + int(name[2] or 0) * _EPOCHS, load_private(path, KeyKind.SPHINX))
 
     def for_epoch(self, epoch: int) -> bytes:
         """The public key of `epoch`, made and stored if there was none. Raises `KeyFileError`."""
-        if epoch not in self._public:
-            private = self._random.randbytes(KEY_LENGTH)
-            save_private(self._path(epoch), KeyKind.SPHINX, private)
-            self._keep(epoch, private)
-        return self._public[epoch]
+        if epoch not in self._newest:
+            self._make(epoch)
+        return self.public_keys()[epoch]
 
     def advance(self, epoch: int) -> None:
         """Have the keys of `epoch` and the next one; destroy all older than the previous one. Raises `KeyFileError`."""
         self.for_epoch(epoch)
         self.for_epoch(epoch + 1)
-        for old in [number for number in self._private if number < epoch - 1]:
-            _destroy(self._path(old))
-            del self._private[old], self._public[old]
+        for number in sorted(number for number in self._private if epoch_of(number) < epoch - 1):
+            self.destroy(number)
+
+    def renew(self, epoch: int) -> None:
+        """Put a new key in the place of the one of `epoch`, which can be used until it is destroyed.
+
+        Raises `KeyFileError`.
+        """
+        self._make(self._newest[epoch] + _EPOCHS)
+
+    def destroy(self, number: int) -> None:
+        """Overwrite and unlink this key. Raises `KeyFileError`."""
+        _destroy(self._path(number))
+        del self._private[number]
+        if self._newest[epoch_of(number)] == number:
+            del self._newest[epoch_of(number)]
+
+    def newest(self, epoch: int) -> int:
+        """The number of the key to announce for `epoch`; `epoch` itself where there is none yet."""
+        return self._newest.get(epoch, epoch)
+
+    def superseded(self) -> list[int]:
+        """The numbers of keys in whose place there is a newer one, the oldest first."""
+        return sorted(number for number in self._private if self._newest[epoch_of(number)] != number)
 
     def private_keys(self) -> dict[int, bytes]:
-        """Epoch -> private key (32 bytes) of every epoch there is a key for."""
+        """Number -> private key (32 bytes) of every key there is."""
         return dict(self._private)
 
     def public_keys(self) -> dict[int, bytes]:
-        """Epoch -> public key (32 bytes)."""
-        return dict(self._public)
+        """Epoch -> public key (32 bytes) to announce."""
+        return {
+            epoch: nacl.bindings.crypto_scalarmult_base(self._private[number]) for epoch, number in self._newest.items()
+        }
 
-    def _keep(self, epoch: int, private: bytes) -> None:
-        self._private[epoch] = private
-        self._public[epoch] = nacl.bindings.crypto_scalarmult_base(private)
+    def _make(self, number: int) -> None:
+        private = self._random.randbytes(KEY_LENGTH)
+        save_private(self._path(number), KeyKind.SPHINX, private)
+        self._keep(number, private)
 
-    def _path(self, epoch: int) -> Path:
-        return self._folder / f"{epoch}.pem"
+    def _keep(self, number: int, private: bytes) -> None:
+        self._private[number] = private
+        epoch = epoch_of(number)
+        self._newest[epoch] = max(number, self._newest.get(epoch, number))
+
+    def _path(self, number: int) -> Path:
+        generation = number // _EPOCHS
+        return self._folder / (f"{epoch_of(number)}.{generation}.pem" if generation else f"{number}.pem")
 
 
 def _save(path: Path, label: str, key: bytes) -> None:

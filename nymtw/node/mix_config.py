@@ -62,8 +62,9 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         msgspec.Meta(
             ge=1,
             le=1_000_000,
-            description="Packets a second to be ready for. The replay filter of a key holds a day of them (3 bytes for "
-            "each packet, half a gigabyte at 2000), the delay queue half a minute.",
+            description="Packets a second to be ready for. The replay filter of a key holds those of an epoch, "
+            "a day at most (3 bytes for each, half a gigabyte at 2000; three keys are in use), the delay queue half a "
+            "minute.",
         ),
     ] = 2000
     max_delay: Annotated[

@@ -12,7 +12,6 @@ from nacl.signing import SigningKey
 from twisted.application.service import Service
 from twisted.logger import Logger
 
-from nymtw.errors import DiskError
 from nymtw.interfaces import IDirectory
 from nymtw.link.node_link import NodeLinks
 from nymtw.link.security import ILinkSecurity, TLSSecurity
@@ -21,7 +20,8 @@ from nymtw.node.account import PacketAccount
 from nymtw.node.directory_client import HTTPDirectory
 from nymtw.node.exporter import Exporter
 from nymtw.node.figures import Figures, figures_of
-from nymtw.node.home import NodeHome
+from nymtw.node.guard_watch import GuardWatch
+from nymtw.node.home import NodeHome, write_file
 from nymtw.node.key_rotation import KeyRotation
 from nymtw.node.keys import KeyRing, load_or_create_identity, read_directory_key
 from nymtw.node.mix_config import DAY, MixOptions, MixSection, positive, seconds
@@ -36,7 +36,6 @@ from nymtw.topology.presence import make_heartbeat
 
 __all__ = [
     "AtStop",
-    "GuardSync",
     "MixNode",
     "MixOptions",
     "MixParts",
@@ -49,7 +48,8 @@ __all__ = [
 _PRESENCE_PATHS: Final = {MIXNODE: "mixnodes", PROVIDER: "mixproviders"}
 _VERSION: Final = version("nymtw")  # reading it takes a quarter of a millisecond
 _SECONDS_OF_QUEUE: Final = 30
-_SYNC_INTERVAL: Final = 10.0
+_EPOCH_FILE: Final = "epoch_seconds"
+FEWEST_TAGS: Final = 100_000  # 300 kB: an epoch of a minute may well begin with a burst
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class MixParts:
             home=home,
             identity=load_or_create_identity(home),
             ring=KeyRing(home, surroundings.random),
-            guard=ReplayGuard(home.data / "replay", capacity=section.rate * DAY),
+            guard=ReplayGuard(home.data / "replay", capacity=tags_for(section.rate, _remembered_epoch(home))),
             account=PacketAccount(),
             section=section,
             surroundings=surroundings,
@@ -164,6 +164,7 @@ class MixNode(NodeService):
         )
         self.watch = TopologyWatch(reactor, around.directory, around.trust, around.random, around.wall_clock)
         self.rotation = KeyRotation(reactor, around.wall_clock, parts.ring, core.use_keys)
+        self.guard_watch = GuardWatch(reactor, parts.guard, core.ration, self.rotation.renew)
         self.listener = Listener(reactor, core.own.host, core.own.port, self.links.factory)
         self.figures = Figures()
         self.figures.add(lambda: figures_of(self))
@@ -171,7 +172,7 @@ class MixNode(NodeService):
         self.add(AtStop(self._close_home))
         if parts.section.metrics_port:
             self.exporter = self.add(Exporter(reactor, parts.section.metrics_port, self.figures))
-        self.add(GuardSync(reactor, parts.guard))
+        self.add(self.guard_watch)
         for service in beneath:
             self.add(service)
         self.add(AtStop(self.links.stop))
@@ -196,6 +197,7 @@ class MixNode(NodeService):
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come."""
         self.core.use_topology(topology)
+        self._size_guard(topology.epoch_seconds)
         self.rotation.follow(topology.epoch_seconds)
         if self.running and self.presence.parent is None and self.rotation.epoch is not None:
             self.add(self.presence)
@@ -218,6 +220,17 @@ class MixNode(NodeService):
         """What this role announces besides."""
         return {}
 
+    def _size_guard(self, epoch_seconds: int) -> None:
+        guard = self.parts.guard
+        capacity = tags_for(self.parts.section.rate, epoch_seconds)
+        if capacity == guard.capacity and _remembered_epoch(self.parts.home) == epoch_seconds:
+            return
+        guard.capacity = capacity
+        try:
+            write_file(self.parts.home.data / _EPOCH_FILE, f"{epoch_seconds}\n".encode())
+        except OSError as error:
+            self.log.warn("{file}: {cause}", file=_EPOCH_FILE, cause=error.strerror)
+
     def _close_home(self) -> None:
         try:
             self.parts.guard.close()
@@ -237,31 +250,15 @@ class AtStop(Service):
         return self._stop()
 
 
-class GuardSync(Service):
-    """Makes replay tags survive a loss of power, ten seconds after they were written at the latest."""
+def _remembered_epoch(home: NodeHome) -> int:
+    """How long (seconds) a key epoch was when the node last ran; a day where nobody knows."""
+    try:
+        text = (home.data / _EPOCH_FILE).read_text().strip()
+    except OSError:
+        return DAY
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else DAY
 
-    log = Logger()
 
-    def __init__(self, clock: Any, guard: ReplayGuard) -> None:
-        self._clock = clock
-        self._guard = guard
-        self._call: Any = None
-
-    def startService(self) -> None:
-        """Sync from now on."""
-        super().startService()
-        self._call = self._clock.callLater(_SYNC_INTERVAL, self._sync)
-
-    def stopService(self) -> None:
-        """Sync no more; closing the guard does it once again."""
-        super().stopService()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-
-    def _sync(self) -> None:
-        self._call = self._clock.callLater(_SYNC_INTERVAL, self._sync)
-        try:
-            self._guard.sync()
-        except DiskError as error:
-            self.log.error("{error}", error=error)
+def tags_for(rate: int, epoch_seconds: int) -> int:
+    """How many replay tags a key has room for: an epoch, a day at most, at `rate` packets a second."""
+    return max(rate * min(epoch_seconds, DAY), FEWEST_TAGS)

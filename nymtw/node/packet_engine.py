@@ -4,6 +4,7 @@ What happens to a packet that ends at this node is the role's part.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -19,6 +20,7 @@ from nymtw.link.frames import Frame
 from nymtw.mixing.delay_queue import DelayQueue
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.account import PacketAccount
+from nymtw.node.keys import epoch_of
 from nymtw.sphinx import FinalHop, ForwardHop, Unwrapper
 from nymtw.topology.document import NodeRecord, Topology
 
@@ -39,6 +41,14 @@ class Links(Protocol):
 
 # What the delay queue holds: (next node, key epoch, packet), or what to do with a packet that ends here.
 Held = tuple[bytes, int, bytes] | Callable[[], None]
+
+
+class _Ration:
+    """What is left of a key's replay filter, for each peer."""
+
+    def __init__(self, share: int) -> None:
+        self.share = share
+        self.taken: Counter[bytes] = Counter()
 
 
 class PacketEngine(ABC):
@@ -73,6 +83,8 @@ class PacketEngine(ABC):
         self._links: Links | None = None
         self._next_hops: frozenset[bytes] = frozenset()
         self._allowed_peers: frozenset[bytes] = frozenset()
+        self._numbers: dict[int, list[int]] = {}  # epoch -> numbers of its keys, the newest first
+        self._rations: dict[int, _Ration] = {}  # number of a key -> what is left of its filter
         self._disk_failed = False
         self._stopped = False
 
@@ -90,11 +102,24 @@ class PacketEngine(ABC):
             self._links.set_peers(peers)
 
     def use_keys(self, private_keys: Mapping[int, bytes]) -> None:
-        """Unwrap with these keys (32 bytes each, by epoch); the replay tags of other epochs go with their keys."""
+        """Unwrap with these keys (32 bytes each, by the number that `KeyRing` gives them).
+
+        The replay tags of other keys go with them.
+        """
         self._unwrapper.set_keys(private_keys)
-        for epoch in self._guard.epochs:
-            if epoch not in private_keys:
-                self._guard.forget(epoch)
+        numbers: dict[int, list[int]] = {}
+        for number in sorted(private_keys, reverse=True):
+            numbers.setdefault(epoch_of(number), []).append(number)
+        self._numbers = numbers
+        self._rations = {number: ration for number, ration in self._rations.items() if number in private_keys}
+        for number in self._guard.epochs:
+            if number not in private_keys:
+                self._guard.forget(number)
+
+    def ration(self, number: int) -> None:
+        """The filter of this key is nearly full: from now on every peer gets an equal share of the rest of it."""
+        share = self._guard.room(number) // max(1, len(self._allowed_peers))
+        self._rations.setdefault(number, _Ration(share))
 
     def admits(self, peer: bytes) -> bool:
         """Whether this node takes packets from `peer`: it does from the layer before its own."""
@@ -113,8 +138,8 @@ class PacketEngine(ABC):
             return
         next_hops = self._next_hops
         for epoch, run in groupby(frames, key=attrgetter("epoch")):
-            packets = [(epoch, frame.body) for frame in run]
-            for hop in self._unwrapper.unwrap_many(packets, partial(self._is_fresh, epoch)):
+            packets = [frame.body for frame in run]
+            for hop in self._unwrap(peer, epoch, packets):
                 if isinstance(hop, ForwardHop) and hop.next_address in next_hops:
                     self.hold((hop.next_address, epoch, hop.packet), hop.delay)
                 elif isinstance(hop, PacketRejected):
@@ -138,12 +163,37 @@ class PacketEngine(ABC):
         self._stopped = True
         self.account.dropped(DropReason.SHUTDOWN, len(self._queue.drain()))
 
-    def _is_fresh(self, epoch: int, tag: bytes) -> bool:
+    def _unwrap(self, peer: bytes, epoch: int, packets: list[bytes]) -> "list[ForwardHop | FinalHop | PacketRejected]":
+        numbers = self._numbers.get(epoch, [epoch])
+        hops = self._unwrap_with(numbers[0], peer, packets)
+        for number in numbers[1:]:
+            # While a key that was taken back is still used, a packet that is not for the new one may be for that.
+            left = [place for place, hop in enumerate(hops) if _has_bad_mac(hop)]
+            again = self._unwrap_with(number, peer, [packets[place] for place in left])
+            for place, hop in zip(left, again, strict=True):
+                hops[place] = hop
+        return hops
+
+    def _unwrap_with(
+        self, number: int, peer: bytes, packets: list[bytes]
+    ) -> "list[ForwardHop | FinalHop | PacketRejected]":
+        ration = self._rations.get(number)
+        fresh = partial(self._is_fresh, number) if ration is None else partial(self._in_share, ration, peer, number)
+        return self._unwrapper.unwrap_many([(number, packet) for packet in packets], fresh)
+
+    def _is_fresh(self, number: int, tag: bytes) -> bool:
         try:
-            return self._guard.fresh(epoch, tag)
+            return self._guard.fresh(number, tag)
         except DiskError as error:
             self._say_disk_failed(error)
             raise PacketRejected(DropReason.DISK_ERROR) from None
+
+    def _in_share(self, ration: "_Ration", peer: bytes, number: int, tag: bytes) -> bool:
+        if ration.taken[peer] >= ration.share:
+            raise PacketRejected(DropReason.PEER_SHARE)
+        fresh = self._is_fresh(number, tag)
+        ration.taken[peer] += fresh
+        return fresh
 
     def _release(self, due: list[Held]) -> None:
         """Called by the delay queue with packets that are due: their replay tags go to disk first."""
@@ -173,3 +223,7 @@ class PacketEngine(ABC):
         if not self._disk_failed:
             self.log.error("No packet passes until replay tags can be written: {error}", error=error)
             self._disk_failed = True
+
+
+def _has_bad_mac(hop: ForwardHop | FinalHop | PacketRejected) -> bool:
+    return isinstance(hop, PacketRejected) and hop.reason is DropReason.BAD_MAC
