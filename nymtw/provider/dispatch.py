@@ -45,9 +45,10 @@ DEFAULT_RATE: Final = 300.0  # packets a second
 PATIENCE: Final = 120.0  # seconds without a sign of life from a correspondent
 AHEAD: Final = 500  # reply blocks to have or to have asked for, of one correspondent
 BATCH: Final = 100  # reply blocks asked for at once
-SPARE: Final = 3  # reply blocks kept to ask for more with
+SPARE: Final = 10  # reply blocks kept to ask for more with, at most; less where few were given
 ASK_PATIENCE: Final = 5.0  # seconds after which blocks that were asked for count as lost
 _SWEEP: Final = 1.0
+_OVERHEAD: Final = 1024  # bytes that a message costs besides its own
 _ID_LENGTH: Final = 16
 
 
@@ -73,8 +74,7 @@ class _Lane:
     again: deque[tuple[_Message, int]] = field(default_factory=deque)
     messages: dict[bytes, _Message] = field(default_factory=dict)
     size: int = 0
-    asked: int = 0
-    asked_until: float = 0.0
+    most: int = 0
     in_turn: bool = False
 
     def waiting(self) -> int:
@@ -121,6 +121,7 @@ class Dispatch:
         self._pool: BlockPool[None] = BlockPool()
         self._lanes: dict[bytes, _Lane] = {}
         self._turn: deque[_Lane] = deque()
+        self._asked: dict[bytes, tuple[int, float]] = {}  # by tag: how many blocks are awaited, and until when
         self._by_ack: dict[bytes, tuple[_Message, int]] = {}
         self._heap: list[tuple[float, int, _Message, int]] = []
         self._order = count()
@@ -157,9 +158,10 @@ class Dispatch:
             raise MessageTooLong
         lane = self._lanes.get(key)
         held = 0 if lane is None else lane.size
-        if held and held + len(data) > self.limits.reply_bytes:
+        cost = len(data) + _OVERHEAD
+        if held and held + cost > self.limits.reply_bytes:
             raise QueueFull(f"{held} bytes are under way to this correspondent already")
-        if self.size and self.size + len(data) > self.limits.total_bytes:
+        if self.size and self.size + cost > self.limits.total_bytes:
             raise QueueFull(f"{self.size} bytes are under way already")
         if lane is None:
             lane = self._lanes[key] = _Lane(key, recipient, self._clock.seconds())
@@ -167,8 +169,8 @@ class Dispatch:
         message = _Message(lane, pieces, set(range(len(pieces))))
         lane.messages[pieces.message_id] = message
         lane.fresh.append(message)
-        lane.size += len(data)
-        self.size += len(data)
+        lane.size += cost
+        self.size += cost
         if len(lane.messages) == 1:
             lane.progress = self._clock.seconds()
         self._wake(lane)
@@ -182,9 +184,11 @@ class Dispatch:
         """The sender behind `tag` gives reply blocks."""
         for block in blocks:
             self._pool.add(tag, block, None)
+        asked, until = self._asked.pop(tag, (0, 0.0))
+        if asked > len(blocks):
+            self._asked[tag] = (asked - len(blocks), until)
         lane = self._lanes.get(tag)
         if lane is not None and blocks:
-            lane.asked = max(0, lane.asked - len(blocks))
             lane.progress = self._clock.seconds()
             self._wake(lane)
 
@@ -220,9 +224,9 @@ class Dispatch:
     def _end(self, message: _Message, arrived: bool) -> None:
         lane = message.lane
         del lane.messages[message.fragments.message_id]
-        length = len(message.fragments.message) - ENVELOPE_OVERHEAD
-        lane.size -= length
-        self.size -= length
+        cost = len(message.fragments.message) - ENVELOPE_OVERHEAD + _OVERHEAD
+        lane.size -= cost
+        self.size -= cost
         message.left.clear()
         for ack_id in message.acks:
             self._by_ack.pop(ack_id, None)
@@ -262,12 +266,15 @@ class Dispatch:
         if lane.recipient is not None:
             return self._send_to_address(lane, lane.recipient, topology)
         need, have = min(lane.waiting(), AHEAD), self._pool.count(lane.key)
-        missing = need - have - lane.asked
+        lane.most = max(lane.most, have)
+        spare = min(SPARE, lane.most // 3)
+        asked, _ = self._asked.get(lane.key, (0, 0.0))
+        missing = need + SPARE - have - asked
         if not need or not have:
             return False
-        if missing > 0 and (not lane.asked or missing >= BATCH):
-            return self._ask(lane, min(missing + SPARE, BATCH), topology.epoch)
-        taken = self._pool.take(lane.key, topology.epoch, keep=0 if have >= need else SPARE)
+        if missing > 0 and (not asked or missing >= BATCH) and (have > 1 or need > 1):
+            return self._ask(lane.key, max(SPARE, min(missing, BATCH)), topology.epoch)
+        taken = self._pool.take(lane.key, topology.epoch, keep=spare)
         if taken is None:
             return False
         found = lane.take()
@@ -280,12 +287,12 @@ class Dispatch:
         self._pass_on(packet.first_hop, packet.epoch, packet.packet)
         return True
 
-    def _ask(self, lane: _Lane, wanted: int, epoch: int) -> bool:
-        taken = self._pool.take(lane.key, epoch)
+    def _ask(self, tag: bytes, wanted: int, epoch: int) -> bool:
+        taken = self._pool.take(tag, epoch)
         if taken is None:
             return False
-        lane.asked += wanted
-        lane.asked_until = self._clock.seconds() + ASK_PATIENCE
+        asked, _ = self._asked.get(tag, (0, 0.0))
+        self._asked[tag] = (asked + wanted, self._clock.seconds() + ASK_PATIENCE)
         body = Envelope(EnvelopeKind.REQUEST, encode_request(wanted)).encode()
         piece = fragment(body, self._random.randbytes(_ID_LENGTH), FragmentKind.REPLY)[0]
         packet = build_reply_packet(taken[0], piece)
@@ -345,16 +352,18 @@ class Dispatch:
             if Action.QUEUE in actions:
                 message.lane.again.append((message, number))
                 self._wake(message.lane)
+        for tag in [tag for tag, (_, until) in self._asked.items() if now >= until]:
+            del self._asked[tag]
+            if tag in self._lanes:
+                self._wake(self._lanes[tag])
         for lane in list(self._lanes.values()):
-            if lane.asked and now >= lane.asked_until:
-                lane.asked = 0
-                self._wake(lane)
             if now - lane.progress >= PATIENCE:
                 for message in list(lane.messages.values()):
                     self._end(message, False)
         self._sweep = self._clock.callLater(_SWEEP, self._look) if self._lanes else None
         if not self._lanes:
             self._heap.clear()
+            self._asked.clear()
 
     def stop(self) -> None:
         """Give up what is under way; leave no timer."""

@@ -13,12 +13,10 @@ from typing import Any
 
 import pytest
 
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from nymtw.errors import MailboxFull, TopologyIncomplete, UnknownDestination
-from nymtw.interfaces import IDelayStrategy, IMailboxStore, IProvider, IRouteStrategy
+from nymtw.interfaces import IDelayStrategy, IMailboxStore, IRouteStrategy
 from nymtw.storage.mailboxes import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, Topology
@@ -215,33 +213,3 @@ class RouteStrategyContract:
     def test_a_seed_repeats_them(self) -> None:
         strategy, topology = self.make_strategy(), self.make_topology()
         assert strategy.draw(topology, random.Random(7)) == strategy.draw(topology, random.Random(7))
-
-
-class ProviderContract:
-    """What every `IProvider` does with a delivery that it should take."""
-
-    def make_provider(self, clock: FakeClock) -> Any:
-        raise NotImplementedError
-
-    def make_delivery(self) -> Any:
-        """A `nymtw.provider.delivery.Delivery` that the provider, once started, accepts."""
-        raise NotImplementedError
-
-    def test_interface(self) -> None:
-        assert verifyObject(IProvider, self.make_provider(FakeClock()))
-
-    def test_start_deliver_stop(self) -> None:
-        clock = FakeClock()
-        provider = self.make_provider(clock)
-        for step in (provider.start, lambda: provider.deliver(self.make_delivery()), provider.stop):
-            _wait(clock, step())
-
-
-def _wait(clock: FakeClock, result: Any) -> Any:
-    """The result of what may be a value, a Deferred or a coroutine."""
-    if hasattr(result, "send"):
-        result = Deferred.fromCoroutine(result)
-    if isinstance(result, Deferred):
-        return clock.wait_for(result, 60)
-    assert not isinstance(result, Failure)
-    return result

@@ -12,7 +12,7 @@ import pytest
 
 DEFAULT_SEED = 1
 
-pytest.register_assert_rewrite("nymtw.testing.contracts")
+pytest.register_assert_rewrite("nymtw.testing.contracts", "nymtw.testing.provider_contracts")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,7 +7,7 @@ The services are those of the real programs. Only what surrounds them is replace
 import hashlib
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,8 +33,8 @@ from nymtw.mixnode.service import MixnodeService
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, save_private, save_public
 from nymtw.node.mix_node import Surroundings
+from nymtw.provider.options import Options as ProviderCommandLine
 from nymtw.provider.options import ProviderConfig, ProviderSection
-from nymtw.provider.plugin import find_implementations
 from nymtw.provider.service import ProviderService
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.impairment import Impairment
@@ -141,6 +141,7 @@ class SimulatedNetwork:
 
     `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. A client's
     provider is the first for the first client, the second for the second, and so on in turn. `latency` is in seconds.
+    `implementations`: of a provider that does something else than the store, the words of its command line.
     `str(seed)` is all that a run depends on: every one from the same seed is the same to the byte.
     """
 
@@ -155,8 +156,10 @@ class SimulatedNetwork:
         refresh: float = 60.0,
         epoch_seconds: int = 86400,
         latency: float = 0.001,
+        implementations: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.seed = seed
+        self._implementations = implementations or {}
         self.clock = FakeClock()
         self.transcript = Transcript()
         self.network = MemoryNetwork(self.clock, latency, self.transcript)
@@ -322,16 +325,15 @@ class SimulatedNetwork:
         section = ProviderSection(
             id=name, host=LOCALHOST, port=port, client_port=client_port, directory_key="", rate=NODE_RATE
         )
-        factory = find_implementations().choose("store")
-        options = factory.options()
-        options.parseOptions([])
+        options = ProviderCommandLine()
+        options.parseOptions(list(self._implementations.get(name, ())))
 
         def make() -> ProviderService:
             return ProviderService.from_config(
                 self.network.host(name),
                 self._home("provider", name),
                 ProviderConfig(node=section),
-                [factory],
+                options.factories,
                 options,
                 self._surroundings(name),
             )

@@ -1,0 +1,277 @@
+"""Services: whole messages in, answers out, whatever the network loses and the implementation does wrong."""
+
+from typing import Any
+
+import pytest
+
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
+from twisted.python import usage
+
+from nymtw.errors import NymtwError, PluginError, QueueFull
+from nymtw.interfaces import IProviderContext
+from nymtw.message.envelope import Envelope
+from nymtw.message.fragments import Fragment
+from nymtw.message.sealing import unseal
+from nymtw.provider.api import Request, RequestOver, Service, ServiceLimits
+from nymtw.provider.hub import Hub
+from nymtw.provider.plugin import find_implementations
+from nymtw.provider.watchdog import BlockDetector
+from nymtw.testing.service_bench import ServiceBench
+from nymtw.testing.simulation import SimulatedNetwork
+
+
+class Factory:
+    """A plugin made of a function `(context) -> IService`."""
+
+    name, summary, options = "rogue", "For tests.", usage.Options
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+
+    def make_provider(self, context: IProviderContext, options: Any) -> Any:
+        return self._make(context)
+
+
+def handler(function: Any, limits: ServiceLimits | None = None) -> Factory:
+    """A plugin whose service handles requests with `function(context, request)`."""
+
+    def make(context: IProviderContext) -> Service:
+        class Made(Service):
+            def handle(self, request: Request) -> Any:
+                return function(context, request)
+
+        Made.limits = limits or Service.limits
+        return Made()
+
+    return Factory(make)
+
+
+@pytest.fixture
+def said() -> Any:
+    """What is said of faults."""
+    faults: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if "fault" in event:
+            faults.append(event["fault"])
+
+    globalLogPublisher.addObserver(observe)
+    yield faults
+    globalLogPublisher.removeObserver(observe)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_a_long_answer_arrives_whole_with_blocks_asked_for(seed: int, loss: float) -> None:
+    answer = bytes(range(256)) * 1200
+    with ServiceBench(handler(lambda context, request: answer), seed=seed, loss=loss) as bench:
+        assert bench.ask(b"?", limit=600) == [answer]
+        [person] = bench.people.values()
+        assert person.given > 150
+
+
+def test_an_answer_in_many_parts(seed: int) -> None:
+    async def handle(context: Any, request: Request) -> bytes:
+        for number in range(20):
+            assert await request.reply(b"part %d" % number)
+        return b"end"
+
+    with ServiceBench(handler(handle), seed=seed) as bench:
+        assert bench.ask(b"?", answers=21, limit=600) == [b"part %d" % number for number in range(20)] + [b"end"]
+        assert bench.metrics == {"answered": 1, "requests": 1}
+
+
+def test_a_raising_service_is_counted_and_told_once_without_what_the_request_held(seed: int, said: list[str]) -> None:
+    def handle(context: Any, request: Request) -> bytes:
+        raise ValueError(f"secret {request.message!r}")
+
+    with ServiceBench(handler(handle), seed=seed) as bench:
+        for _ in range(5):
+            bench.asker().ask(b"burn after reading")
+        bench.clock.advance(1)
+        assert bench.metrics == {"failed": 5, "requests": 5}
+        assert bench.dropped == []
+    [fault] = said
+    assert fault.startswith("raised ValueError (")
+    assert "secret" not in fault
+
+
+def test_a_service_that_never_answers_loses_its_place_when_time_is_over(seed: int, said: list[str]) -> None:
+    cancelled: list[Any] = []
+    limits = ServiceLimits(concurrent=2, waiting=3, seconds=10)
+    with ServiceBench(handler(lambda context, request: Deferred(cancelled.append), limits), seed=seed) as bench:
+        for number in range(7):
+            bench.asker().ask(b"%d" % number)
+        assert len(bench.mount.provider) == 5
+        bench.clock.advance(10)
+        assert (bench.metrics["timed-out"], bench.metrics["busy"], len(cancelled)) == (2, 2, 2)
+        bench.clock.advance(20)
+        assert (bench.metrics["timed-out"], len(bench.mount.provider)) == (5, 0)
+    assert said == ["did not answer in time"]
+
+
+def test_an_answer_after_the_end_is_refused(seed: int) -> None:
+    requests: list[Request] = []
+
+    def handle(context: Any, request: Request) -> bytes:
+        requests.append(request)
+        return b"once"
+
+    with ServiceBench(handler(handle), seed=seed) as bench:
+        assert bench.ask(b"?") == [b"once"]
+        with pytest.raises(RequestOver):
+            requests[0].reply(b"twice")
+        late = requests[0].sender
+        assert late is not None
+        bench.clock.advance(30)
+        assert [len(person.answers) for person in bench.people.values()] == [1]
+
+
+def test_a_deferred_that_fires_after_its_time_changes_nothing(seed: int) -> None:
+    class Stubborn(Deferred[bytes]):
+        def cancel(self) -> None:
+            raise RuntimeError("never")
+
+    made: list[Stubborn] = []
+
+    def handle(context: Any, request: Request) -> Deferred[bytes]:
+        made.append(Stubborn())
+        return made[-1]
+
+    with ServiceBench(handler(handle, ServiceLimits(seconds=5)), seed=seed) as bench:
+        bench.asker().ask(b"?")
+        bench.clock.advance(6)
+        made[0].callback(b"too late")
+        bench.clock.advance(30)
+        assert bench.submitted == []
+        assert bench.metrics == {"requests": 1, "timed-out": 1}
+
+
+def test_leaked_timers_are_bounded_contained_and_cancelled_at_the_end(seed: int, said: list[str]) -> None:
+    def handle(context: IProviderContext, request: Request) -> bytes:
+        context.clock.callLater(1.0, lambda: 1 / 0)
+        for _ in range(200):
+            context.clock.callLater(3600, print)
+        return b"done"
+
+    with ServiceBench(handler(handle, ServiceLimits(timers=500)), seed=seed) as bench:
+        for _ in range(5):
+            bench.asker().ask(b"?")
+        bench.clock.advance(5)
+        assert (bench.metrics["failed"], bench.metrics["answered"]) == (3, 2)
+        assert bench.metrics["failed-timers"] == 3
+    assert bench.metrics["timers-left"] == 497
+    assert not [call for call in bench.clock.getDelayedCalls() if call.owner is bench.host]
+    assert any("ZeroDivisionError" in fault for fault in said)
+
+
+def test_a_flood_of_answers_is_bounded(seed: int) -> None:
+    refused: list[int] = []
+
+    def handle(context: Any, request: Request) -> None:
+        for number in range(1000):
+            try:
+                request.reply(bytes(10_000))
+            except QueueFull:
+                refused.append(number)
+
+    with ServiceBench(handler(handle, ServiceLimits(reply_bytes=100_000)), seed=seed) as bench:
+        person = bench.asker()
+        person.ask(b"?", 50)
+        assert bench.mount.dispatch.size <= 100_000
+        assert len(refused) == bench.metrics["refused-replies"] == 1000 - 100_000 // (10_000 + 1024)
+        bench.clock.advance(1.0)
+        assert len(bench.submitted) < 400, "it sends faster than its stream"
+
+
+def test_the_wrong_kind_of_answer_is_a_fault(seed: int) -> None:
+    with ServiceBench(handler(lambda context, request: "text"), seed=seed) as bench:
+        bench.asker().ask(b"?")
+        assert bench.metrics == {"failed": 1, "requests": 1}
+
+
+def test_who_is_silent_is_given_up_and_told_so(seed: int) -> None:
+    outcomes: list[bool] = []
+
+    def handle(context: Any, request: Request) -> None:
+        request.reply(bytes(100_000)).addCallback(outcomes.append)
+
+    with ServiceBench(handler(handle), seed=seed) as bench:
+        person = bench.asker()
+        person.ask(b"?", 3)
+        del bench.people[person.address.mailbox]
+        bench.clock.advance(200)
+        assert outcomes == [False]
+        assert bench.mount.dispatch.size == 0
+        with pytest.raises(NymtwError, match="no reply block"):
+            bench.mount.dispatch.reply(person.tag, b"more")
+
+
+def test_a_service_sends_to_an_address_and_learns_that_it_is_stored(seed: int) -> None:
+    contexts: list[IProviderContext] = []
+    outcomes: list[bool] = []
+    with ServiceBench(Factory(lambda context: contexts.append(context) or Service()), seed=seed, loss=0.1) as bench:
+        person = bench.asker()
+        contexts[0].send(b"news" * 1000, person.address).addCallback(outcomes.append)
+        bench.clock.advance_until(lambda: bool(outcomes), 120)
+        assert outcomes == [True]
+        pieces = {}
+        for sealed in person.mail:
+            piece = Fragment.parse(unseal(sealed, person.private))
+            pieces[piece.number] = piece.content
+        assert Envelope.parse(b"".join(pieces[number] for number in sorted(pieces))).data == b"news" * 1000
+
+
+def test_a_message_comes_once_however_often_its_fragments_do(seed: int) -> None:
+    seen: list[bytes] = []
+    with ServiceBench(handler(lambda context, request: seen.append(request.message)), seed=seed) as bench:
+        deliveries: list[Any] = []
+        hand = bench.deliveries.hand
+        bench.deliveries.hand = lambda delivery, done: (deliveries.append(delivery), hand(delivery, done))  # type: ignore[method-assign,func-returns-value]
+        bench.asker().ask(bytes(5000), 0)
+        for delivery in list(deliveries):
+            hand(delivery, lambda reason: None)
+        assert seen == [bytes(5000)]
+
+
+def test_two_with_mailboxes_do_not_fit_one_node(seed: int) -> None:
+    one, other = ServiceBench("store", seed=seed), ServiceBench("store", seed=seed + 1)
+    with pytest.raises(PluginError, match="store and store both have mailboxes"):
+        Hub([one.mount, other.mount])
+
+
+def test_a_block_is_told_once_with_how_long_it_has_lasted() -> None:
+    now, told = [0.0], []
+    detector = BlockDetector(lambda: now[0], told.append)
+    for moment in (0.5, 0.9, 1.1, 1.5, 3.0):
+        now[0] = moment
+        detector.look()
+    assert told == [1.1]
+    detector.beat()
+    now[0] = 3.9
+    detector.look()
+    now[0] = 4.0
+    detector.look()
+    assert told == [1.1, 1.0]
+
+
+def test_a_client_asks_an_echo_service_beside_a_store_at_one_provider(seed: int) -> None:
+    both = {"provider-1": ["--impl=store", "--impl=echo"]}
+    with SimulatedNetwork(seed, mixnodes_per_layer=1, refresh=5.0, implementations=both) as network:
+        alice = network.clients["alice"]
+        topology = alice.service.watch.current
+        assert topology is not None
+        [address] = topology.services("echo")
+        provider = network.nodes["provider-1"]
+        assert address == provider.mounts[1].address.encode(network.trust.network)
+        alice.send(provider.mounts[1].address, b"anybody there?", surbs=5)
+        network.run_until(lambda: bool(alice.received), 120)
+        assert alice.received == [b"anybody there?"]
+        network.deliver("bob", "alice", b"and mail still comes")
+        network.run(5)
+        for account in network.accounts().values():
+            assert account.queued >= 0
+
+
+def test_the_bundled_ones_are_found() -> None:
+    assert {"echo", "store"} <= set(find_implementations().names())
