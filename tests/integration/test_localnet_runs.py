@@ -74,6 +74,7 @@ def test_the_end_of_the_parent_is_the_end_of_all(localnet: Start, number: int, t
     run.wait_for("Running until Ctrl-C")
     run.signal(number)
     assert run.wait(20) == (0 if number != signal.SIGKILL else -signal.SIGKILL)
+    assert "Did not stop in time" not in run.output
     run.wait_until_gone(15)
     assert "Server Shut Down" in (tmp_path / "logs" / "provider-1.log").read_text()
 

@@ -1,6 +1,9 @@
 """The contract suites, run against what nymtw itself has."""
 
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
@@ -11,6 +14,15 @@ from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 class TestSQLiteInMemory(MailboxStoreContract):
     def make_store(self, clock: FakeClock, limits: MailboxLimits) -> Any:
         return SQLiteMailboxes(":memory:", clock, limits=limits)
+
+
+class TestSQLiteOnDisk(MailboxStoreContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "mailboxes.sqlite"
+
+    def make_store(self, clock: FakeClock, limits: MailboxLimits) -> Any:
+        return SQLiteMailboxes(self.path, clock, limits=limits)
 
 
 class TestExponentialDelays(DelayStrategyContract):
