@@ -12,7 +12,6 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from nymtw.client.config import DebugSection, Rates, rates
 from nymtw.client.cover import CoverAccount
@@ -39,6 +38,7 @@ from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
 MESSAGE_ID_LENGTH = 16
 PROVIDER_SETTING = "provider"
+INBOX_LIMIT = 1024 * 1024 * 1024  # bytes of messages that no application has taken
 REPLY_LANE = "replies"  # receipts and fresh blocks take their turn like an application
 
 
@@ -72,11 +72,13 @@ class ClientCore:
         debug: DebugSection | None = None,
         limits: OutboxLimits | None = None,
         routes: IRouteStrategy | None = None,
+        inbox_limit: int = INBOX_LIMIT,
     ) -> None:
         """`topology()` gives the newest one or raises a `TopologyError` that says why there is none.
 
         `mailbox`, `private_key` and `public_key` are this client's own; `network` is the network's id. With no
         `provider` (identity) the one of an earlier start is taken, or one is picked from the first topology and kept.
+        Past `inbox_limit` bytes that nobody takes, messages are left with the provider.
         """
         self.network = network
         self._mailbox, self._public_key = mailbox, public_key
@@ -94,7 +96,8 @@ class ClientCore:
         self._pull_again = False
         self._written: list[int] = []
         self._whole: list[Received] = []
-        self._committing = False
+        self._refused = False
+        self._inbox_limit = inbox_limit
         self._followers: list[Callable[[Progress], None]] = []
         self.trouble = ""
         self.link_trouble: Callable[[], str] = lambda: ""
@@ -292,13 +295,12 @@ class ClientCore:
             return
         confirm = [self._confirm.popleft() for _ in range(min(len(self._confirm), connection.slots))]
         pulled = connection.pull(confirm)
-        pulled.addCallback(self._mail, connection)
-        pulled.addErrback(self._no_mail)
-
-    def _no_mail(self, failure: Failure) -> None:
-        """The link broke before the answer: the next session starts from what is not confirmed."""
-        if self._connection is not None and not isinstance(failure.value, Exception):
-            self.log.failure("A pull failed", failure)
+        # Where the link breaks before the answer, the next session starts from what is not confirmed.
+        pulled.addCallbacks(self._mail, lambda failure: None, callbackArgs=(connection,))
+        pulled.addErrback(lambda failure: self.log.failure("Mail could not be taken", failure))
+        if self._refused and self.inbox.size < self._inbox_limit // 2:
+            self._refused = False
+            self.on_store_failure()  # a new session gives again what there was no room for
 
     # -- what comes
 
@@ -319,10 +321,14 @@ class ClientCore:
                 self.cover.acknowledged(item.content)
             self._confirm.append(item.number)
         elif item.kind == MailKind.MESSAGE:
-            if self.receiver.sealed(item.content) is Fate.CONFIRM:
+            fate = self.receiver.sealed(item.content, self.inbox.size >= self._inbox_limit)
+            if fate is Fate.CONFIRM:
                 self._confirm.append(item.number)
-            else:
+            elif fate is Fate.WHEN_WRITTEN:
                 self._written.append(item.number)
+            elif not self._refused:
+                self._refused = True
+                self.log.warn("The inbox is full: messages wait at the provider until an application takes some")
         elif item.kind == MailKind.REPLY and self.replies.packet(item.content):
             self._written.append(item.number)
         else:

@@ -42,6 +42,7 @@ class Inbox:
         self._rows: dict[int, InboxRow] = {row.number: row for row in store.inbox()}
         self._numbers = {row.message_id: row.number for row in self._rows.values()}
         self._next = max(self._rows, default=0) + 1
+        self.size = sum(row.length for row in self._rows.values())  # bytes that wait
         self._handed: set[int] = set()
         self._subscribers: list[Subscriber] = []
         self._fresh: Received | None = None
@@ -50,16 +51,12 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._rows)
 
-    @property
-    def size(self) -> int:
-        """Bytes that wait."""
-        return sum(row.length for row in self._rows.values())
-
     def add(self, received: Received) -> None:
         """A message is whole, and durable."""
         number, self._next = self._next, self._next + 1
         self._rows[number] = InboxRow(number, received.message_id, len(received.data))
         self._numbers[received.message_id] = number
+        self.size += len(received.data)
         self._fresh = received
         self._pump()
         self._fresh = None
@@ -138,5 +135,6 @@ class Inbox:
     def _remove(self, number: int) -> None:
         row: Any = self._rows.pop(number)
         self._numbers.pop(row.message_id, None)
+        self.size -= row.length
         self._handed.discard(number)
         self._store.remove_received(row.message_id)

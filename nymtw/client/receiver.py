@@ -20,6 +20,7 @@ class Fate(Enum):
 
     CONFIRM = "confirm"  # it may be forgotten now
     WHEN_WRITTEN = "when written"  # it may be forgotten once the store has committed
+    KEEP = "keep"  # there is no room for it here
 
 
 class Receiver:
@@ -73,8 +74,8 @@ class Receiver:
         """How many messages are not whole."""
         return len(self._ledger)
 
-    def sealed(self, content: bytes) -> Fate:
-        """An item that is sealed to this client."""
+    def sealed(self, content: bytes, full: bool = False) -> Fate:
+        """An item that is sealed to this client; where it is `full` it takes cover alone."""
         try:
             plaintext = unseal(content, self._private_key, self._public_key)
             fragment = Fragment.parse(plaintext)
@@ -87,6 +88,8 @@ class Receiver:
         if fragment.kind is not FragmentKind.MESSAGE:
             self.malformed += 1
             return Fate.CONFIRM
+        if full:
+            return Fate.KEEP
         # A repeat too waits for the commit, which writes the first copy.
         self.fragment(fragment, plaintext)
         return Fate.WHEN_WRITTEN

@@ -13,7 +13,7 @@ from nacl.signing import SigningKey
 from twisted.internet.defer import Deferred
 
 from nymtw.client.config import DebugSection
-from nymtw.client.core import Accepted, ClientCore
+from nymtw.client.core import INBOX_LIMIT, Accepted, ClientCore
 from nymtw.client.inbox import Received
 from nymtw.client.outbox import OutboxLimits, State
 from nymtw.client.store import ClientStore
@@ -152,10 +152,11 @@ class Person:
         path: Path | str = ":memory:",
         debug: DebugSection | None = None,
         limits: OutboxLimits | None = None,
+        inbox_limit: int = INBOX_LIMIT,
     ) -> None:
         keys = random.Random(name)
         self.net, self.name, self.path = net, name, path
-        self.debug, self.limits = debug, limits
+        self.debug, self.limits, self.inbox_limit = debug, limits, inbox_limit
         self.private, self.public = generate_keypair(keys)
         self.mailbox = keys.randbytes(32)
         self.starts = 0
@@ -180,6 +181,7 @@ class Person:
             provider=good.providers()[0].identity,
             debug=self.debug,
             limits=self.limits,
+            inbox_limit=self.inbox_limit,
         )
         self.core.start()
         self.connect()

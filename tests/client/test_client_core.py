@@ -340,7 +340,7 @@ def test_explain_follows_one_message() -> None:
     net = Net(5)
     net.loss = 0.1
     alice, bob = Person(net, "alice"), Person(net, "bob")
-    accepted = alice.send(bytes(20_000), bob, explain=True)
+    accepted = alice.send(bytes(8_000), bob, explain=True)
     run_until(net, lambda: alice.state(accepted) is State.DONE)
     packets = alice.core.explain(accepted.message_id)
     assert {packet["fragment"] for packet in packets} == set(range(accepted.fragments))
@@ -355,5 +355,28 @@ def test_explain_follows_one_message() -> None:
     other = alice.send(b"x", bob)
     with pytest.raises(NymtwError, match="explain"):
         alice.core.explain(other.message_id)
+    alice.stop()
+    bob.stop()
+
+
+def test_what_there_is_no_room_for_stays_with_the_provider() -> None:
+    net = Net()
+    alice, bob = Person(net, "alice"), Person(net, "bob", inbox_limit=1000)
+
+    def begin_again() -> None:
+        bob.core.disconnected()
+        bob.connect()
+
+    bob.core.on_store_failure = begin_again
+    for number in range(3):
+        alice.send(bytes([number]) * 1000, bob)
+        net.clock.advance(3)
+    assert [message.data[0] for message in bob.core.inbox.take()] == [0]
+    returned = bob.core.cover.returned
+    net.clock.advance(3)
+    assert bob.core.cover.returned > returned
+    # What comes in one answer is taken together.
+    assert [message.data[0] for message in bob.core.inbox.take()] == [1, 2]
+    assert bob.core.inbox.size == 0
     alice.stop()
     bob.stop()

@@ -1,0 +1,195 @@
+"""The client: packets built per second of CPU, goodput of a file on a localnet, what an idle client costs.
+
+`python benchmarks/client.py [--size MIB]` prints a table, writes `client.json` beside itself, exits 1 where a bar is
+missed. The localnet is one of real processes; sender and receiver are clients of their own at 300 packets a second.
+"""
+
+import argparse
+import base64
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from nacl.signing import SigningKey
+
+from nymtw.client.local import LocalSocket, NotRunning
+from nymtw.message.fragments import FRAGMENT_CAPACITY, FRAGMENT_LENGTH
+from nymtw.message.packets import build_data_packet
+from nymtw.sphinx import generate_keypair
+from nymtw.topology.address import Address
+from nymtw.topology.document import NodeRecord, Topology
+from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+
+RATE = 300.0
+MAIN = "import sys; from {} import main; sys.exit(main())"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def packets_per_second() -> float:
+    """Data packets, each with its ack packet and sealing, per second of CPU: the best of 20 rounds of 50."""
+    source = random.SystemRandom()
+    nodes = []
+    for role, layer in [("mixnode", 1), ("mixnode", 2), ("mixnode", 3), ("provider", 0)]:
+        identity = bytes(SigningKey.generate().verify_key)
+        key = {1: generate_keypair(source)[1]}
+        nodes.append(
+            NodeRecord(
+                role=role, identity=identity, host="127.0.0.1", port=1, layer=layer, client_port=1, sphinx_keys=key
+            )
+        )
+    topology = Topology(
+        serial=1,
+        network=bytes(16),
+        published=0,
+        valid_until=1,
+        refresh=1.0,
+        epoch=1,
+        epoch_seconds=60,
+        nodes=tuple(nodes),
+    )
+    address = Address(bytes(32), generate_keypair(source)[1], nodes[-1].identity)
+    routes, delays, plaintext = UniformRoutes(), ExponentialDelays(0.05), bytes(FRAGMENT_LENGTH)
+    best = float("inf")
+    for _ in range(20):
+        start = time.process_time()
+        for _ in range(50):
+            build_data_packet(topology, address, address, plaintext, routes, delays, source)
+        best = min(best, (time.process_time() - start) / 50)
+    return 1 / best
+
+
+def spawn(module: str, *arguments: str, home: Path, output: Any = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """`module:main` with these arguments, as a process of its own."""
+    environment = {**os.environ, "NYMTW_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN.format(module), *arguments], env=environment, stdout=output, stderr=output
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RunningClient:
+    """A client process with a TCP socket; `rates` go into its configuration."""
+
+    def __init__(self, name: str, home: Path, directory: str, key: str, rates: dict[str, float]) -> None:
+        init = ("init", "--id", name, "--directory", directory, "--directory-key", key)
+        if spawn("nymtw.client.commands", *init, home=home).wait(30):
+            sys.exit(f"{name} cannot be made")
+        file = home / "clients" / name / "config" / "config.toml"
+        text = file.read_text()
+        for rate, value in rates.items():
+            text = re.sub(rf"^{rate} = .*$", f"{rate} = {value}", text, flags=re.MULTILINE)
+        file.write_text(text)
+        port = free_port()
+        run = ("socket", "--id", name, "--socket", "tcp", "--port", str(port))
+        self.process = spawn("nymtw.client.commands", *run, home=home)
+        self.socket = self._connect(port)
+        while not self.socket.request("status")["ready"]:
+            time.sleep(0.2)
+        self.address = str(self.socket.request("status")["address"])
+
+    @staticmethod
+    def _connect(port: int) -> LocalSocket:
+        for _ in range(100):
+            try:
+                return LocalSocket("tcp", port, None)
+            except NotRunning:
+                time.sleep(0.2)
+        sys.exit("a client does not start")
+
+    def cpu(self) -> float:
+        """Seconds of CPU so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def memory(self) -> float:
+        """MiB resident."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]  # Linux has the line
+
+    def stop(self) -> None:
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=float, default=20, help="MiB of the file")
+    parser.add_argument("--idle", type=float, default=30, help="seconds for which an idle client is watched")
+    options = parser.parse_args()
+    built = packets_per_second()
+    figures: dict[str, float] = {"packets built per second of CPU": built}
+    with tempfile.TemporaryDirectory() as folder:
+        home, log = Path(folder), Path(folder) / "localnet.log"
+        with open(log, "wb") as output:
+            localnet = spawn("nymtw.commands", "localnet", "--dir", folder + "/net", home=home, output=output)
+        clients = []
+        try:
+            while not (found := re.search(r"Directory (\S+), its key (\S+)", log.read_text())):
+                time.sleep(0.5)
+                if localnet.poll() is not None:
+                    sys.exit(log.read_text())
+            default = {"message_sending_rate": 20.0, "fetch_message_rate": 10.0}
+            idle = RunningClient("idle", home, found[1], found[2], default)
+            clients.append(idle)
+            time.sleep(5)
+            before = idle.cpu()
+            time.sleep(options.idle)
+            figures["idle client: share of a core"] = (idle.cpu() - before) / options.idle
+            figures["idle client: MiB"] = idle.memory()
+            fast = {"message_sending_rate": RATE, "fetch_message_rate": 100.0}
+            sender = RunningClient("sender", home, found[1], found[2], fast)
+            clients.append(sender)
+            receiver = RunningClient("receiver", home, found[1], found[2], fast)
+            clients.append(receiver)
+            receiver.socket.request("subscribe")
+            data = random.SystemRandom().randbytes(int(options.size * 1024 * 1024))
+            start, cpu = time.monotonic(), sender.cpu()
+            sent = sender.socket.request("send", message=base64.b64encode(data).decode(), recipient=receiver.address)
+            while "received" not in (event := receiver.socket.event()):
+                pass
+            seconds = time.monotonic() - start
+            if base64.b64decode(event["received"]["message"]) != data:
+                sys.exit("what arrived is not what was sent")
+            figures["goodput: KiB/s"] = len(data) / 1024 / seconds
+            figures["goodput: share of the rate's limit"] = len(data) / seconds / (RATE * FRAGMENT_CAPACITY)
+            figures["sender: share of a core"] = (sender.cpu() - cpu) / seconds
+            figures["sender: MiB"] = sender.memory()
+            again = sender.socket.request("status")["retransmissions"]
+            figures["retransmissions: share of the fragments"] = again / sent["fragments"]
+        finally:
+            for client in clients:
+                client.stop()
+            localnet.terminate()
+            localnet.wait(60)
+    bars = {
+        "packets built per second of CPU": (built >= 1500, "at least 1,500"),
+        "idle client: share of a core": (figures["idle client: share of a core"] <= 0.03, "at most 3 %"),
+        "idle client: MiB": (figures["idle client: MiB"] <= 80, "at most 80"),
+        "goodput: share of the rate's limit": (
+            figures["goodput: share of the rate's limit"] >= 0.85,
+            "at least 85 %",
+        ),
+    }
+    for name, figure in figures.items():
+        met, bar = bars.get(name, (True, ""))
+        print(f"{name:45} {figure:10.3f}  {bar}{'' if met else '  MISSED'}")
+    (Path(__file__).parent / "client.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return 0 if all(met for met, _ in bars.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
