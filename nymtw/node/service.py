@@ -1,6 +1,7 @@
 """What every role's service is made of: children that start in order and stop in reverse, and a port that listens."""
 
 from collections.abc import Callable
+from inspect import isawaitable
 from typing import Any
 
 from twisted.application.service import IService, MultiService, Service
@@ -113,7 +114,7 @@ class NodeService(MultiService):
         for child in reversed(children):
             try:
                 stopped = child.stopService()
-                if isinstance(stopped, Deferred):
+                if isawaitable(stopped):
                     await stopped
             except Exception:
                 self._log.failure("{child} did not stop cleanly", child=type(child).__name__)
