@@ -8,6 +8,7 @@ from typing import Final
 
 # Name -> (what it does, in a line; the module whose `main(arguments)` does it, loaded when it is asked for).
 COMMANDS: Final = {
+    "new-provider": ("Write a provider of your own, to begin with", "nymtw.scaffold.main"),
     "localnet": ("Run a whole private mixnet on this machine", "nymtw.localnet.main"),
 }
 

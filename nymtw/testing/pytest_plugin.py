@@ -1,7 +1,7 @@
 """A pytest plugin: the fixture `seed`, printed when a test that uses it fails, and the option that repeats that run.
 
-Write `pytest_plugins = ["nymtw.testing.pytest_plugin"]` into the top `conftest.py`. Tests are the same at every run
-unless `--seed=random` looks for new cases.
+Write `pytest_plugins = ["nymtw.testing.pytest_plugin"]` into the top `conftest.py`, or a test module. Tests are the
+same at every run unless `--seed=random` looks for new cases.
 """
 
 import secrets
@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """The number that everything random in this test comes from."""
-    text = request.config.getoption("--seed")
+    text = request.config.getoption("--seed", str(DEFAULT_SEED))  # a plugin named by a test module adds no option
     return secrets.randbits(32) if text == "random" else int(text)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("nym-directory", "nym-mixnode", "nym-provider", "nym-client")
+BUNDLED = ("store", "echo")
 UNWANTED = (".git", ".tox", ".venv", "build", "dist", "target", "*.egg-info", "__pycache__", "dropin.cache", ".*_cache")
 
 
@@ -85,7 +86,7 @@ def check_files(wheel: Path, sdist: Path) -> None:
         "tests/conftest.py",
         "tests/packaging/check_plugins.py",
         "examples/third-party-provider/setup.cfg",
-        "examples/third-party-provider/twisted/plugins/deaddrop_provider.py",
+        "examples/third-party-provider/twisted/plugins/nymtw_hello_provider.py",
     ):
         assert wanted in in_sdist, f"{wanted} is not in the sdist"
     for name in in_wheel | in_sdist:
@@ -110,14 +111,14 @@ def check_implementations(environment: Environment, third_party: bool) -> None:
     for ask in (("twistd", "nym-provider"), ("twist", "nym-provider"), ("nym-provider", "run")):
         answer = environment(*ask, "--impl=list")
         lines = {line.split()[0]: line for line in answer.splitlines()}
-        wanted = {"store": "(nymtw ", **({"deaddrop": "(nymtw-deaddrop "} if third_party else {})}
+        wanted = {**dict.fromkeys(BUNDLED, "(nymtw "), **({"hello": "(nymtw-hello "} if third_party else {})}
         assert set(lines) == set(wanted), f"{ask} --impl=list:\n{answer}"
         for name, distribution in wanted.items():
             assert distribution in lines[name], f"{name} does not come from {distribution}): {lines[name]}"
         environment(*ask, "--impl=unknown", status=64 if ask[0] == "twist" else 1)
     if third_party:
-        answer = environment("twistd", "nym-provider", "--impl=deaddrop", "--help")
-        assert "--keep=" in answer, f"the implementation's own option is missing:\n{answer}"
+        answer = environment("twistd", "nym-provider", "--impl=hello", "--help")
+        assert "--greeting=" in answer, f"the implementation's own option is missing:\n{answer}"
         assert "--directory-key=" in answer, f"the command's options are missing:\n{answer}"
 
 
@@ -127,7 +128,7 @@ def check_third_party(environment: Environment, wheel: Path, source: Path) -> No
     for words in ((wheel,), ("--editable", source)):
         environment.install("--no-deps", *words)
         check_implementations(environment, third_party=True)
-        environment("python", "-m", "pip", "uninstall", "--quiet", "--yes", "nymtw-deaddrop")
+        environment("python", "-m", "pip", "uninstall", "--quiet", "--yes", "nymtw-hello")
         check_implementations(environment, third_party=False)
 
 
@@ -136,7 +137,7 @@ def check_broken(environment: Environment) -> None:
     broken = environment.plugins() / "broken_provider.py"
     broken.write_text("import no_such_module\n")
     answer = environment("twistd", "nym-provider", "--impl=list")
-    assert answer.startswith("store "), answer
+    assert answer.startswith(f"{min(BUNDLED)} "), answer
     assert "cannot be read: twisted.plugins.broken_provider: ModuleNotFoundError" in answer, answer
     assert "nym-provider" in environment("twistd", "--help")
     broken.unlink()

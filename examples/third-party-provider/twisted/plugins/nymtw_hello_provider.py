@@ -2,4 +2,4 @@
 
 from nymtw.provider.plugin import ProviderFactory
 
-deaddrop = ProviderFactory("deaddrop", "Keeps what is sent to it as files in a folder.", "deaddrop.provider")
+hello = ProviderFactory("hello", "Greets whoever sends it a message.", "nymtw_hello.provider")

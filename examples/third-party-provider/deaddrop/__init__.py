@@ -1,1 +1,0 @@
-"""A provider for nymtw that keeps whatever is sent to it as files in a folder."""

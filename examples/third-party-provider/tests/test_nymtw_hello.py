@@ -1,0 +1,22 @@
+"""The service greets, and keeps to everything that nymtw asks of a service."""
+
+from nymtw_hello.provider import Options
+
+from nymtw.provider.plugin import find_implementations, load_options
+from nymtw.testing.provider_contracts import ServiceContract
+from nymtw.testing.service_bench import ServiceBench
+
+
+class TestContract(ServiceContract):
+    implementation = "hello"
+    request = b"world"
+
+
+def test_it_is_found_with_its_options() -> None:
+    assert load_options(find_implementations().choose("hello")) is Options
+
+
+def test_it_greets_as_it_is_told() -> None:
+    with ServiceBench("hello", ["--greeting=Good morning"]) as bench:
+        assert bench.ask(b"world") == [b"Good morning, world"]
+        assert bench.metrics["greeted"] == 1

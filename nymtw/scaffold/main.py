@@ -1,0 +1,80 @@
+"""`nymtw new-provider NAME`: writes a distribution with a provider of one's own, ready to be installed and tested."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from twisted.python import usage
+
+from nymtw.errors import ConfigError, NymtwError
+from nymtw.provider.plugin import RESERVED, find_implementations
+from nymtw.scaffold.files import FILES
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+class Options(usage.Options):
+    synopsis = "Usage: nymtw new-provider NAME [options]"
+    longdesc = (
+        "Writes a distribution called nymtw-NAME with a provider implementation: plugin, service, tests, packaging. "
+        "`pip install -e nymtw-NAME` makes it appear in `twistd nym-provider --impl=list`."
+    )
+    optParameters = [["dir", None, None, "The folder to write, which must not exist [default: nymtw-NAME]"]]
+
+    def parseArgs(self, name: str) -> None:  # type: ignore[override]  # as usage.Options has it
+        """What `--impl` will be given."""
+        self["name"] = name
+
+
+def write(name: str, folder: Path) -> list[Path]:
+    """Write the files of a provider called `name` into `folder`, which is made; returns them.
+
+    Raises `ConfigError` for a name that cannot be one or is taken, and where the folder is there already.
+    """
+    if not _NAME.fullmatch(name) or name == RESERVED:
+        raise ConfigError(f"{name!r:.80} cannot be a provider's name: lower-case letters, digits and dashes")
+    if name in find_implementations().names():
+        raise ConfigError(f"there is a provider called {name!r} already: see 'twistd nym-provider --impl=list'")
+    identifier = name.replace("-", "_")
+    words = {
+        "name": name,
+        "identifier": identifier,
+        "package": f"nymtw_{identifier}",
+        "Class": "".join(part.capitalize() for part in name.split("-")),
+    }
+    written = []
+    try:
+        folder.mkdir(parents=True)
+        for path, text in FILES.items():
+            file = folder / Template(path).substitute(words)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(Template(text).substitute(words), encoding="utf-8")
+            written.append(file)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None
+    return written
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run with the words behind `nymtw new-provider`; returns the exit status."""
+    options = Options()
+    words = list(arguments)
+    if words and not words[0].startswith("-"):
+        words = [*words[1:], words[0]]  # the name may stand first
+    try:
+        options.parseOptions(words)
+        folder = Path(options["dir"] or f"nymtw-{options['name']}")
+        written = write(options["name"], folder)
+    except usage.UsageError as error:
+        print(f"nymtw new-provider: {error}: see 'nymtw new-provider --help'", file=sys.stderr)
+        return 1
+    except NymtwError as error:
+        print(f"nymtw new-provider: {error}", file=sys.stderr)
+        return 1
+    for file in written:
+        print(file)
+    print(f"\nNow: pip install -e '{folder}[test]' && pytest {folder}")
+    return 0
