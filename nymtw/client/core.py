@@ -15,9 +15,10 @@ from twisted.logger import Logger
 
 from nymtw.client.config import DebugSection, Rates, rates
 from nymtw.client.cover import CoverAccount
+from nymtw.client.emitter import Emitter, pack_address
 from nymtw.client.explain import Explanation
 from nymtw.client.inbox import Inbox, Received
-from nymtw.client.outbox import Outbox, OutboxLimits, Progress, Waiting
+from nymtw.client.outbox import Outbox, OutboxLimits, Progress
 from nymtw.client.receiver import Fate, Receiver, joined
 from nymtw.client.replies import Replies
 from nymtw.client.store import ClientStore, StoreError
@@ -29,7 +30,6 @@ from nymtw.interfaces import IRouteStrategy
 from nymtw.link.control import MailItem, MailKind
 from nymtw.message.envelope import BLOCK_LENGTH, Envelope, EnvelopeKind, ReplyBlock
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, FragmentKind
-from nymtw.message.packets import Outgoing, build_data_packet, build_drop_packet, build_loop_packet
 from nymtw.message.replies import make_reply_block
 from nymtw.sphinx import SURBRecord
 from nymtw.topology.address import Address
@@ -89,7 +89,6 @@ class ClientCore:
         self._debug = debug or DebugSection()
         self._routes = routes or UniformRoutes()
         self._rates: Rates | None = None
-        self._delays = ExponentialDelays(Recommended().average_packet_delay)
         self._checked: Topology | None = None
         self._connection: Any = None
         self._confirm: deque[int] = deque()
@@ -123,8 +122,21 @@ class ClientCore:
             send=self._send_envelope,
         )
         self.inbox = Inbox(store, self._load)
+        self.emitter = emitter = Emitter(
+            clock,
+            random,
+            topology=self._current,
+            address=lambda: self.address,
+            say=self._say,
+            outbox=self.outbox,
+            cover=self.cover,
+            replies=self.replies,
+            routes=self._routes,
+            delays=ExponentialDelays(Recommended().average_packet_delay),
+            silent_when_idle=self._debug.rate_compliant_cover_messages_disabled,
+        )
         self.streams = Streams(
-            clock, random, send=self._send_next, loop=self._send_loop, drop=self._send_drop, fetch=self._fetch
+            clock, random, send=emitter.send_next, loop=emitter.send_loop, drop=emitter.send_drop, fetch=self._fetch
         )
         store.failed = self._store_failed
 
@@ -143,14 +155,14 @@ class ClientCore:
 
     def connected(self, connection: Any) -> None:
         """Logged in: `connection` has `submit`, `pull`, `pulling` and `slots` of `ProviderConnection`."""
-        self._connection = connection
+        self._connection = self.emitter.connection = connection
         self._use_rates()
         self.outbox.resume()
         self.streams.start()
 
     def disconnected(self) -> None:
         """The link is gone. What is to be sent is kept; the next session starts from the oldest unconfirmed item."""
-        self._connection = None
+        self._connection = self.emitter.connection = None
         self._pull_again = False
         self._confirm.clear()
         self._written.clear()
@@ -179,7 +191,7 @@ class ClientCore:
         found = rates(self._debug, topology.recommended)
         if found != self._rates:
             self._rates = found
-            self._delays = ExponentialDelays(found.mean_delay)
+            self.emitter.delays = ExponentialDelays(found.mean_delay)
             self.streams.set_rates(found)
 
     def _current(self) -> Topology | None:
@@ -203,87 +215,7 @@ class ClientCore:
             else:
                 self.log.info("The topology can be used again: sending goes on")
 
-    # -- the streams
-
-    def _send_next(self) -> None:
-        """The sending stream fired: the oldest packet that waits, or a loop."""
-        topology = self._current()
-        if topology is None or self._connection is None:
-            return
-        waiting = self.outbox.take()
-        if waiting is not None:
-            if self._send_fragment(topology, waiting):
-                return
-        elif self._debug.rate_compliant_cover_messages_disabled:
-            return
-        self._send_loop()
-
-    def _send_fragment(self, topology: Topology, waiting: Waiting) -> bool:
-        """Whether a packet with this fragment went out. Where none can be built it counts as lost."""
-        message = waiting.message
-        if message.fragments.kind is FragmentKind.REPLY:
-            return self._send_reply(topology, waiting)
-        recipient = _unpack(message.row.recipient)
-        plaintext = message.fragments[waiting.number].encode()
-        try:
-            packet = build_data_packet(
-                topology, self.address, recipient, plaintext, self._routes, self._delays, self._random
-            )
-        except (TopologyError, EncodingError) as error:
-            self.outbox.sent(waiting, None, 1.0)
-            if message.explanation is not None:
-                message.explanation.not_sent(waiting.number, waiting.state.attempts, self.clock.seconds(), str(error))
-            return False
-        if not self._submit(packet):
-            self.outbox.put_back(waiting)
-            return True
-        self.outbox.sent(waiting, packet.ack_id, packet.expected_round_trip)
-        if message.explanation is not None:
-            message.explanation.sent(waiting.number, waiting.state.attempts, self.clock.seconds(), topology, packet)
-        return True
-
-    def _send_reply(self, topology: Topology, waiting: Waiting) -> bool:
-        """The same for a fragment that goes over a reply block."""
-        connection = self._connection
-        if connection.blocked:
-            self.outbox.put_back(waiting)
-            return True
-        packet, is_request = self.replies.next_packet(waiting, topology.epoch)
-        if packet is not None:
-            connection.submit(packet.first_hop, packet.epoch, packet.packet)
-        if is_request:
-            self.outbox.put_back(waiting)
-        else:
-            self.outbox.sent(waiting, None, self.replies.round_trip(self._delays.mean_seconds))
-        return packet is not None
-
-    def _send_loop(self) -> None:
-        topology = self._current()
-        if topology is None or self._connection is None:
-            return
-        loop_id = self._random.randbytes(MESSAGE_ID_LENGTH)
-        try:
-            packet = build_loop_packet(topology, self.address, loop_id, self._routes, self._delays, self._random)
-        except TopologyError as error:
-            self._say(f"nothing is sent: {error}")
-            return
-        if self._submit(packet):
-            self.cover.loop_sent(loop_id, packet.ack_id)
-
-    def _send_drop(self) -> None:
-        topology = self._current()
-        if topology is None or self._connection is None:
-            return
-        try:
-            packet = build_drop_packet(topology, self.address, self._routes, self._delays, self._random)
-        except TopologyError as error:
-            self._say(f"nothing is sent: {error}")
-            return
-        if self._submit(packet):
-            self.cover.drop_sent(packet.ack_id)
-
-    def _submit(self, packet: Outgoing) -> bool:
-        return bool(self._connection.submit(packet.first_hop, packet.epoch, packet.packet))
+    # -- what comes
 
     def _fetch(self) -> None:
         connection = self._connection
@@ -301,8 +233,6 @@ class ClientCore:
         if self._refused and self.inbox.size < self._inbox_limit // 2:
             self._refused = False
             self.on_store_failure()  # a new session gives again what there was no room for
-
-    # -- what comes
 
     def _mail(self, items: Sequence[MailItem], connection: Any) -> None:
         if connection is not self._connection:
@@ -395,10 +325,10 @@ class ClientCore:
             raise MessageTooLong
         self.outbox.check(len(data) + surbs * BLOCK_LENGTH, lane)
         message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
-        tag, blocks = await self.replies.blocks_for(_pack(recipient), surbs) if surbs else (None, ())
+        tag, blocks = await self.replies.blocks_for(pack_address(recipient), surbs) if surbs else (None, ())
         body = Envelope(EnvelopeKind.DATA, data, tag, blocks).encode()
         explanation = Explanation() if explain else None
-        message = await self.outbox.send(body, message_id, _pack(recipient), lane, explanation=explanation)
+        message = await self.outbox.send(body, message_id, pack_address(recipient), lane, explanation=explanation)
         return Accepted(message_id, len(message.fragments), self.outbox.queue_length(lane))
 
     async def reply(self, tag: bytes, data: bytes, lane: Hashable = None) -> Accepted:
@@ -413,7 +343,7 @@ class ClientCore:
         topology = self._current()
         if topology is None:
             raise TopologyError(self.trouble)
-        return make_reply_block(topology, self.address, self._routes, self._delays, self._random)
+        return make_reply_block(topology, self.address, self._routes, self.emitter.delays, self._random)
 
     async def _send_envelope(self, envelope: Envelope, recipient: bytes) -> None:
         message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
@@ -491,11 +421,3 @@ class ClientCore:
             "replyBlocks": len(self.replies),
             "rates": None if self._rates is None else rates_object(self._rates),
         }
-
-
-def _pack(address: Address) -> bytes:
-    return address.mailbox + address.encryption_key + address.provider
-
-
-def _unpack(packed: bytes) -> Address:
-    return Address(packed[:32], packed[32:64], packed[64:])

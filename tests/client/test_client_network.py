@@ -160,3 +160,22 @@ def test_an_asyncio_task_awaits_the_same_calls() -> None:
 
     assert asyncio.run(main()) == b"note to myself"
     network.stop()
+
+
+def test_loss_repeats_and_disorder_on_every_layer_cost_time_and_not_data() -> None:
+    with SimulatedNetwork(6, refresh=10.0) as network:
+        alice, bob = network.clients["alice"], network.clients["bob"]
+        network.run(3)
+        for layer in (1, 2, 3):
+            network.impair(layer, loss=0.2, duplicate=0.1, reorder=0.2)
+        data = random.Random(6).randbytes(15_000)
+        message_id = alice.send(bob, data)
+
+        def is_done() -> bool:
+            progress = alice.progress(message_id)
+            return progress is not None and progress.state is State.DONE
+
+        network.run_until(is_done, 1200)
+        network.run(30)
+        assert bob.received == [data]
+        assert alice.core.status()["retransmissions"] > 8
