@@ -13,7 +13,7 @@ CBOR = "application/cbor"
 
 
 def routes(directory: Directory, figures: Figures) -> list[Route]:
-    """Every method and path there is."""
+    """Presence, topology and metrics."""
 
     def healthcheck(call: Call) -> Answer:
         return as_json({"ok": True})

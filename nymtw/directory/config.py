@@ -53,6 +53,13 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         ),
     ] = False
     capacity: Annotated[int, Meta(ge=1, le=20_000, description="The most nodes that are kept.")] = CAPACITY
+    history: Annotated[
+        str,
+        Meta(
+            description="Where metrics are kept for a year: a file, from this directory's data folder, or the URL of a "
+            "PostgreSQL database, postgresql://USER:PASSWORD@HOST/NAME; empty: history.sqlite."
+        ),
+    ] = ""
 
 
 class RecommendedSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

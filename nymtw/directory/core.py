@@ -9,17 +9,19 @@ from zope.interface import implementer
 
 from nymtw.directory.metrics import MetricsWindows
 from nymtw.directory.publisher import Publisher
-from nymtw.directory.registry import Registry
+from nymtw.directory.registry import Entry, Registry
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.interfaces import IDirectory
 from nymtw.topology.document import GATEWAY, MIXNODE, PROVIDER
-from nymtw.topology.presence import read_heartbeat, read_metric
+from nymtw.topology.presence import Metric, read_heartbeat, read_metric
 
 # The last part of the path of /api/presence/..., and the role that announces itself there.
 PATHS: Mapping[str, str] = {"mixnodes": MIXNODE, "mixproviders": PROVIDER, "gateways": GATEWAY}
 # The role's list in GET /api/presence/topology, and as later releases wrote it.
 LISTS: Mapping[str, str] = {MIXNODE: "MixNodes", PROVIDER: "MixProviderNodes", GATEWAY: "GatewayNodes"}
+
+MOST_PACKETS = 10**9  # in one metric
 
 
 class Directory:
@@ -32,6 +34,7 @@ class Directory:
         self.publisher = publisher
         self._metrics = metrics
         self._wall_clock = wall_clock
+        self.metric_accepted: Callable[[Metric], None] = lambda metric: None
         self.posts: Counter[tuple[str, bool]] = Counter()  # (path, accepted) -> how many
 
     def announce(self, path: str, body: object, source: str) -> None:
@@ -53,6 +56,10 @@ class Directory:
             lists[LISTS[entry.record.role]].append({**entry.post, "lastSeen": entry.last_seen})
         return {name[0].lower() + name[1:] if lower else name: nodes for name, nodes in lists.items()}
 
+    def nodes(self) -> list[Mapping[str, Any]]:
+        """Who is there, for people, by identity; nothing in it is new with every heartbeat."""
+        return [describe(entry) for entry in self.registry.live()]
+
     def _announce(self, path: str, body: object, source: str) -> None:
         heartbeat = read_heartbeat(body, self._wall_clock())
         if not isinstance(body, dict):
@@ -69,7 +76,10 @@ class Directory:
             raise DirectoryError("no mixnode with this identity is announced")
         if metric.public_key not in map(key_text, entry.record.sphinx_keys.values()):
             raise DirectoryError("pubKey: this mixnode has announced another key")
+        if max(metric.sent, metric.received, metric.loops_sent, metric.loops_returned) > MOST_PACKETS:
+            raise DirectoryError(f"no node carries more than {MOST_PACKETS} packets at once")
         self._metrics.accept(metric, self._is_mixnode)
+        self.metric_accepted(metric)
 
     def _is_mixnode(self, identity: bytes) -> bool:
         entry = self.registry.find(identity)
@@ -82,6 +92,26 @@ class Directory:
             self.posts[path, False] += 1
             raise
         self.posts[path, True] += 1
+
+
+def describe(entry: Entry) -> dict[str, Any]:
+    """A node as the dashboard shows it: JSON-able, `since` in milliseconds since 1970."""
+    record, said = entry.record, entry.heartbeat
+    return {
+        "identityKey": key_text(record.identity),
+        "pubKey": entry.post["pubKey"],
+        "role": record.role,
+        "layer": record.layer,
+        "host": record.host,
+        "port": record.port,
+        "clientPort": record.client_port,
+        "keyEpochs": sorted(record.sphinx_keys),
+        "clients": said.number,
+        "version": said.version,
+        "description": said.description,
+        "country": said.country,
+        "since": entry.since // 10**6,
+    }
 
 
 @implementer(IDirectory)

@@ -1,22 +1,29 @@
 """A small HTTP server for a table of routes: bounded bodies, JSON errors, nothing about its inside to a client."""
 
+import gzip
 import json
 import resource
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from nymtw.errors import DirectoryError, EncodingError
 
 BODY_LIMIT = 64 * 2**10  # bytes
 IDLE_TIMEOUT = 60  # seconds from one answer, or the connection, until the next request is complete
 MAX_CONNECTIONS = 10_000
+COMPRESS_FROM = 1024  # bytes: below that compression is not worth its header
+_KEPT_COMPRESSED = 32  # bodies, by their entity tags
 # What the process needs besides connections: its log, its files, the reactor's own.
 _RESERVED_DESCRIPTORS = 64
 
@@ -28,6 +35,7 @@ class Call:
     body: bytes
     query: Mapping[str, str]  # of a name that is given twice, the last
     source: str  # the address it came from
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)  # by their names in lower case
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +46,26 @@ class Answer:
     code: int = 200
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    # What tells this body from every other one of this path: who has it already is told so (304).
+    tag: str = ""
+
+
+class Unavailable(DirectoryError):
+    """The directory cannot say that now (503)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path. `handler` raises `EncodingError` or `DirectoryError` for a request it refuses (400)."""
+    """One method of one path. `handler` may return a Deferred.
+
+    It raises `EncodingError` or `DirectoryError` for a request it refuses (400), `Unavailable` (503). `operation` is
+    what the API's description says of it.
+    """
 
     method: str
     path: str
-    handler: Callable[[Call], Answer]
+    handler: "Callable[[Call], Answer | Deferred[Answer]]"
+    operation: Mapping[str, Any] = field(default_factory=dict)
 
 
 def as_json(value: Any, code: int = 200) -> Answer:
@@ -94,57 +113,159 @@ class BoundedRequest(Request):
 
 
 class RoutesResource(Resource):
-    """Answers what the routes answer; 404, 405 and 500 as JSON too."""
+    """Answers what the routes answer; 404, 405, 500 and 503 as JSON too."""
 
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, routes: Sequence[Route], count: Callable[[str, str, int], None]) -> None:
-        """`count(method, path, code)` is called for every answer; method and path are a route's, or "other"."""
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        count: Callable[[str, str, int], None],
+        upgrades: "Mapping[str, Callable[[Request], bool]] | None" = None,
+    ) -> None:
+        """`count(method, path, code)` is called for every answer; method and path are a route's, or "other".
+
+        `upgrades`: for the path of a websocket, what takes a request over, or returns False if it is none.
+        """
         super().__init__()
         self._routes = {(route.method, route.path): route for route in routes}
         self._paths = {route.path for route in routes}
         self._count = count
+        self._upgrades = upgrades or {}
+        self._compressed: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> Any:
         """Answer `request`."""
         method = request.method.decode("ascii", "replace")
         path = request.path.decode("ascii", "replace")
+        if method == "GET" and path in self._upgrades and self._upgrades[path](request):
+            self._count("GET", path, 101)
+            return NOT_DONE_YET
         # A HEAD is answered like a GET: Request leaves out the body.
         route = self._routes.get(("GET" if method == "HEAD" else method, path))
-        answer = self._answer(route, path, request)
-        self._count(*((route.method, route.path) if route else ("other", "other")), answer.code)
-        request.setResponseCode(answer.code)
-        request.responseHeaders.removeHeader("server")
+        if route is None:
+            return self._finished(None, request, self._no_route(path))
+        try:
+            answer = route.handler(_call(request))
+        except Exception:
+            answer = self._refusal(route, Failure())
+        if not isinstance(answer, Deferred):
+            return self._finished(route, request, answer)
+        gone: list[Any] = []
+        request.notifyFinish().addErrback(gone.append)
+        answer.addErrback(lambda failure: self._refusal(route, failure))
+        answer.addCallback(lambda found: None if gone else self._write(route, request, found))
+        answer.addErrback(lambda failure: self._log.failure("an answer could not be written", failure=failure))
+        return NOT_DONE_YET
+
+    def _write(self, route: Route, request: Request, answer: Answer) -> None:
+        request.write(self._finished(route, request, answer))
+        request.finish()
+
+    def _finished(self, route: Route | None, request: Request, answer: Answer) -> bytes:
+        """The bytes of the body, once the head is set."""
         headers = {
             "Content-Type": answer.content_type,
-            "Content-Length": str(len(answer.body)),
-            "Cache-Control": "no-store",
+            "Cache-Control": "no-cache" if answer.tag else "no-store",
             "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
             **answer.headers,
         }
+        body, code = answer.body, answer.code
+        if answer.tag:
+            # Weak: one tag for the body whether compressed or not.
+            headers["ETag"] = tag = f'W/"{answer.tag}"'
+            known = (request.getHeader("if-none-match") or "").replace("W/", "").split(",")
+            if tag.removeprefix("W/") in map(str.strip, known) or "*" in map(str.strip, known):
+                body, code = b"", 304
+        if len(body) >= COMPRESS_FROM:
+            headers["Vary"] = "Accept-Encoding"
+            if _takes_gzip(request.getHeader("accept-encoding") or ""):
+                headers["Content-Encoding"] = "gzip"
+                body = self._compress(route, answer)
+        if code != 304:
+            headers["Content-Length"] = str(len(body))
+        self._count(*((route.method, route.path) if route else ("other", "other")), code)
+        request.setResponseCode(code)
+        request.responseHeaders.removeHeader("server")
+        request.responseHeaders.removeHeader("content-type")
         for name, value in headers.items():
-            request.setHeader(name, value)
-        return answer.body
+            if code != 304 or name != "Content-Type":
+                request.setHeader(name, value)
+        return body
 
-    def _answer(self, route: Route | None, path: str, request: Request) -> Answer:
-        if route is None:
-            if path not in self._paths:
-                return as_json({"error": "there is nothing here"}, 404)
-            allowed = ", ".join(sorted(method for method, known in self._routes if known == path))
-            refused = as_json({"error": f"the methods here are {allowed}"}, 405)
-            return Answer(refused.body, refused.code, headers={"Allow": allowed})
-        try:
-            return route.handler(_call(request))
-        except (EncodingError, DirectoryError) as error:
-            return as_json({"error": str(error)}, 400)
-        except Exception:
-            self._log.failure("{method} {path} failed", method=route.method, path=route.path)
-            return as_json({"error": "this is a fault of the directory; its log says more"}, 500)
+    def _compress(self, route: Route | None, answer: Answer) -> bytes:
+        place = (route.path if route else "", answer.tag)
+        if not answer.tag or place not in self._compressed:
+            body = gzip.compress(answer.body, 6, mtime=0)
+            if not answer.tag:
+                return body
+            self._compressed[place] = body
+            if len(self._compressed) > _KEPT_COMPRESSED:
+                self._compressed.popitem(last=False)
+        self._compressed.move_to_end(place)
+        return self._compressed[place]
+
+    def _no_route(self, path: str) -> Answer:
+        if path in self._upgrades:
+            refused = as_json({"error": "this is a websocket"}, 426)
+            return Answer(refused.body, refused.code, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+        if path not in self._paths:
+            return as_json({"error": "there is nothing here"}, 404)
+        allowed = ", ".join(sorted(method for method, known in self._routes if known == path))
+        refused = as_json({"error": f"the methods here are {allowed}"}, 405)
+        return Answer(refused.body, refused.code, headers={"Allow": allowed})
+
+    def _refusal(self, route: Route, failure: Failure) -> Answer:
+        if failure.check(Unavailable):
+            return as_json({"error": str(failure.value)}, 503)
+        if failure.check(EncodingError, DirectoryError):
+            return as_json({"error": str(failure.value)}, 400)
+        self._log.failure("{method} {path} failed", failure=failure, method=route.method, path=route.path)
+        return as_json({"error": "this is a fault of the directory; its log says more"}, 500)
 
 
 class QuietChannel(HTTPChannel):
-    """Ends a connection whose next request is not complete in time, without logging whose it was."""
+    """Ends a connection whose next request is not complete in time, without logging whose it was.
+
+    A request can be taken over by another protocol (`switch_to`), which then has the connection to itself.
+    """
+
+    _successor: Any = None
+
+    def switch_to(self, successor: Any) -> None:
+        """From now on what comes goes to `successor`, an `IProtocol` with `blocked(bool)`: whether to write more."""
+        self._successor = successor
+        self.setTimeout(None)
+        successor.makeConnection(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes have come."""
+        if self._successor is None:
+            super().dataReceived(data)
+        else:
+            self._successor.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is over."""
+        if self._successor is not None:
+            self._successor.connectionLost(reason)
+        super().connectionLost(reason)
+
+    def pauseProducing(self) -> None:
+        """The transport has as much to send as it takes."""
+        if self._successor is None:
+            super().pauseProducing()
+        else:
+            self._successor.blocked(True)
+
+    def resumeProducing(self) -> None:
+        """It has sent enough of it."""
+        if self._successor is None:
+            super().resumeProducing()
+        else:
+            self._successor.blocked(False)
 
     def resetTimeout(self) -> None:
         """Nothing: bytes that drip do not give a request more time. The next request has its own."""
@@ -166,7 +287,7 @@ class QuietSite(Site):
         """Nothing."""
 
 
-class BoundedFactory(WrappingFactory[Any]):
+class BoundedFactory(WrappingFactory):
     """At most `limit` connections at once; who comes then is hung up on."""
 
     noisy = False
@@ -195,4 +316,17 @@ def _call(request: Request) -> Call:
         for name, values in (request.args or {}).items()
     }
     peer: Any = request.getClientAddress()
-    return Call(content.read(BODY_LIMIT + 1), query, str(peer.host))
+    headers = {
+        name.decode("latin-1").lower(): values[-1].decode("latin-1")
+        for name, values in request.requestHeaders.getAllRawHeaders()
+    }
+    return Call(content.read(BODY_LIMIT + 1), query, str(peer.host), headers)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding asks for gzip (RFC 9110, section 12.5.3)."""
+    for each in accepted.lower().split(","):
+        coding, _, weight = each.partition(";")
+        if coding.strip() == "gzip":
+            return weight.strip().replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

@@ -29,6 +29,8 @@ class Entry:
     timestamp: int  # nanoseconds since 1970, by the node's clock
     last_seen: int  # nanoseconds since 1970, by ours
     seen: float  # by the clock that is never stepped
+    heartbeat: Heartbeat
+    since: int  # when it was first seen since it was last gone, nanoseconds since 1970
 
 
 class Registry:
@@ -63,6 +65,7 @@ class Registry:
         self._places: dict[tuple[str, int], bytes] = {}
         self._sources: Counter[str] = Counter()
         self.version = 0  # grows whenever a topology made now would differ
+        self.revision = 0  # grows whenever a list of the nodes, with what they say of themselves, would differ
 
     def accept(self, heartbeat: Heartbeat, post: Mapping[str, Any], source: str) -> Entry:
         """Take a heartbeat whose signature and skew have been checked; `post` is its JSON, `source` where it came from.
@@ -85,19 +88,24 @@ class Registry:
             self._make_room(identity, source)
         else:
             self._remove(known)
+        now = int(self._wall_clock() * 1e9)
         entry = Entry(
             {**post, **_filled_in(post, record)},
             record,
             heartbeat.clients,
             source,
             heartbeat.timestamp,
-            int(self._wall_clock() * 1e9),
+            now,
             self._seconds(),
+            heartbeat,
+            known.since if known else now,
         )
         self._gone.pop(identity, None)
         self._add(entry)
         if known is None or (known.record, known.clients) != (entry.record, entry.clients):
             self.version += 1
+        if known is None or _shown(known) != _shown(entry):
+            self.revision += 1
         return entry
 
     def expire(self) -> None:
@@ -107,6 +115,7 @@ class Registry:
             self._remove(entry)
             self._gone[entry.record.identity] = (entry.timestamp, entry.seen)
             self.version += 1
+            self.revision += 1
         # A heartbeat may be dated ahead by the skew that is allowed, and is refused once it is as far behind.
         while self._gone:
             identity, (_, seen) = next(iter(self._gone.items()))
@@ -168,6 +177,12 @@ class Registry:
                 break
             overdue.append(entry)
         return overdue
+
+
+def _shown(entry: Entry) -> tuple[object, ...]:
+    """What people see of a node that is not new every two seconds."""
+    said = entry.heartbeat
+    return entry.record, said.number, said.version, said.description, said.country
 
 
 def _places(record: NodeRecord) -> list[tuple[str, int]]:

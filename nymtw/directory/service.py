@@ -8,16 +8,21 @@ from typing import Any
 
 from nacl.signing import SigningKey
 
+from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
 from nymtw.directory.api import routes
 from nymtw.directory.config import HEADING, DirectoryConfig, recommended
 from nymtw.directory.core import Directory
 from nymtw.directory.figures import Figures
+from nymtw.directory.history import open_history
 from nymtw.directory.http import RoutesResource, bounded_site
+from nymtw.directory.live import Live
 from nymtw.directory.metrics import MetricsWindows
 from nymtw.directory.publisher import Publisher
+from nymtw.directory.recorder import Recorder
 from nymtw.directory.registry import Registry
+from nymtw.directory.views import view_routes
 from nymtw.encoding import key_text
 from nymtw.node.config import load_config
 from nymtw.node.home import NodeHome, write_file
@@ -32,14 +37,32 @@ class DirectoryService(NodeService):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, directory: Directory, host: str, port: int, key_file: Path | None = None) -> None:
-        """`key_file`: where the public identity key is, for whoever reads the log."""
+    def __init__(
+        self,
+        reactor: Any,
+        directory: Directory,
+        host: str,
+        port: int,
+        key_file: Path | None = None,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """`key_file`: where the public identity key is, for whoever reads the log. Without `recorder`, the history of
+        metrics is in memory.
+        """
         super().__init__()
         self.directory = directory
         self._host = host
         self._key_file = key_file
+        if recorder is None:
+            recorder = Recorder(reactor, wall_clock, lambda: open_history(":memory:"), maybeDeferred)
+        self.add(recorder)
+        self.live = self.add(Live(reactor, wall_clock, directory, recorder))
         figures = Figures(directory)
-        resource = RoutesResource(routes(directory, figures), figures.count)
+        table = [*routes(directory, figures), *view_routes(directory, recorder, wall_clock)]
+        upgrades = {"/ws": self.live.metrics.take_over, "/api/v1/live": self.live.dashboards.take_over}
+        resource = RoutesResource(table, figures.count, upgrades)
         self._listener = self.add(Listener(reactor, host, port, bounded_site(resource, reactor)))
 
     @classmethod
@@ -55,7 +78,15 @@ class DirectoryService(NodeService):
             previous=_read(kept),
             keep=lambda document: cls._keep(kept, document),
         )
-        return cls(reactor, directory, check_host(section.host), section.port, home.config / "identity_public_key.pem")
+        place = section.history if "://" in section.history else home.data / (section.history or "history.sqlite")
+        return cls(
+            reactor,
+            directory,
+            check_host(section.host),
+            section.port,
+            home.config / "identity_public_key.pem",
+            recorder=Recorder(reactor, time.time, lambda: open_history(place)),
+        )
 
     @property
     def url(self) -> str:

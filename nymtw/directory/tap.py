@@ -31,6 +31,7 @@ class Options(RoleOptions):
         ["validity", None, None, "Seconds for which a topology can be used if the directory is away", float],
         ["epoch-seconds", None, None, "Seconds for which a Sphinx key is the current one (86400)", int],
         ["capacity", None, None, "The most nodes that are kept (10000)", int],
+        ["history", None, None, "File or postgresql:// URL in which metrics are kept (history.sqlite)"],
         ["loop-cover-traffic-rate", None, None, "Recommended to clients: loops a second (5)", float],
         ["message-sending-rate", None, None, "Recommended to clients: packets a second (20)", float],
         ["drop-cover-traffic-rate", None, None, "Recommended to clients: drop cover, packets a second (0)", float],
@@ -46,7 +47,7 @@ class Options(RoleOptions):
         """What was given, as the sections of `config.toml`."""
         section = {
             "id": self["id"] or DEFAULT_ID,
-            **self.given("host", "port", "refresh", "validity", "epoch-seconds", "capacity"),
+            **self.given("host", "port", "refresh", "validity", "epoch-seconds", "capacity", "history"),
         }
         if self["trust-hosts"]:
             section["trust_hosts"] = True
