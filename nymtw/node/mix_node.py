@@ -142,14 +142,20 @@ class MixNode(NodeService):
         parts: MixParts,
         core: PacketEngine,
         beneath: Sequence[Service] = (),
+        links: Any = None,
+        listener: Any = None,
     ) -> None:
-        """`beneath`: what has to be there before the first packet, and until the last."""
+        """`beneath`: what has to be there before the first packet, and until the last.
+
+        `links` and `listener` stand in the place of `NodeLinks` and of the `Listener` for them, where other processes
+        have the sockets.
+        """
         super().__init__()
         around = parts.surroundings
         self.parts = parts
         self.core = core
         self.account = parts.account
-        self.links = NodeLinks(
+        self.links = links or NodeLinks(
             reactor,
             around.security(parts.identity),
             receive=core.receive,
@@ -165,7 +171,7 @@ class MixNode(NodeService):
         self.watch = TopologyWatch(reactor, around.directory, around.trust, around.random, around.wall_clock)
         self.rotation = KeyRotation(reactor, around.wall_clock, parts.ring, core.use_keys)
         self.guard_watch = GuardWatch(reactor, parts.guard, core.ration, self.rotation.renew)
-        self.listener = Listener(reactor, core.own.host, core.own.port, self.links.factory)
+        self.listener = listener or Listener(reactor, core.own.host, core.own.port, self.links.factory)
         self.figures = Figures()
         self.figures.add(lambda: figures_of(self))
         self.exporter: Exporter | None = None
