@@ -139,6 +139,18 @@ class IRouteStrategy(Interface):
         """One mixnode for each layer, in order. Raises `TopologyIncomplete` where a layer is empty."""
 
 
+class ICoverPolicy(Interface):
+    """What a mixnode does when too many of its own loops do not come back: somebody may be blocking its traffic."""
+
+    def decide(loss: Any) -> str:
+        """Called once for each window of time, with its `nymtw.mixnode.loss.LoopLoss` (sent, returned, seconds).
+
+        Returns "go-on"; "warn": say so in the log; "slow-down": say so and hold every packet that comes from now on for
+        twice its delay; "pause": say so and release no packet. That holds until the next window has been decided on.
+        Loops themselves are sent on in any case, so that their return can be seen. Never block.
+        """
+
+
 class IDirectory(Interface):
     """The directory as a node or client sees it: over HTTP, or in memory in `nymtw.testing`.
 

@@ -28,6 +28,7 @@ class DelayQueue(Generic[T]):
         self._count = 0  # of all items ever: keeps the heap from comparing items
         self._timer: IDelayedCall | None = None
         self._armed_for = 0.0
+        self._paused = False
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -44,6 +45,19 @@ class DelayQueue(Generic[T]):
             self._arm()
         return True
 
+    def pause(self) -> None:
+        """Release nothing before `resume`; packets are still taken, as many as there is room for."""
+        self._paused = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def resume(self) -> None:
+        """Go on: what fell due in the meantime leaves at once, in random order."""
+        self._paused = False
+        if self._heap and self._timer is None:
+            self._arm()
+
     def drain(self) -> list[T]:
         """Take out everything, due or not, in random order; the queue is empty and no timer is left."""
         if self._timer is not None:
@@ -55,7 +69,9 @@ class DelayQueue(Generic[T]):
         return items
 
     def _arm(self) -> None:
-        """Arm the timer for the earliest entry."""
+        """Arm the timer for the earliest entry, if the queue is not paused."""
+        if self._paused:
+            return
         if self._timer is not None:
             self._timer.cancel()
         self._armed_for = self._heap[0][0]

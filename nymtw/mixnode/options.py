@@ -1,12 +1,15 @@
 """What a mixnode is told: its command line and its `config.toml`."""
 
-from typing import Annotated
+import math
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from nymtw.node.config import load_config
 from nymtw.node.home import NodeHome
 from nymtw.node.mix_node import MixOptions, MixSection
+
+MOST_WORKERS: Final = 64
 
 HEADING = "A mixnode. What is given on the command line overrides this file."
 
@@ -18,6 +21,24 @@ def layer_number(text: str) -> int:
     return int(text)
 
 
+def loop_rate(text: str) -> float:
+    """Loops a second, 0 to 1,000. `usage.Options` turns the `ValueError` into a usage error."""
+    value = float(text)
+    if not (math.isfinite(value) and 0 <= value <= 1000):
+        raise ValueError("this is a number from 0 to 1000")
+    return value
+
+
+def worker_count(text: str) -> int:
+    """A number of processes, 1 to 64. `usage.Options` turns the `ValueError` into a usage error."""
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= number <= MOST_WORKERS:
+        raise ValueError("this is a number from 1 to 64")
+    return number
+
+
+worker_count.coerceDoc = "must be a number from 1 to 64."  # type: ignore[attr-defined]
+loop_rate.coerceDoc = "must be a number from 0 to 1000."  # type: ignore[attr-defined]
 layer_number.coerceDoc = "must be 1, 2 or 3."  # type: ignore[attr-defined]  # what usage.Options asks for
 
 
@@ -31,6 +52,29 @@ class MixnodeSection(MixSection, frozen=True, kw_only=True):
     metrics: Annotated[
         bool, msgspec.Meta(description="Whether the directory is told every second how many packets came and went.")
     ] = True
+    workers: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=MOST_WORKERS,
+            description="Processes that share links, cryptography and packets, one for each core that may be used; "
+            "1: the node does all itself.",
+        ),
+    ] = 1
+    loop_rate: Annotated[
+        float, msgspec.Meta(ge=0, le=1000, description="Loops of its own, packets a second on average; 0: none.")
+    ] = 1.0
+    loop_window: Annotated[
+        float,
+        msgspec.Meta(ge=10, le=86400, description="Seconds over which it is counted how many loops do not come back."),
+    ] = 600.0
+    on_loop_loss: Annotated[
+        Literal["warn", "slow-down", "pause"],
+        msgspec.Meta(
+            description="What follows where more are lost than chance allows: a line in the log alone, twice the delay "
+            "for every packet, or no packet at all until loops come back."
+        ),
+    ] = "warn"
 
 
 class MixnodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,7 +86,11 @@ class MixnodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 class Options(MixOptions):
     """The command line of `twistd nym-mixnode` and `nym-mixnode run`."""
 
-    optParameters = [["layer", None, None, "Layer 1, 2 or 3; without it the thinnest one", layer_number]]
+    optParameters = [
+        ["layer", None, None, "Layer 1, 2 or 3; without it the thinnest one", layer_number],
+        ["workers", None, None, "Processes that share the work, 2 or more; 1: none [default: 1]", worker_count],
+        ["loop-rate", None, None, "Loops of its own, packets a second on average [default: 1]", loop_rate],
+    ]
     optFlags = [["no-metrics", None, "Do not tell the directory how many packets come and go"]]
 
 
@@ -51,7 +99,7 @@ def configure(options: Options) -> tuple[NodeHome, MixnodeConfig]:
     name = options["id"] or f"mixnode-{options['port'] or 1789}"
     home = NodeHome("mixnode", name)
     home.create()
-    given = {"id": name, **options.mix_given("layer")}
+    given = {"id": name, **options.mix_given("layer", "workers", "loop-rate")}
     if options["no-metrics"]:
         given["metrics"] = False
     return home, load_config(home.config_file, MixnodeConfig, {"node": given}, HEADING)

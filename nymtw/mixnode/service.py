@@ -6,7 +6,10 @@ from typing import Any
 import msgspec
 
 from nymtw.mixnode.core import MixnodeCore
-from nymtw.mixnode.options import MixnodeConfig
+from nymtw.mixnode.loops import MixLoops
+from nymtw.mixnode.loss import ByChance
+from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
+from nymtw.mixnode.worker_spawn import Crew, hire
 from nymtw.node.home import NodeHome, write_file
 from nymtw.node.metrics import MetricsReport
 from nymtw.node.mix_node import MixNode, MixParts, Surroundings
@@ -16,24 +19,61 @@ from nymtw.topology.presence import make_metric
 
 
 class MixnodeService(MixNode):
-    """The parts of every node that mixes, the choice of a layer where none was given, and the metrics."""
+    """The parts of every node that mixes, the choice of a layer where none was given, loops, and the metrics."""
 
-    def __init__(self, reactor: Any, parts: MixParts, core: MixnodeCore, metrics: bool) -> None:
-        super().__init__(reactor, parts, core)
+    def __init__(
+        self,
+        reactor: Any,
+        parts: MixParts,
+        core: MixnodeCore,
+        section: MixnodeSection,
+        policy: Any = None,
+        crew: Crew | None = None,
+    ) -> None:
+        """`policy`: an `ICoverPolicy`; None is `ByChance`, with what the configuration says. `crew`: of `core`."""
+        if crew is None:
+            super().__init__(reactor, parts, core)
+        else:
+            super().__init__(reactor, parts, core, [crew.workers], crew.workers, crew.listener)
         around = parts.surroundings
-        self._metrics = (
-            MetricsReport(reactor, around.directory, parts.account, self._metric, around.random) if metrics else None
+        self.loops = MixLoops(
+            reactor,
+            core,
+            self.links,
+            self.watch.usable,
+            policy or ByChance(section.on_loop_loss),
+            around.random,
+            rate=section.loop_rate,
+            window=section.loop_window,
         )
+        self.figures.add(self.loops.figures)
+        self.add(self.loops)
+        self._metrics: MetricsReport | None = None
+        if section.metrics:
+            self._metrics = MetricsReport(
+                reactor, around.directory, parts.account, self._metric, around.random, more=self.loops.totals
+            )
 
     @classmethod
     def from_config(
-        cls, reactor: Any, home: NodeHome, config: MixnodeConfig, around: Surroundings | None = None
+        cls,
+        reactor: Any,
+        home: NodeHome,
+        config: MixnodeConfig,
+        around: Surroundings | None = None,
+        policy: Any = None,
     ) -> "MixnodeService":
-        """The mixnode whose files are in `home`. Raises `ConfigError`, `KeyFileError`, `DiskError`."""
+        """The mixnode whose files are in `home`; `policy` is an `ICoverPolicy`, if it is not to be the default.
+
+        Raises `ConfigError`, `KeyFileError`, `DiskError`.
+        """
         parts = MixParts.at(home, config.node, around or Surroundings.real(reactor, config.node))
         layer = config.node.layer or _chosen_layer(home)
-        core = MixnodeCore(**parts.engine(reactor, parts.record(MIXNODE, layer=layer)))
-        return cls(reactor, parts, core, config.node.metrics)
+        engine = parts.engine(reactor, parts.record(MIXNODE, layer=layer))
+        if config.node.workers == 1:
+            return cls(reactor, parts, MixnodeCore(**engine), config.node, policy)
+        crew = hire(reactor, config.node.workers, bytes(parts.identity), engine)
+        return cls(reactor, parts, crew.judge, config.node, policy, crew)
 
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come; the first one may decide the layer."""
@@ -47,12 +87,13 @@ class MixnodeService(MixNode):
         if self._metrics is not None and self._metrics.parent is None and topology.find(self.core.own.identity):
             self.add(self._metrics)
 
-    def _metric(self, sent: int, received: int) -> Mapping[str, Any]:
+    def _metric(self, sent: int, received: int, *loops: int) -> Mapping[str, Any]:
         epoch = self.rotation.epoch
         return make_metric(
             public_key=self.rotation.public_keys()[epoch or 0],
             received=received,
             sent=sent,
+            loops=(loops[0], loops[1]),
             timestamp=int(self.parts.surroundings.wall_clock() * 1e9),
             signing_key=self.parts.identity,
         )

@@ -1,4 +1,4 @@
-"""Tells the directory, every second, how many packets a node has received and sent: two sums, and nobody's name."""
+"""Tells the directory, every second, how many packets a node has received and sent: sums, and nobody's name."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ INTERVAL = 1.0  # seconds
 
 
 class MetricsReport(Poster):
-    """Posts what `make(sent, received)` returns: a signed metric of the packets since the last one that was taken."""
+    """Posts what `make(sent, received, ...)` returns: a signed metric of what was since the last one that was taken."""
 
     trouble = "cannot report metrics, trying again"
     relief = "metrics are reported again"
@@ -26,16 +26,22 @@ class MetricsReport(Poster):
         clock: IReactorTime,
         directory: IDirectory,
         account: PacketAccount,
-        make: Callable[[int, int], Mapping[str, Any]],
+        make: Callable[..., Mapping[str, Any]],
         random: "random.Random",
         interval: float = INTERVAL,
+        more: Callable[[], tuple[int, ...]] = tuple,
     ) -> None:
-        """`interval` in seconds. What the account has before the service starts is not reported."""
+        """`interval` in seconds; `more` returns further sums, for the further arguments of `make`.
+
+        What was before the service starts is not reported.
+        """
         super().__init__(clock, self._report, random, interval)
         self._directory = directory
         self._account = account
         self._make = make
-        self._reported = self._reporting = (0, 0)
+        self._more = more
+        self._reported: tuple[int, ...] = ()
+        self._reporting: tuple[int, ...] = ()
 
     def startService(self) -> None:
         """Count from now on."""
@@ -48,8 +54,8 @@ class MetricsReport(Poster):
 
     def _report(self) -> Any:
         self._reporting = self._totals()
-        sent, received = (now - before for now, before in zip(self._reporting, self._reported, strict=True))
-        return self._directory.report(self._make(sent, received))
+        since = (now - before for now, before in zip(self._reporting, self._reported, strict=True))
+        return self._directory.report(self._make(*since))
 
-    def _totals(self) -> tuple[int, int]:
-        return self._account.forwarded_total, self._account.received_total
+    def _totals(self) -> tuple[int, ...]:
+        return (self._account.forwarded_total, self._account.received_total, *self._more())

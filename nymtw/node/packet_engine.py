@@ -78,6 +78,7 @@ class PacketEngine(ABC):
         self.account = account
         self.own = own
         self.capacity = capacity
+        self.stretch = 1  # every delay is multiplied by this
         self._max_delay = int(max_delay * 1e9)
         self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity)
         self._links: Links | None = None
@@ -151,7 +152,7 @@ class PacketEngine(ABC):
         """Keep a packet that is in the account as received for `delay` nanoseconds, then pass it on."""
         if delay > self._max_delay:
             self.account.dropped(DropReason.DELAY_TOO_LONG, 1)
-        elif not self._queue.add(item, delay):
+        elif not self._queue.add(item, delay * self.stretch):
             self.account.dropped(DropReason.DELAY_QUEUE_FULL, 1)
 
     @abstractmethod

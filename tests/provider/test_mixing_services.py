@@ -112,7 +112,7 @@ class World:
         )
 
     def mixnode(self, name: str, layer: int = 0, port: int = 0, **given: Any) -> MixnodeService:
-        told = {"rate": 1, **given}
+        told = {"rate": 1, "loop_rate": 0, **given}
         section = MixnodeSection(id=name, host="127.0.0.1", port=port, directory_key="", layer=layer, **told)
         home = NodeHome("mixnode", name, self.folder)
         return self.started(
