@@ -67,7 +67,8 @@ class MixnodeService(MixNode):
 
         Raises `ConfigError`, `KeyFileError`, `DiskError`.
         """
-        parts = MixParts.at(home, config.node, around or Surroundings.real(reactor, config.node))
+        around = around or Surroundings.real(reactor, config.node)
+        parts = MixParts.at(home, config.node, around, config.node.workers)
         layer = config.node.layer or _chosen_layer(home)
         engine = parts.engine(reactor, parts.record(MIXNODE, layer=layer))
         if config.node.workers == 1:

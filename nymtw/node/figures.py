@@ -73,6 +73,8 @@ def _packets(node: "MixNode") -> Iterable[Metric]:
     queued.add_metric(["links"], node.links.pending)
     yield queued
     yield gauge("delay_queue_capacity_packets", "The most packets that are held at once.", node.core.capacity)
+    yield gauge("carried_packets_per_second", "What this machine carries, as measured at start.", node.parts.carried)
+    yield gauge("configured_packets_per_second", "What it was told to be ready for.", node.parts.section.rate)
     links = GaugeMetricFamily("nymtw_links", "Links to other nodes that are up.", labels=["direction"])
     incoming, outgoing = node.links.up()
     links.add_metric(["in"], incoming)

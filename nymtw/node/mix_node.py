@@ -1,8 +1,10 @@
 """What mixnode and provider have in common around their cores: the parts of a node that mixes, and how they start."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from random import Random, SystemRandom
 from typing import Any, Final
@@ -13,7 +15,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from nymtw.interfaces import IDirectory
-from nymtw.link.node_link import NodeLinks
+from nymtw.link.node_link import LinkLimits, NodeLinks
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.account import PacketAccount
@@ -28,9 +30,10 @@ from nymtw.node.mix_config import DAY, MixOptions, MixSection, positive, seconds
 from nymtw.node.packet_engine import PacketEngine
 from nymtw.node.placement import check_host, default_host
 from nymtw.node.presence import Presence
+from nymtw.node.self_check import carried_rate, unwraps_per_second
 from nymtw.node.service import Listener, NodeService
 from nymtw.node.topology_watch import TopologyWatch
-from nymtw.sphinx import Unwrapper
+from nymtw.sphinx import GEOMETRIES, SizeClass, Unwrapper
 from nymtw.topology.document import MIXNODE, PROVIDER, NodeRecord, Topology, Trust
 from nymtw.topology.presence import make_heartbeat
 
@@ -48,6 +51,8 @@ __all__ = [
 _PRESENCE_PATHS: Final = {MIXNODE: "mixnodes", PROVIDER: "mixproviders"}
 _VERSION: Final = version("nymtw")  # reading it takes a quarter of a millisecond
 _SECONDS_OF_QUEUE: Final = 30
+_REGULAR: Final = GEOMETRIES[SizeClass.REGULAR].packet_length
+_LEAST_ROOM: Final = 32 << 20  # bytes, for all links together
 _EPOCH_FILE: Final = "epoch_seconds"
 FEWEST_TAGS: Final = 100_000  # 300 kB: an epoch of a minute may well begin with a burst
 
@@ -61,16 +66,20 @@ class Surroundings:
     directory: IDirectory
     trust: Trust
     security: Callable[[SigningKey], ILinkSecurity]
+    # How many packets a second a core unwraps; None where time is not real, and nothing is checked.
+    speed: Callable[[], float] | None = None
 
     @classmethod
     def real(cls, reactor: Any, section: MixSection) -> "Surroundings":
         """The system's randomness and clock, the directory over HTTP, TLS. Raises `ConfigError`, `KeyFileError`."""
+        random = SystemRandom()
         return cls(
-            random=SystemRandom(),
+            random=random,
             wall_clock=time.time,
             directory=HTTPDirectory(reactor, section.directory),
             trust=Trust((read_directory_key(section.directory_key),)),
             security=TLSSecurity,
+            speed=partial(unwraps_per_second, random),
         )
 
 
@@ -85,10 +94,18 @@ class MixParts:
     account: PacketAccount
     section: MixSection
     surroundings: Surroundings
+    carried: int  # packets a second; the configured rate where nobody has measured
 
     @classmethod
-    def at(cls, home: NodeHome, section: MixSection, surroundings: Surroundings) -> "MixParts":
-        """Those kept in `home`, which is created and locked. Raises `ConfigError`, `KeyFileError`, `DiskError`."""
+    def at(cls, home: NodeHome, section: MixSection, surroundings: Surroundings, processes: int = 1) -> "MixParts":
+        """Those kept in `home`, which is created and locked, for a node that works in so many processes.
+
+        Raises `ConfigError`, `KeyFileError`, `DiskError`; `ConfigError` also where the rate is more than this machine
+        carries.
+        """
+        carried = section.rate
+        if surroundings.speed is not None:
+            carried = carried_rate(surroundings.speed(), section.rate, min(processes, os.cpu_count() or 1))
         home.create()
         home.lock()
         return cls(
@@ -99,6 +116,7 @@ class MixParts:
             account=PacketAccount(),
             section=section,
             surroundings=surroundings,
+            carried=carried,
         )
 
     def record(self, role: str, *, layer: int = 0, client_port: int = 0) -> NodeRecord:
@@ -113,6 +131,12 @@ class MixParts:
             sphinx_keys={},
         )
 
+    def limits(self) -> LinkLimits:
+        """Room in the links for as much as is carried while packets wait for a connection; an eighth for each peer."""
+        usual = LinkLimits()
+        room = max(_LEAST_ROOM, int(self.carried * usual.patience) * _REGULAR)
+        return replace(usual, queue_bytes=room, queue_bytes_per_peer=room // 8)
+
     def engine(self, reactor: Any, own: NodeRecord) -> dict[str, Any]:
         """The arguments of `PacketEngine`."""
         return {
@@ -122,7 +146,7 @@ class MixParts:
             "guard": self.guard,
             "account": self.account,
             "own": own,
-            "capacity": self.section.rate * _SECONDS_OF_QUEUE,
+            "capacity": self.carried * _SECONDS_OF_QUEUE,
             "max_delay": self.section.max_delay,
         }
 
@@ -163,6 +187,7 @@ class MixNode(NodeService):
             sent=parts.account.forwarded,
             dropped=parts.account.dropped,
             random=around.random,
+            limits=parts.limits(),
         )
         core.use_links(self.links)
         self.presence = Presence(
@@ -199,6 +224,12 @@ class MixNode(NodeService):
             host=own.host,
             port=self.listener.port,
         )
+        if self.parts.surroundings.speed is not None:
+            self.log.info(
+                "This machine carries {carried} packets a second; {rate} are configured",
+                carried=self.parts.carried,
+                rate=self.parts.section.rate,
+            )
 
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come."""

@@ -1,0 +1,48 @@
+"""How many packets a second this machine carries: a node finds out before it promises a rate."""
+
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from nymtw.errors import ConfigError
+from nymtw.sphinx import Hop, Unwrapper, build_packet, generate_keypair
+
+# Of the time of a node at its limit, unwrapping is at least this share; links, queue and guard take the rest.
+# benchmarks/mixnode.py measures more.
+CARRIED_SHARE: Final = 0.5
+_PACKETS: Final = 50
+_ROUNDS: Final = 5
+_NOBODY: Final = bytes(32)
+
+
+def unwraps_per_second(random: Random, clock: Callable[[], float] = time.thread_time) -> float:
+    """How many regular packets a second one core unwraps: the best of five rounds of fifty. Takes about 30 ms.
+
+    `clock` counts the seconds of processor time that this thread has had.
+    """
+    private, public = generate_keypair(random)
+    _, behind = generate_keypair(random)
+    route = [Hop(_NOBODY, public), Hop(_NOBODY, behind)]
+    packets = [(0, build_packet(b"", route, [0], _NOBODY, random=random)) for _ in range(_PACKETS)]
+    unwrapper = Unwrapper({0: private})
+    best = float("inf")
+    for _ in range(_ROUNDS):
+        began = clock()
+        unwrapper.unwrap_many(packets)
+        best = min(best, clock() - began)
+    return _PACKETS / best
+
+
+def carried_rate(unwraps: float, rate: int, processes: int) -> int:
+    """How many packets a second a node of so many processes carries, each of which unwraps `unwraps` a second.
+
+    Raises `ConfigError` where that is less than `rate`.
+    """
+    carried = int(unwraps * CARRIED_SHARE * processes)
+    if carried < rate:
+        raise ConfigError(
+            f"this machine carries {carried} packets a second (an unwrap takes {1e6 / unwraps:.0f} microseconds), and "
+            f"--rate asks for {rate}"
+        )
+    return carried
