@@ -53,6 +53,13 @@ class ClientSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             "NYMTW_HOME or ~/.nym."
         ),
     ] = ""
+    listed: Annotated[
+        bool,
+        _about(
+            "Whether this client's address is published with the topology, so that others find it. Then everybody knows "
+            "that it exists, and at which provider."
+        ),
+    ] = False
 
 
 class LoggingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -40,10 +40,12 @@ class ProviderLink(Service):
         *,
         connected: Callable[[ProviderConnection], None],
         disconnected: Callable[[], None],
+        listing: Callable[[], str] = lambda: "",
     ) -> None:
+        """`listing` gives the address to be listed, or "" for none."""
         self._reactor, self._security, self._mailbox_key = reactor, security, mailbox_key
         self._store, self._where, self._random = store, where, random
-        self._connected, self._disconnected = connected, disconnected
+        self._connected, self._disconnected, self._listing = connected, disconnected, listing
         self._attempt: Deferred[Any] | None = None
         self._connection: ProviderConnection | None = None
         self._up = False
@@ -52,6 +54,7 @@ class ProviderLink(Service):
         self._said = ""
         self._ever = False
         self._blind = False  # the provider is nowhere to be seen: a new topology is worth an attempt
+        self._unlisted = False  # the provider has just refused a login with an address to be listed
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -121,13 +124,21 @@ class ProviderLink(Service):
             self._store.set_setting(TOKEN_SETTING, token)
             await self._store.committed()
             self.log.info("Registered with the provider")
+        listing = "" if self._unlisted else self._listing()
         try:
-            await connection.login(token)
+            await connection.login(token, listing)
         except RegistrationRefused:
-            # The provider may have lost its mailboxes: the next attempt registers the same key once more.
-            self._store.set_setting(TOKEN_SETTING, b"")
+            if listing:
+                # It may be the listing: the next attempt does without.
+                self._unlisted = True
+            else:
+                # The provider may have lost its mailboxes: the next attempt registers the same key once more.
+                self._store.set_setting(TOKEN_SETTING, b"")
             raise
         self._attempt = None
+        if self._unlisted:
+            self._unlisted = False  # for the next session: there may be room then
+            self.log.warn("The provider does not list this client: it cannot be found by others")
         self._up, self._retry = True, FIRST_RETRY
         self.log.info("Connected to the provider again" if self._ever else "Connected to the provider")
         self._ever, self._said = True, ""

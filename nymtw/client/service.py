@@ -151,6 +151,7 @@ class ClientService(NodeService):
             around.random,
             connected=self._connected,
             disconnected=core.disconnected,
+            listing=core.own_address if self._config.client.listed else lambda: "",
         )
         core.on_store_failure = self.link.drop
         core.link_trouble = lambda: self.link.trouble if self.link is not None else ""

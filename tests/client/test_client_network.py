@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred
 from nymtw.client import Client
 from nymtw.client.config import ClientConfig, ClientSection
 from nymtw.client.outbox import State
+from nymtw.client.provider_link import TOKEN_SETTING
+from nymtw.client.requests import parse_recipient
 from nymtw.client.service import Surroundings
 from nymtw.errors import DeliveryFailed, NymtwError
 from nymtw.message import arq
@@ -30,10 +32,10 @@ def around(network: SimulatedNetwork, name: str, seed: str = "") -> Surroundings
     )
 
 
-def open_client(network: SimulatedNetwork, name: str, seed: str = "") -> Client:
+def open_client(network: SimulatedNetwork, name: str, seed: str = "", **section: Any) -> Client:
     opening: Any = Client.open(
         home=network._home("client", name),
-        config=ClientConfig(client=ClientSection(id=name)),
+        config=ClientConfig(client=ClientSection(id=name, **section)),
         reactor=network.network.host(name),
         around=around(network, name, seed),
     )
@@ -72,6 +74,36 @@ def test_the_python_api_sends_receives_and_replies() -> None:
         assert len(bob.core.inbox) == len(alice.core.inbox) == 0
         wait(network, alice.close())
         wait(network, bob.close())
+
+
+def test_a_client_that_asks_for_it_is_listed_for_as_long_as_it_does() -> None:
+    with SimulatedNetwork(7, clients=(), refresh=5.0, providers=1) as network:
+        alice, bob = open_client(network, "alice", listed=True), open_client(network, "bob")
+        network.run(15)
+        [found] = bob.core.clients()
+        assert found == alice.core.details()
+        assert parse_recipient(found, bob.core.network) == alice.core.address
+        wait(network, alice.close())
+        alice = open_client(network, "alice", "again")
+        network.run(15)
+        assert bob.core.clients() == []
+        wait(network, alice.close())
+        wait(network, bob.close())
+
+
+def test_a_provider_whose_list_is_full_serves_the_client_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SimulatedNetwork(8, clients=(), refresh=5.0, providers=1) as network:
+        monkeypatch.setattr(network.nodes["provider-1"].listed, "_limit", 0)
+        alice = open_client(network, "alice", listed=True)
+        assert alice.core.status()["ready"]
+        token = alice._service._store.setting(TOKEN_SETTING)
+        assert token
+        monkeypatch.setattr(network.nodes["provider-1"].listed, "_limit", 1)
+        alice._service.link.drop()  # the next session asks again
+        network.run(15)
+        assert len(alice.core.clients()) == 1
+        assert alice._service._store.setting(TOKEN_SETTING) == token
+        wait(network, alice.close())
 
 
 def test_what_is_not_sent_is_sent_when_the_client_is_opened_again() -> None:
