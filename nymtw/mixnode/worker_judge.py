@@ -1,0 +1,60 @@
+"""What a mixnode with workers has for a core: it judges their packets' replay tags, and takes what ends here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nymtw.errors import DropReason, PacketRejected, ReplayGuardFull
+from nymtw.mixnode.core import MixnodeCore
+
+
+class Judge(MixnodeCore):
+    """The node's core while workers do its work: it has the keys, the topology and the guard, but no packets."""
+
+    workers: Any = None
+    _held: frozenset[int] = frozenset()
+
+    @property
+    def allowed_peers(self) -> frozenset[bytes]:
+        """Whom the node takes packets from."""
+        return self._allowed_peers
+
+    @property
+    def queued(self) -> int:
+        """Packets that the workers hold, those in their links not counted."""
+        return max(0, self.account.queued - self.workers.pending)
+
+    def obey(self, action: str) -> None:
+        super().obey(action)
+        self.workers.obey(action)
+
+    def drain(self) -> None:
+        super().drain()
+        self.workers.drain()
+
+    def set_max_delay(self, seconds: float) -> None:
+        super().set_max_delay(seconds)
+        if self.workers is not None:
+            self.workers.set_max_delay(seconds)
+
+    def use_keys(self, private_keys: Mapping[int, bytes]) -> None:
+        super().use_keys(private_keys)
+        self._held = frozenset(private_keys)
+        self.workers.use_keys(private_keys)
+
+    def verdict(self, number: int, tag: bytes, peer: bytes) -> DropReason | None:
+        """Why a packet from `peer` with this tag (16 bytes), for the key of this number, is dropped; None where not."""
+        # A tag for a key that is gone meanwhile must not bring its file back: everything would be fresh in it.
+        if number not in self._held:
+            return DropReason.UNKNOWN_EPOCH
+        ration = self._rations.get(number)
+        try:
+            fresh = self._is_fresh(number, tag) if ration is None else self._in_share(ration, peer, number, tag)
+        except ReplayGuardFull:
+            return DropReason.REPLAY_GUARD_FULL
+        except PacketRejected as rejected:
+            return rejected.reason
+        return None if fresh else DropReason.REPLAYED
+
+    def tags_are_written(self) -> bool:
+        """Write all new tags; False where the disk refuses."""
+        return self._tags_are_written()
