@@ -33,6 +33,7 @@ _MODULE: Final = "nymtw.mixnode.worker"
 _AT_ONCE: Final = 64  # connections accepted in one turn of the reactor
 _BACKLOG: Final = 1024
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_GRACE: Final = 2.0  # seconds from a pipe's end until its process is killed
 _PAUSE: Final = 0.1  # seconds without accepting, where there are no descriptors left
 
 
@@ -74,7 +75,7 @@ def spawn(reactor: Any, seat: Seat) -> "SpawnedWorker":
     counts = shared_file()
     our_connections.setblocking(False)
     ours.setblocking(False)
-    worker = SpawnedWorker(seat, WorkerCounts(shared_memory(counts)), our_connections)
+    worker = SpawnedWorker(reactor, seat, WorkerCounts(shared_memory(counts)), our_connections)
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     # -P: what lies in the folder that the node was started from is not importable.
     reactor.spawnProcess(
@@ -104,7 +105,9 @@ class SpawnedWorker(Protocol):
 
     transport: Any
 
-    def __init__(self, seat: Seat, counts: WorkerCounts, connections: socket.socket) -> None:
+    def __init__(self, reactor: Any, seat: Seat, counts: WorkerCounts, connections: socket.socket) -> None:
+        self._reactor = reactor
+        self._killing: Any = None
         self.counts = counts
         self.process = _Process(self)
         self._seat = seat
@@ -145,7 +148,8 @@ class SpawnedWorker(Protocol):
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._lost = True
         self._connections.close()
-        self.kill()  # one that has closed its pipe but runs
+        if not self._how:
+            self._killing = self._reactor.callLater(_GRACE, self.kill)
         self._tell_ended()
 
     def pauseProducing(self) -> None:
@@ -162,6 +166,8 @@ class SpawnedWorker(Protocol):
     def exited(self, how: str) -> None:
         """The process is no more."""
         self._how = how
+        if self._killing is not None and self._killing.active():
+            self._killing.cancel()
         self._tell_ended()
 
     def _tell_ended(self) -> None:

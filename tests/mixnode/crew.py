@@ -38,7 +38,7 @@ class MemoryWorker(SpawnedWorker):
 
     def __init__(self, crew: "Crew", seat: Seat) -> None:
         counts = WorkerCounts(bytearray(LENGTH))
-        super().__init__(seat, counts, None)  # type: ignore[arg-type]  # no sockets are handed over in memory
+        super().__init__(crew.hosts["node"], seat, counts, None)  # type: ignore[arg-type]  # no sockets are handed over in memory
         self.crew = crew
         self.name = f"worker {seat.number}.{next(crew.births)}"
         self._early: list[bytes] = []
