@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
+from msgspec import structs
 
 from nymtw.mixnode.core import MixnodeCore
 from nymtw.mixnode.loops import MixLoops
@@ -20,6 +20,8 @@ from nymtw.topology.presence import make_metric
 
 class MixnodeService(MixNode):
     """The parts of every node that mixes, the choice of a layer where none was given, loops, and the metrics."""
+
+    section: MixnodeSection
 
     def __init__(
         self,
@@ -48,11 +50,10 @@ class MixnodeService(MixNode):
         )
         self.figures.add(self.loops.figures)
         self.add(self.loops)
-        self._metrics: MetricsReport | None = None
-        if section.metrics:
-            self._metrics = MetricsReport(
-                reactor, around.directory, parts.account, self._metric, around.random, more=self.loops.totals
-            )
+        self._policy_is_given = policy is not None
+        self._metrics = MetricsReport(
+            reactor, around.directory, parts.account, self._metric, around.random, more=self.loops.totals
+        )
 
     @classmethod
     def from_config(
@@ -81,12 +82,30 @@ class MixnodeService(MixNode):
         if not self.core.own.layer:
             layer = thinnest_layer(topology, self.parts.surroundings.random)
             write_file(self.parts.home.data / "layer", f"{layer}\n".encode())
-            self.core.own = msgspec.structs.replace(self.core.own, layer=layer)
+            self.core.own = structs.replace(self.core.own, layer=layer)
             self.log.info("This mixnode works in layer {layer}, the thinnest", layer=layer)
         super().use_topology(topology)
-        # A directory takes metrics only from nodes that it knows.
-        if self._metrics is not None and self._metrics.parent is None and topology.find(self.core.own.identity):
+        self._report_metrics()
+
+    def apply(self, section: MixnodeSection) -> frozenset[str]:
+        """As every node; and loops, and whether the directory gets metrics."""
+        applied = super().apply(section) | {"loop_rate", "metrics"}
+        self.loops.set_rate(section.loop_rate)
+        if not self._policy_is_given:
+            self.loops.policy = ByChance(section.on_loop_loss)
+            applied |= {"on_loop_loss"}
+        self.section = structs.replace(self.section, metrics=section.metrics)
+        self._report_metrics()
+        return applied
+
+    def _report_metrics(self) -> None:
+        """Tell the directory or do not, as the configuration says; it takes metrics only from nodes that it knows."""
+        topology = self.watch.current
+        wanted = self.section.metrics and topology is not None and topology.find(self.core.own.identity) is not None
+        if wanted and self._metrics.parent is None:
             self.add(self._metrics)
+        elif not self.section.metrics and self._metrics.parent is not None:
+            self._metrics.disownServiceParent()
 
     def _metric(self, sent: int, received: int, *loops: int) -> Mapping[str, Any]:
         epoch = self.rotation.epoch

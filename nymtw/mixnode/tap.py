@@ -14,6 +14,8 @@ def makeService(options: Options) -> IService:
     def build(reactor: object) -> IService:
         from nymtw.mixnode.service import MixnodeService
 
-        return MixnodeService.from_config(reactor, *configure(options))
+        service = MixnodeService.from_config(reactor, *configure(options))
+        service.reread = lambda: configure(options)[1].node
+        return service
 
     return run_or_exit("nym-mixnode", options, build)

@@ -37,12 +37,15 @@ class MixOptions(NodeOptions):
     optParameters = [
         ["rate", None, None, "Packets a second to be ready for: sizes filter and queue [default: 2000]", positive],
         ["max-delay", None, None, "Seconds; packets that ask for a longer delay are dropped [default: 600]", seconds],
+        ["drain", None, None, "Seconds that held packets have to leave at the end [default: 5]", seconds],
         ["metrics-port", None, None, "Port on 127.0.0.1 for Prometheus; 0: none [default: 0]", port_number],
     ]
 
     def mix_given(self, *names: str) -> dict[str, Any]:
         """The part of `[node]` that stands on the command line; `names` are the role's own options."""
-        return self.given("host", "port", "directory", "directory-key", "rate", "max-delay", "metrics-port", *names)
+        return self.given(
+            "host", "port", "directory", "directory-key", "rate", "max-delay", "drain", "metrics-port", *names
+        )
 
 
 class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,3 +77,7 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         int,
         msgspec.Meta(ge=0, le=65535, description="TCP port on 127.0.0.1 where Prometheus finds figures; 0: none."),
     ] = 0
+    drain: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=3600, description="Seconds that held packets have to leave when the node is stopped."),
+    ] = 5.0

@@ -9,17 +9,20 @@ from importlib.metadata import version
 from random import Random, SystemRandom
 from typing import Any, Final
 
+from msgspec import structs
 from nacl.signing import SigningKey
 
 from twisted.application.service import Service
 from twisted.logger import Logger
 
+from nymtw.errors import NymtwError
 from nymtw.interfaces import IDirectory
 from nymtw.link.node_link import LinkLimits, NodeLinks
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.account import PacketAccount
 from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.drain import Drain
 from nymtw.node.exporter import Exporter
 from nymtw.node.figures import Figures, figures_of
 from nymtw.node.guard_watch import GuardWatch
@@ -30,6 +33,7 @@ from nymtw.node.mix_config import DAY, MixOptions, MixSection, positive, seconds
 from nymtw.node.packet_engine import PacketEngine
 from nymtw.node.placement import check_host, default_host
 from nymtw.node.presence import Presence
+from nymtw.node.reload import changed
 from nymtw.node.self_check import carried_rate, unwraps_per_second
 from nymtw.node.service import Listener, NodeService
 from nymtw.node.topology_watch import TopologyWatch
@@ -200,6 +204,9 @@ class MixNode(NodeService):
         self.figures = Figures()
         self.figures.add(lambda: figures_of(self))
         self.exporter: Exporter | None = None
+        self.drain = Drain(reactor, core, self.links, parts.section.drain)
+        self.section = parts.section  # as far as it is in force
+        self.reread: Callable[[], MixSection] | None = None
         self.add(AtStop(self._close_home))
         if parts.section.metrics_port:
             self.exporter = self.add(Exporter(reactor, parts.section.metrics_port, self.figures))
@@ -208,6 +215,7 @@ class MixNode(NodeService):
             self.add(service)
         self.add(AtStop(self.links.stop))
         self.add(AtStop(core.stop))
+        self.add(self.drain)
         self.add(self.listener)
         self.add(self.rotation)
         self.add(self.watch)
@@ -230,6 +238,35 @@ class MixNode(NodeService):
                 carried=self.parts.carried,
                 rate=self.parts.section.rate,
             )
+
+    def reload(self) -> None:
+        """Reread the configuration: what can change while the node runs does, and the rest is named in the log.
+
+        Whoever starts the node sets `reread`; without it nothing happens.
+        """
+        if self.reread is None:
+            return
+        try:
+            section = self.reread()
+        except NymtwError as error:
+            self.log.error("The configuration stays as it was: {error}", error=error)
+            return
+        different = changed(self.section, section)
+        applied = self.apply(section)
+        now = {name: getattr(section, name) for name in different if name in applied}
+        self.section = structs.replace(self.section, **now)
+        waiting = changed(self.section, section)
+        self.log.info(
+            "The configuration was reread; changed: {changed}; these need a restart: {waiting}",
+            changed=", ".join(now) or "nothing",
+            waiting=", ".join(waiting) or "none",
+        )
+
+    def apply(self, section: Any) -> frozenset[str]:
+        """Put in force what can be while the node runs. Returns the names of those keys, changed or not."""
+        self.core.set_max_delay(section.max_delay)
+        self.drain.seconds = section.drain
+        return frozenset(("max_delay", "drain"))
 
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come."""

@@ -79,7 +79,7 @@ class PacketEngine(ABC):
         self.own = own
         self.capacity = capacity
         self.stretch = 1  # every delay is multiplied by this
-        self._max_delay = int(max_delay * 1e9)
+        self.set_max_delay(max_delay)
         self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity)
         self._links: Links | None = None
         self._next_hops: frozenset[bytes] = frozenset()
@@ -87,6 +87,7 @@ class PacketEngine(ABC):
         self._numbers: dict[int, list[int]] = {}  # epoch -> numbers of its keys, the newest first
         self._rations: dict[int, _Ration] = {}  # number of a key -> what is left of its filter
         self._disk_failed = False
+        self._draining = False
         self._stopped = False
 
     def use_links(self, links: Links) -> None:
@@ -134,7 +135,7 @@ class PacketEngine(ABC):
     def receive(self, peer: bytes, frames: Sequence[Frame]) -> None:
         """All packets of one read from one peer."""
         self.account.received(len(frames))
-        if self._stopped:
+        if self._draining:
             self.account.dropped(DropReason.SHUTDOWN, len(frames))
             return
         next_hops = self._next_hops
@@ -159,9 +160,17 @@ class PacketEngine(ABC):
     def ends_here(self, hop: ForwardHop | FinalHop) -> None:
         """A packet that is in the account as received, and that none of the next nodes comes after."""
 
+    def set_max_delay(self, seconds: float) -> None:
+        """From now on packets that ask for a longer delay are dropped."""
+        self._max_delay = int(seconds * 1e9)
+
+    def drain(self) -> None:
+        """Take no more from peers; what is held still leaves when it is due."""
+        self._draining = True
+
     def stop(self) -> None:
         """Give up what is still held, and take no more."""
-        self._stopped = True
+        self._draining = self._stopped = True
         self.account.dropped(DropReason.SHUTDOWN, len(self._queue.drain()))
 
     def _unwrap(self, peer: bytes, epoch: int, packets: list[bytes]) -> "list[ForwardHop | FinalHop | PacketRejected]":

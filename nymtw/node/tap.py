@@ -16,6 +16,7 @@ from nymtw.errors import NymtwError
 from nymtw.node.clock import use_monotonic
 from nymtw.node.lifeline import lifeline
 from nymtw.node.log import LineObserver
+from nymtw.node.reload import Hangup
 
 _log = Logger()
 
@@ -80,7 +81,8 @@ def run_or_exit(
         watch = lifeline(reactor, os.environ)
     except NymtwError as error:
         exit_with(program, error)
-    return RoleService(program, inner, watch, options)
+    reload = getattr(inner, "reload", None)
+    return RoleService(program, inner, watch, options, None if reload is None else Hangup(reactor, reload))
 
 
 def exit_with(program: str, error: NymtwError, stream: TextIO | None = None) -> NoReturn:
@@ -109,9 +111,12 @@ def stop_with(reactor: Any, program: str, error: NymtwError) -> None:
 class RoleService(Service):
     """The outermost service of a role: what `twistd` and `twist` start and stop."""
 
-    def __init__(self, program: str, inner: Any, watch: Any, options: usage.Options) -> None:
+    def __init__(
+        self, program: str, inner: Any, watch: Any, options: usage.Options, hangup: Hangup | None = None
+    ) -> None:
         self._program = program
         self._watch = watch
+        self._hangup = hangup
         self._options = options
         # twistd's logging replaces sys.stderr, and a daemon's is /dev/null: this is the user's until we have started.
         self._terminal = _terminal()
@@ -139,14 +144,16 @@ class RoleService(Service):
             exit_with(self._program, error, self._terminal)
         if self._terminal is not None:
             self._terminal.close()
-        if self._watch is not None:
-            self._watch.startService()
+        for service in (self._watch, self._hangup):
+            if service is not None:
+                service.startService()
 
     def stopService(self) -> Any:
         """Stop the role."""
         super().stopService()
-        if self._watch is not None:
-            self._watch.stopService()
+        for service in (self._watch, self._hangup):
+            if service is not None:
+                service.stopService()
         return self.inner.stopService()
 
 

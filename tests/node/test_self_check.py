@@ -19,6 +19,8 @@ from nymtw.node.self_check import CARRIED_SHARE, carried_rate, unwraps_per_secon
 from nymtw.testing.security import MemorySecurity
 from nymtw.topology.document import Trust
 
+KEY = "A" * 43 + "="
+
 
 def stopwatch(*rounds: float) -> Iterator[float]:
     """Readings of a clock on which the rounds of a measurement take so long, with a second between them."""
@@ -85,9 +87,9 @@ def test_where_time_is_not_real_nothing_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", ["nym-mixnode", "nym-provider"])
 def test_the_command_ends_with_one_line_and_status_1(tmp_path: Path, program: str) -> None:
+    code = f"import sys; from nymtw.{program[4:]}.commands import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; from nymtw.{program[4:]}.commands import main; sys.exit(main())", "run"]
-        + ["--host=127.0.0.1", "--port=0", "--rate=1000000", "--directory-key", "A" * 43 + "="],
+        [sys.executable, "-c", code, "run", "--host=127.0.0.1", "--port=0", "--rate=1000000", f"--directory-key={KEY}"],
         env={**os.environ, "NYMTW_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
