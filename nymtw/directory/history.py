@@ -48,6 +48,10 @@ _SUM = (
     "SELECT COALESCE(SUM(up), 0), COALESCE(SUM(loops_sent), 0), COALESCE(SUM(loops_returned), 0), MIN(start) "
     "FROM windows JOIN nodes ON node = id WHERE identity = ? AND length = ? AND start >= ?"
 )
+_WATCHED = (
+    "SELECT COALESCE(SUM(up), 0) FROM windows JOIN nodes ON node = id "
+    "WHERE identity = ? AND length = ? AND start >= ? AND start < ?"
+)
 _PRUNE = "DELETE FROM windows WHERE length = ? AND start < ?"
 _PRUNE_NODES = "DELETE FROM nodes WHERE NOT EXISTS (SELECT 1 FROM windows WHERE node = id)"
 
@@ -133,8 +137,15 @@ class History:
         ((up, sent, returned, first),) = self._query(_SUM, (identity, length, now - seconds))
         if first is None:
             return Standing(seconds, 0, 0, 0, 0)
-        ((watched, _, _, _),) = self._query(_SUM, (NETWORK, length, first))
-        return Standing(seconds, int(watched), int(up), int(sent), int(returned))
+        # Its first window may have begun before it came: where the seconds are still kept, they say when it did.
+        finest = min(RETENTION)
+        ((_, _, _, came),) = self._query(_SUM, (identity, finest, first))
+        watched = 0
+        if came is not None and came - came % length == first:
+            watched += self._watched(finest, came, first + length)
+            first += length
+        watched += self._watched(length, first, now + length)
+        return Standing(seconds, watched, int(up), int(sent), int(returned))
 
     def close(self) -> None:
         """Close the database."""
@@ -153,6 +164,11 @@ class History:
                 for (length, start, identity), s in rows.items()
             ],
         )
+
+    def _watched(self, length: int, begin: int, end: int) -> int:
+        """For how many seconds the directory was there in the windows that start in between."""
+        ((seconds,),) = self._query(_WATCHED, (NETWORK, length, begin, end))
+        return int(seconds)
 
     def _transaction(self, work: Any) -> None:
         cursor = self._database.cursor()

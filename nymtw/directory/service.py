@@ -19,6 +19,7 @@ from nymtw.directory.history import open_history
 from nymtw.directory.http import RoutesResource, bounded_site
 from nymtw.directory.live import Live
 from nymtw.directory.metrics import MetricsWindows
+from nymtw.directory.pages import page_routes
 from nymtw.directory.publisher import Publisher
 from nymtw.directory.recorder import Recorder
 from nymtw.directory.registry import Registry
@@ -60,7 +61,7 @@ class DirectoryService(NodeService):
         self.add(recorder)
         self.live = self.add(Live(reactor, wall_clock, directory, recorder))
         figures = Figures(directory)
-        table = [*routes(directory, figures), *view_routes(directory, recorder, wall_clock)]
+        table = [*routes(directory, figures), *view_routes(directory, recorder, wall_clock), *page_routes()]
         upgrades = {"/ws": self.live.metrics.take_over, "/api/v1/live": self.live.dashboards.take_over}
         resource = RoutesResource(table, figures.count, upgrades)
         self._listener = self.add(Listener(reactor, host, port, bounded_site(resource, reactor)))

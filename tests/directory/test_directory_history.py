@@ -86,6 +86,7 @@ def test_how_long_a_node_was_there() -> None:
         history.add([Second(START + at, network_sums(sums))])
     standing = history.standing(ONE, 3600, START + 100)
     assert (standing.watched, standing.up, standing.loops_sent, standing.loops_returned) == (79, 60, 240, 180)
+    assert history.standing(ONE, 86400, START + 100).watched == 79
     assert history.standing(TWO, 3600, START + 100).watched == 0
 
 
