@@ -4,7 +4,7 @@ In a layered network no two nodes send to each other both ways, so that is one c
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,7 @@ class NodeLinks:
         self._receivers: dict[bytes, _Receiver] = {}
         self._dirty: list[OutgoingLink] = []
         self._flushing: IDelayedCall | None = None
+        self._joining = False  # `send_many` is at work
         self._stopped = False
         ceiling = Ceiling(self.limits.strangers, self.limits.strangers_per_address)
         self.factory = Door(ceiling, security.server(_ReceiverFactory(self, ceiling), True))
@@ -160,8 +161,19 @@ class NodeLinks:
         if not link.dirty:
             link.dirty = True
             self._dirty.append(link)
-            if self._flushing is None:
+            if self._flushing is None and not self._joining:
                 self._flushing = self.clock.callLater(0, self._flush)
+
+    def send_many(self, packets: Iterable[tuple[bytes, int, bytes]]) -> None:
+        """`send` each of (peer, epoch, packet), and write at once: another turn of the reactor costs more than that."""
+        self._joining = True
+        try:
+            for peer, epoch, packet in packets:
+                self.send(peer, epoch, packet)
+        finally:
+            self._joining = False
+            if self._flushing is None:
+                self._flush()
 
     def up(self) -> tuple[int, int]:
         """How many connections of admitted peers there are, and how many to peers that have admitted this node."""
@@ -174,7 +186,7 @@ class NodeLinks:
         self._pending_bytes -= length
 
     def _flush(self) -> None:
-        """Once per turn of the reactor: packets for one peer that came together leave in one write."""
+        """Packets for one peer that came together leave in one write."""
         self._flushing = None
         dirty, self._dirty = self._dirty, []
         for link in dirty:

@@ -5,7 +5,7 @@ What happens to a packet that ends at this node is the role's part.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -34,6 +34,9 @@ class Links(Protocol):
 
     def send(self, peer: bytes, epoch: int, packet: bytes) -> None:
         """Pass on one packet; it ends in the account as forwarded or dropped."""
+
+    def send_many(self, packets: Iterable[tuple[bytes, int, bytes]]) -> None:
+        """`send` each of (peer, epoch, packet), and write them at once."""
 
     def set_peers(self, peers: Mapping[bytes, tuple[str, int]]) -> None:
         """Whom this node may connect to, and where."""
@@ -212,10 +215,9 @@ class PacketEngine(ABC):
             return
         links = self._links
         assert links is not None, "use_links comes before the first packet"
+        links.send_many([item for item in due if isinstance(item, tuple)])
         for item in due:
-            if isinstance(item, tuple):
-                links.send(*item)
-            else:
+            if not isinstance(item, tuple):
                 item()
 
     def _tags_are_written(self) -> bool:

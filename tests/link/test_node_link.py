@@ -152,6 +152,23 @@ def test_packets_of_one_turn_leave_in_one_write(world):
     assert [size for near, size in sizes if near == "one"] == [20 * FRAME]
 
 
+def test_packets_sent_together_leave_at_once_in_one_write_for_each_peer(world):
+    sizes = []
+    world.network.observer = lambda when, near, far, data: sizes.append((near, far, len(data)))
+    one, two, three = Node(world, "one"), Node(world, "two"), Node(world, "three")
+    one.may_send_to(two, three)
+    for other in (two, three):
+        one.send(other, 0)
+    world.clock.advance(1)
+    sizes.clear()
+    sent = one.sent
+    one.links.send_many([(other.identity, 7, packet(number)) for number in range(10) for other in (two, three)])
+    assert one.sent == sent + 20  # no turn of the reactor later
+    assert one.links.pending == 0
+    world.clock.advance(1)
+    assert [size for near, _, size in sizes if near == "one"] == [10 * FRAME, 10 * FRAME]
+
+
 def test_one_connection_per_pair_however_much_is_sent(world):
     one, two = Node(world, "one"), Node(world, "two")
     one.may_send_to(two)

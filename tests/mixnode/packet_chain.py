@@ -1,6 +1,6 @@
 """Three mixnode cores and a provider core on a fake clock, joined by links that only hand packets on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -55,6 +55,10 @@ class FakeLinks:
         self.account.forwarded(1)
         self.sent.append((self.chain.clock.seconds(), peer, epoch, packet))
         self.chain.clock.callLater(LATENCY, self.chain.carry, self.own, peer, epoch, packet)
+
+    def send_many(self, packets: Iterable[tuple[bytes, int, bytes]]) -> None:
+        for packet in packets:
+            self.send(*packet)
 
     def drop_all(self) -> None:
         self.account.dropped(DropReason.LINK_DOWN, len(self.queue))
