@@ -55,6 +55,7 @@ class Workers(Service):
         self.clock: Any = clock
         self.judge = judge
         self.account = judge.account
+        self.account.update = self.add_up
         self.settings = settings
         self.launch = launch
         self.keys: dict[int, bytes] = {}

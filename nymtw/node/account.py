@@ -1,6 +1,7 @@
 """The account of a node's packets: received = forwarded + delivered + queued + dropped, each drop with its reason."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nymtw.errors import DropReason
@@ -17,10 +18,18 @@ class AccountSnapshot:
     dropped: dict[DropReason, int]
 
 
+def _nothing() -> None:
+    pass
+
+
 class PacketAccount:
-    """Counts packets. Every packet that is `received` must end in exactly one of the other three."""
+    """Counts packets. Every packet that is `received` must end in exactly one of the other three.
+
+    Where others count too, `update` brings their counts here: it is called before anybody reads the sum.
+    """
 
     def __init__(self) -> None:
+        self.update: Callable[[], None] = _nothing
         self.received_total = 0
         self.forwarded_total = 0
         self.delivered_total = 0
@@ -45,10 +54,12 @@ class PacketAccount:
     @property
     def queued(self) -> int:
         """How many packets are inside the node; negative only if something was counted twice."""
+        self.update()
         return self.received_total - self.forwarded_total - self.delivered_total - self._dropped.total()
 
     def snapshot(self) -> AccountSnapshot:
         """What the metrics export."""
+        queued = self.queued
         return AccountSnapshot(
-            self.received_total, self.forwarded_total, self.delivered_total, self.queued, dict(self._dropped)
+            self.received_total, self.forwarded_total, self.delivered_total, queued, dict(self._dropped)
         )

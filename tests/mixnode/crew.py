@@ -138,7 +138,6 @@ class Crew:
         """Let time pass; the account must never be wrong, whenever it is looked at."""
 
         def exact() -> bool:
-            self.workers.add_up()
             snapshot = self.account.snapshot()
             assert snapshot.queued >= 0, snapshot
             return False
@@ -194,7 +193,6 @@ class Crew:
 
     @property
     def dropped(self) -> dict[DropReason, int]:
-        self.workers.add_up()
         return self.account.snapshot().dropped
 
     @property
