@@ -63,7 +63,8 @@ class _Epoch:
             self.pending.clear()
             return
         # Always at the end of the whole part: a torn write before is overwritten with the same bytes.
-        write_at(self.file, self.pending, self.length)
+        # A copy: a view of `pending` that outlives an error, in a traceback somebody keeps, would forbid it to grow.
+        write_at(self.file, bytes(self.pending), self.length)
         self.length += len(self.pending)
         self.pending.clear()
         self.unsynced = True
@@ -74,7 +75,7 @@ class _Epoch:
             self.file = None
 
 
-def write_at(file: int, data: bytes | bytearray, offset: int) -> None:
+def write_at(file: int, data: bytes, offset: int) -> None:
     """Write all of `data`; `pwrite` may take less than it is given. Raises OSError."""
     view = memoryview(data)
     while view:
