@@ -15,6 +15,7 @@ NODE_PORT = 1789
 PROVIDER_CLIENT_PORT = 9000
 CLIENT_SOCKET_PORT = 1977
 CLIENTS = ("alice", "bob")
+WEBPROXY = "webproxy"
 LAYERS = (1, 2, 3)
 # What this network's clients are told: a file should not take minutes, and a start not either.
 SENDING_RATE = 100
@@ -43,7 +44,7 @@ def lay_out(home: Path, mixnodes_per_layer: int, providers: int) -> Layout:
     """
     picker = PortPicker()
     [directory_port] = picker.pick(DIRECTORY_PORT)
-    node_ports = iter(picker.pick(NODE_PORT, len(LAYERS) * mixnodes_per_layer + providers))
+    node_ports = iter(picker.pick(NODE_PORT, len(LAYERS) * mixnodes_per_layer + providers + 1))
     door_ports = picker.pick(PROVIDER_CLIENT_PORT, providers)
     socket_ports = picker.pick(CLIENT_SOCKET_PORT, len(CLIENTS))
     url = f"http://{LOOPBACK}:{directory_port}"
@@ -76,6 +77,10 @@ def lay_out(home: Path, mixnodes_per_layer: int, providers: int) -> Layout:
         ports[name] = port = next(node_ports)
         command = _command("nym-provider", id=name, port=port, client_port=door, rate=NODE_RATE, **common)
         nodes.append(Component(name, command, f"{LOOPBACK}:{port}, clients {LOOPBACK}:{door}"))
+    ports[WEBPROXY] = port = next(node_ports)
+    # Everything of this network is on this machine, and so are the pages that somebody tries it with.
+    command = _command("nym-provider", id=WEBPROXY, impl=WEBPROXY, port=port, rate=NODE_RATE, web_ports="all", **common)
+    nodes.append(Component(WEBPROXY, (*command, "--web-private"), f"{LOOPBACK}:{port}, fetches web pages"))
     clients: list[Component] = []
     for number, (name, port) in enumerate(zip(CLIENTS, socket_ports, strict=True)):
         provider = names[number % providers]

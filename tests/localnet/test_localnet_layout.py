@@ -25,10 +25,11 @@ def options_of(command: tuple[str, ...]) -> dict[str, str]:
 def test_the_usual_network(tmp_path: Path) -> None:
     layout = lay_out(tmp_path, 2, 2)
     assert [component.command[0] for component in layout.components] == (
-        ["nym-directory"] + ["nym-mixnode"] * 6 + ["nym-provider"] * 2 + ["nym-client"] * 2
+        ["nym-directory"] + ["nym-mixnode"] * 6 + ["nym-provider"] * 3 + ["nym-client"] * 2
     )
-    assert [component.name for component in layout.components[-4:]] == ["provider-1", "provider-2", "alice", "bob"]
-    assert list(layout.node_ports.values()) == list(range(1789, 1797))
+    names = [component.name for component in layout.components[-5:]]
+    assert names == ["provider-1", "provider-2", "webproxy", "alice", "bob"]
+    assert list(layout.node_ports.values()) == list(range(1789, 1798))
     assert layout.client_ports == {"alice": 1977, "bob": 1978}
     assert layout.directory_url == "http://127.0.0.1:8080"
     mixnodes = [options_of(component.command) for component in layout.components[1:7]]
@@ -44,7 +45,7 @@ def test_the_usual_network(tmp_path: Path) -> None:
 
 def test_another_size_and_the_same_keys_at_the_next_start(tmp_path: Path) -> None:
     first, second = lay_out(tmp_path, 3, 1), lay_out(tmp_path, 3, 1)
-    assert len(first.components) == 1 + 9 + 1 + 2
+    assert len(first.components) == 1 + 9 + 2 + 2
     assert first == second
     alice, bob = (options_of(component.command) for component in first.components[-2:])
     assert alice["provider"] == bob["provider"]
