@@ -4,12 +4,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from nymtw.directory.core import PATHS, Directory
+from nymtw.directory.core import LIST_NAMES, PATHS, Directory, lower_first
 from nymtw.directory.figures import CONTENT_TYPE, Figures
 from nymtw.directory.http import Answer, Call, Route, as_json
+from nymtw.directory.openapi import lists, many, parameter, posting, reading
 from nymtw.errors import EncodingError
 
 CBOR = "application/cbor"
+BYTES = {"type": "string", "format": "binary"}
+METRIC_SEEN = "#/components/schemas/MetricSeen"
 
 
 def routes(directory: Directory, figures: Figures) -> list[Route]:
@@ -45,13 +48,31 @@ def routes(directory: Directory, figures: Figures) -> list[Route]:
         return Answer(figures.text(), content_type=CONTENT_TYPE)
 
     return [
-        Route("GET", "/api/healthcheck", healthcheck),
-        *(Route("POST", f"/api/presence/{path}", announce(path)) for path in PATHS),
-        Route("GET", "/api/presence/topology", presence),
-        Route("POST", "/api/metrics/mixes", report),
-        Route("GET", "/api/metrics/mixes", metrics),
-        Route("GET", "/api/v1/topology", topology),
-        Route("GET", "/metrics", prometheus),
+        Route("GET", "/api/healthcheck", healthcheck, reading("Whether the directory is there", "Ok")),
+        *(
+            Route("POST", f"/api/presence/{path}", announce(path), posting(f"A {role} is there", "HeartbeatPost"))
+            for path, role in PATHS.items()
+        ),
+        Route(
+            "GET",
+            "/api/presence/topology",
+            presence,
+            reading(
+                "Who is there: what each has posted, and when it was seen last. Not signed.",
+                {"oneOf": [lists(*LIST_NAMES), lists(*map(lower_first, LIST_NAMES))]},
+                query=[parameter("case", {"enum": ["upper", "lower"]}, "How the names of the lists begin")],
+                _400="case is something else",
+            ),
+        ),
+        Route("POST", "/api/metrics/mixes", report, posting("What a mixnode has carried", "MetricPost")),
+        Route(
+            "GET",
+            "/api/metrics/mixes",
+            metrics,
+            reading("What the mixnodes carried in the last complete second", many({"$ref": METRIC_SEEN})),
+        ),
+        Route("GET", "/api/v1/topology", topology, reading("The signed topology", BYTES, kind=CBOR)),
+        Route("GET", "/metrics", prometheus, reading("Prometheus text", {"type": "string"}, kind="text/plain")),
     ]
 
 

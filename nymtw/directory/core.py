@@ -20,6 +20,7 @@ from nymtw.topology.presence import Metric, read_heartbeat, read_metric
 PATHS: Mapping[str, str] = {"mixnodes": MIXNODE, "mixproviders": PROVIDER, "gateways": GATEWAY}
 # The role's list in GET /api/presence/topology, and as later releases wrote it.
 LISTS: Mapping[str, str] = {MIXNODE: "MixNodes", PROVIDER: "MixProviderNodes", GATEWAY: "GatewayNodes"}
+LIST_NAMES = ("CocoNodes", *LISTS.values())
 
 MOST_PACKETS = 10**9  # in one metric
 
@@ -51,10 +52,10 @@ class Directory:
 
     def presence(self, lower: bool = False) -> dict[str, list[Mapping[str, Any]]]:
         """Who is there: what each has posted, and `lastSeen` in nanoseconds; `lower` for mixNodes and so on."""
-        lists: dict[str, list[Mapping[str, Any]]] = {"CocoNodes": [], **{name: [] for name in LISTS.values()}}
+        lists: dict[str, list[Mapping[str, Any]]] = {name: [] for name in LIST_NAMES}
         for entry in self.registry.live():
             lists[LISTS[entry.record.role]].append({**entry.post, "lastSeen": entry.last_seen})
-        return {name[0].lower() + name[1:] if lower else name: nodes for name, nodes in lists.items()}
+        return {lower_first(name) if lower else name: nodes for name, nodes in lists.items()}
 
     def nodes(self) -> list[Mapping[str, Any]]:
         """Who is there, for people, by identity; nothing in it is new with every heartbeat."""
@@ -92,6 +93,11 @@ class Directory:
             self.posts[path, False] += 1
             raise
         self.posts[path, True] += 1
+
+
+def lower_first(name: str) -> str:
+    """MixNodes -> mixNodes."""
+    return name[0].lower() + name[1:]
 
 
 def describe(entry: Entry) -> dict[str, Any]:

@@ -129,6 +129,7 @@ class RoutesResource(Resource):
         `upgrades`: for the path of a websocket, what takes a request over, or returns False if it is none.
         """
         super().__init__()
+        self.routes = list(routes)
         self._routes = {(route.method, route.path): route for route in routes}
         self._paths = {route.path for route in routes}
         self._count = count
@@ -145,7 +146,7 @@ class RoutesResource(Resource):
         # A HEAD is answered like a GET: Request leaves out the body.
         route = self._routes.get(("GET" if method == "HEAD" else method, path))
         if route is None:
-            return self._finished(None, request, self._no_route(path))
+            return self._finished(None, request, self._no_route(method, path))
         try:
             answer = route.handler(_call(request))
         except Exception:
@@ -207,13 +208,13 @@ class RoutesResource(Resource):
         self._compressed.move_to_end(place)
         return self._compressed[place]
 
-    def _no_route(self, path: str) -> Answer:
-        if path in self._upgrades:
+    def _no_route(self, method: str, path: str) -> Answer:
+        if path in self._upgrades and method in ("GET", "HEAD"):
             refused = as_json({"error": "this is a websocket"}, 426)
             return Answer(refused.body, refused.code, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
-        if path not in self._paths:
+        if path not in self._paths and path not in self._upgrades:
             return as_json({"error": "there is nothing here"}, 404)
-        allowed = ", ".join(sorted(method for method, known in self._routes if known == path))
+        allowed = ", ".join(sorted(method for method, known in self._routes if known == path)) or "GET"
         refused = as_json({"error": f"the methods here are {allowed}"}, 405)
         return Answer(refused.body, refused.code, headers={"Allow": allowed})
 

@@ -19,6 +19,7 @@ from nymtw.directory.history import open_history
 from nymtw.directory.http import RoutesResource, bounded_site
 from nymtw.directory.live import Live
 from nymtw.directory.metrics import MetricsWindows
+from nymtw.directory.openapi import description_route, websocket
 from nymtw.directory.pages import page_routes
 from nymtw.directory.publisher import Publisher
 from nymtw.directory.recorder import Recorder
@@ -31,6 +32,11 @@ from nymtw.node.keys import load_or_create_identity
 from nymtw.node.placement import check_host, default_host
 from nymtw.node.service import Listener, NodeService
 from nymtw.topology.document import MAX_TOPOLOGY_LENGTH
+
+SOCKETS = {
+    "/ws": "A websocket: once a second a text frame with a JSON object a line for every metric",
+    "/api/v1/live": "A websocket for the dashboard: once a second a row for every node",
+}
 
 
 class DirectoryService(NodeService):
@@ -61,10 +67,12 @@ class DirectoryService(NodeService):
         self.add(recorder)
         self.live = self.add(Live(reactor, wall_clock, directory, recorder))
         figures = Figures(directory)
-        table = [*routes(directory, figures), *view_routes(directory, recorder, wall_clock), *page_routes()]
+        table = [*routes(directory, figures), *view_routes(directory, recorder, wall_clock)]
+        described = description_route([*table, *(websocket(path, summary) for path, summary in SOCKETS.items())])
+        table += [described, *page_routes()]
         upgrades = {"/ws": self.live.metrics.take_over, "/api/v1/live": self.live.dashboards.take_over}
-        resource = RoutesResource(table, figures.count, upgrades)
-        self._listener = self.add(Listener(reactor, host, port, bounded_site(resource, reactor)))
+        self.resource = RoutesResource(table, figures.count, upgrades)
+        self._listener = self.add(Listener(reactor, host, port, bounded_site(self.resource, reactor)))
 
     @classmethod
     def from_config(cls, reactor: Any, home: NodeHome, config: DirectoryConfig) -> "DirectoryService":

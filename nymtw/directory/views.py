@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from nymtw.directory.core import Directory, describe
 from nymtw.directory.history import NETWORK, Standing
 from nymtw.directory.http import Answer, Call, Route, Unavailable, as_json
+from nymtw.directory.openapi import KEY, parameter, reading
 from nymtw.directory.recorder import Recorder
 from nymtw.encoding import key_text, parse_key_text
 from nymtw.errors import DirectoryError, EncodingError
@@ -71,9 +72,41 @@ def view_routes(directory: Directory, recorder: Recorder, wall_clock: Callable[[
         return Deferred.fromCoroutine(read())
 
     return [
-        Route("GET", "/api/v1/nodes", nodes),
-        Route("GET", "/api/v1/node", node),
-        Route("GET", "/api/v1/history", history),
+        Route(
+            "GET",
+            "/api/v1/nodes",
+            nodes,
+            reading("Who is there, for people. Not signed.", "Nodes", _304="Nothing has changed."),
+        ),
+        Route(
+            "GET",
+            "/api/v1/node",
+            node,
+            reading(
+                "A node, and how it has done in the last hour, day and 30 days",
+                "NodeDetail",
+                query=[parameter("identity", KEY, "Its identity key", required=True)],
+                _400="There is no such node.",
+                _503="The history cannot be read.",
+            ),
+        ),
+        Route(
+            "GET",
+            "/api/v1/history",
+            history,
+            reading(
+                "Packets over time: [start in seconds since 1970, sent, received, seconds there]",
+                "History",
+                query=[
+                    parameter(
+                        "window", {"enum": list(WINDOWS)}, "An hour of seconds, a day of minutes, a year of hours"
+                    ),
+                    parameter("identity", KEY, "One node; without it, the whole network"),
+                ],
+                _400="A parameter is wrong.",
+                _503="The history cannot be read.",
+            ),
+        ),
     ]
 
 

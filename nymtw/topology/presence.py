@@ -38,7 +38,7 @@ class _ClientPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     address: Annotated[str, msgspec.Meta(max_length=MAX_ADDRESS_LENGTH)]
 
 
-class _HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
+class HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
     role: str
     identity_key: _KeyText
     pub_key: _KeyText
@@ -58,7 +58,7 @@ class _HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel",
     signature: _SignatureText
 
 
-class _MetricPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
+class MetricPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
     identity_key: _KeyText
     pub_key: _KeyText
     sent: _Count | Annotated[dict[str, _Count], msgspec.Meta(max_length=10_000)]
@@ -69,7 +69,7 @@ class _MetricPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw
     signature: _SignatureText
 
 
-_Post = TypeVar("_Post", _HeartbeatPost, _MetricPost)
+_Post = TypeVar("_Post", HeartbeatPost, MetricPost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def make_heartbeat(
 
 def read_heartbeat(body: object, now: float) -> Heartbeat:
     """The heartbeat in a JSON value; `now` is in wall-clock seconds. Raises `EncodingError` with the reason."""
-    post = _open_post(body, _HeartbeatPost, _HEARTBEAT_PREFIX, now)
+    post = _open_post(body, HeartbeatPost, _HEARTBEAT_PREFIX, now)
     if post.role not in (MIXNODE, *EDGE_ROLES):
         raise EncodingError(f"role: {post.role!r:.40} is none of {MIXNODE}, {', '.join(EDGE_ROLES)}")
     if (post.role == MIXNODE) != (post.layer in LAYERS):
@@ -223,7 +223,7 @@ def read_metric(body: object, now: float) -> Metric:
 
     `sent` may be an object of counts by peer, as it once was: it is summed, and the peers are forgotten.
     """
-    post = _open_post(body, _MetricPost, _METRIC_PREFIX, now)
+    post = _open_post(body, MetricPost, _METRIC_PREFIX, now)
     sent = sum(post.sent.values()) if isinstance(post.sent, dict) else post.sent
     parse_key_text(post.pub_key)
     identity = parse_key_text(post.identity_key)
