@@ -7,7 +7,7 @@ from typing import Any
 from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime, IWriteDescriptor
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -134,6 +134,7 @@ class FramedProtocol(Protocol):
         self.parser = parser
         self._made = self._heard = self._wrote = self._blocked_since = self._closed = self.clock.seconds()
         self._aborted = False
+        self._socket: Any = None
 
     # what subclasses say
 
@@ -163,6 +164,8 @@ class FramedProtocol(Protocol):
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
+        socket = getattr(self.transport, "transport", None)  # beneath TLS
+        self._socket = socket if IWriteDescriptor.providedBy(socket) else None
         self.transport.registerProducer(_WriteGate(self), True)
 
     def dataReceived(self, data: bytes) -> None:
@@ -191,6 +194,15 @@ class FramedProtocol(Protocol):
         """Write whole frames."""
         self._wrote = self.clock.seconds()
         self.transport.write(data)
+
+    def write_now(self) -> None:
+        """Offer the kernel at once what was written: at its next turn, the reactor has the less to do.
+
+        An error is left to the reactor, which meets it again at the same socket.
+        """
+        socket = self._socket
+        if socket is not None and self.up and not self.blocked and not socket.disconnecting:
+            socket.doWrite()
 
     def check(self, now: float) -> None:
         """Called by the housekeeper: end what is overdue, keep the rest alive."""

@@ -90,7 +90,7 @@ class OutgoingLink(ClientFactory):
             if self.queue and not self._closed:
                 self._connect()
             return
-        queue = self.queue
+        queue, length = self.queue, 0
         while queue and connection.up and not connection.blocked:
             length, frames = 0, []
             while queue and length < CHUNK:
@@ -103,6 +103,8 @@ class OutgoingLink(ClientFactory):
             self._records += 1 + length // _RECORD_LENGTH
             if self._records >= MOST_RECORDS:
                 connection.close()
+        if length:
+            connection.write_now()
 
     # the connection
 

@@ -1,6 +1,7 @@
 """Links between nodes over real TLS, in memory and over loopback sockets."""
 
 import random
+import select
 from collections import Counter
 
 import pytest
@@ -213,3 +214,36 @@ async def test_over_loopback_sockets():
     await one.links.stop()
     await two.links.stop()
     await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_sent_together_is_in_the_kernel_before_the_reactor_turns():
+    from twisted.internet import reactor
+
+    rng = random.Random(1)
+    arrived = [Deferred(), Deferred()]
+    waiting = iter(arrived)
+    one = Node(reactor, KEYS[0], rng)
+    two = Node(reactor, KEYS[1], rng, on_receive=lambda: next(waiting).callback(None))
+    port = reactor.listenTCP(0, two.links.factory, interface="127.0.0.1")
+    one.links.set_peers({two.identity: ("127.0.0.1", port.getHost().port)})
+    one.links.send(two.identity, 7, bytes(386))
+    await arrived[0].addTimeout(30, reactor)
+    (receiver,) = two.links._receivers.values()
+    one.links.send_many([(two.identity, 7, bytes(386))])
+    readable, _, _ = select.select([receiver.transport.fileno()], [], [], 10)
+    assert readable
+    await arrived[1].addTimeout(30, reactor)
+
+    (link,) = one.links._links.values()
+    lost = Deferred()
+    link.connection.lost = lambda original=link.connection.lost: (original(), lost.callback(None))
+    receiver.transport.abortConnection()
+    select.select([link.connection.transport.fileno()], [], [], 10)  # until the reset is here
+    for number in range(5):
+        one.links.send_many([(two.identity, 7, bytes(386))] * number)
+    await lost.addTimeout(30, reactor)
+    await one.links.stop()
+    await two.links.stop()
+    await port.stopListening()
+    assert one.sent + sum(one.drops.values()) == 2 + 10
