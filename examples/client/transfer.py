@@ -12,14 +12,16 @@ import json
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def connect(port: str) -> tuple[socket.socket, Iterator[dict[str, Any]]]:
+@contextmanager
+def connected(port: str) -> Iterator[tuple[socket.socket, Iterator[dict[str, Any]]]]:
     """The socket, and everything that the client says, one object at a time."""
-    connection = socket.create_connection(("127.0.0.1", int(port)))
-    return connection, (json.loads(line) for line in connection.makefile("rb"))
+    with socket.create_connection(("127.0.0.1", int(port))) as connection, connection.makefile("rb") as lines:
+        yield connection, (json.loads(line) for line in lines)
 
 
 def ask(connection: socket.socket, request: dict[str, Any]) -> None:
@@ -29,35 +31,35 @@ def ask(connection: socket.socket, request: dict[str, Any]) -> None:
 def send(port: str, address: str, file: str) -> int:
     path = Path(file)
     message = path.name.encode() + b"\0" + path.read_bytes()
-    connection, answers = connect(port)
-    # With confirm, what arrives for others meanwhile stays with the client.
-    ask(connection, {"subscribe": {"progress": True, "confirm": True}})
-    ask(connection, {"send": {"message": base64.b64encode(message).decode(), "recipient": address}})
-    mine = None
-    for answer in answers:
-        if "exception" in answer:
-            print(answer["exception"]["error"], file=sys.stderr)
-            return 1
-        if "send" in answer:
-            mine = answer["send"]["id"]
-        elif "progress" in answer and answer["progress"]["id"] == mine:
-            step = answer["progress"]
-            print(f"{step['acknowledged']} of {step['fragments']} fragments: {step['state']}", flush=True)
-            if step["state"] != "sending":
-                return 0 if step["state"] == "done" else 1
+    with connected(port) as (connection, answers):
+        # With confirm, what arrives for others meanwhile stays with the client.
+        ask(connection, {"subscribe": {"progress": True, "confirm": True}})
+        ask(connection, {"send": {"message": base64.b64encode(message).decode(), "recipient": address}})
+        mine = None
+        for answer in answers:
+            if "exception" in answer:
+                print(answer["exception"]["error"], file=sys.stderr)
+                return 1
+            if "send" in answer:
+                mine = answer["send"]["id"]
+            elif "progress" in answer and answer["progress"]["id"] == mine:
+                step = answer["progress"]
+                print(f"{step['acknowledged']} of {step['fragments']} fragments: {step['state']}", flush=True)
+                if step["state"] != "sending":
+                    return 0 if step["state"] == "done" else 1
     return 1
 
 
 def receive(port: str, folder: str) -> int:
-    connection, answers = connect(port)
-    ask(connection, {"subscribe": {"confirm": True}})
-    for answer in answers:
-        if "received" in answer:
-            name, _, contents = base64.b64decode(answer["received"]["message"]).partition(b"\0")
-            path = Path(folder) / (Path(name.decode("utf-8", "replace")).name or "unnamed")
-            path.write_bytes(contents)
-            ask(connection, {"confirm": {"ids": [answer["received"]["id"]]}})
-            print(f"received {path} ({len(contents)} bytes)", flush=True)
+    with connected(port) as (connection, answers):
+        ask(connection, {"subscribe": {"confirm": True}})
+        for answer in answers:
+            if "received" in answer:
+                name, _, contents = base64.b64decode(answer["received"]["message"]).partition(b"\0")
+                path = Path(folder) / (Path(name.decode("utf-8", "replace")).name or "unnamed")
+                path.write_bytes(contents)
+                ask(connection, {"confirm": {"ids": [answer["received"]["id"]]}})
+                print(f"received {path} ({len(contents)} bytes)", flush=True)
     return 1
 
 

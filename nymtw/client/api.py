@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from nymtw.client.config import ClientConfig
 from nymtw.client.core import Accepted, ClientCore
 from nymtw.client.inbox import Received
+from nymtw.client.loop_resolver import LoopResolver
 from nymtw.client.outbox import Progress, State
 from nymtw.client.service import ClientService, Surroundings
 from nymtw.errors import ConfigError, DeliveryFailed, NymtwError
@@ -56,6 +57,7 @@ def _default_reactor() -> Any:
 
     reactor: Any = module
     if loop is not None and not reactor.running:
+        reactor.installNameResolver(LoopResolver(loop))
         reactor.startRunning(installSignalHandlers=False)
     return reactor
 

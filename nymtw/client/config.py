@@ -56,8 +56,8 @@ class ClientSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     listed: Annotated[
         bool,
         _about(
-            "Whether this client's address is published with the topology, so that others find it. Then everybody knows "
-            "that it exists, and at which provider."
+            "Whether this client's address is published with the topology, so that others find it. Then everybody "
+            "knows that it exists, and at which provider."
         ),
     ] = False
 

@@ -49,7 +49,8 @@ class Mail(Generic[T]):
         alice = await self._connect("alice", self._pushed_by_alice)
         bob = await self._connect("bob", self._pushed_by_bob)
         self._address = (await bob.request("details"))["details"]["address"]
-        await alice.request("subscribe", {"progress": True})
+        # What is not confirmed stays with her client, for others.
+        await alice.request("subscribe", {"progress": True, "confirm": True})
         await bob.request("subscribe", {"confirm": True})
 
     async def deliver(self, message: bytes, progress: Progress = lambda done, total: None) -> Delivered[T]:

@@ -102,6 +102,7 @@ class Session:
         agrees = True if self._file is None else await self._send(mail, self._file)
         if self._options["exit"]:
             return 0 if agrees else 1
+        mail.close()  # what comes from now on is for whoever uses these clients
         self._settled = agrees
         self._console.say("Running until Ctrl-C.")
         await Deferred()

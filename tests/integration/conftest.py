@@ -1,43 +1,57 @@
 """`nymtw localnet` as its user starts it, read line by line with deadlines; afterwards no process of it may be left."""
 
+import contextlib
 import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nymtw.client.local import LocalSocket
+
 _PROGRAM = "import sys; from nymtw.commands import main; sys.exit(main())"
+_CLIENT = "import sys; from nymtw.client.commands import main; sys.exit(main())"
 _MARK = "NYMTW_TEST_RUN"
 START = 60.0  # seconds, on a machine that has other things to do
 STOP = 20.0
 
 
-class Localnet:
-    """One `nymtw localnet` that runs."""
+class Program:
+    """A process that is read line by line with deadlines, and told lines."""
 
-    def __init__(self, *arguments: str | Path) -> None:
-        self.mark = uuid.uuid4().hex
+    def __init__(self, *command: str | Path, **environment: str) -> None:
         self.lines: list[str] = []
         self._rest = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, "localnet", *map(str, arguments)],
-            stdin=subprocess.DEVNULL,
+            list(map(str, command)),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, _MARK: self.mark},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             start_new_session=True,
         )
 
     @property
     def output(self) -> str:
         return "\n".join(self.lines)
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def end_input(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
     def wait_for(self, pattern: str, limit: float = START) -> re.Match[str]:
         """The first line, from the beginning, in which `pattern` is found."""
@@ -55,6 +69,36 @@ class Localnet:
         while self._read(end):
             pass
         return self.process.wait(max(1.0, end - time.monotonic()))
+
+    def stop(self) -> None:
+        """End it, if it has not ended."""
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is None:
+                self.process.send_signal(signal_number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(STOP)
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def _read(self, end: float) -> bool:
+        """Whether something more was said in time."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
+        data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        self.lines += [line.decode() for line in whole]
+        return bool(data)
+
+
+class Localnet(Program):
+    """One `nymtw localnet` that runs."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        self.mark = uuid.uuid4().hex
+        super().__init__(sys.executable, "-c", _PROGRAM, "localnet", *arguments, **{_MARK: self.mark})
+        self.end_input()
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
@@ -83,15 +127,6 @@ class Localnet:
             assert time.monotonic() < end, f"left behind: {children}"
             time.sleep(0.05)
 
-    def _read(self, end: float) -> bool:
-        """Whether something more was said in time."""
-        assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
-        data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        self.lines += [line.decode() for line in whole]
-        return bool(data)
-
 
 @pytest.fixture
 def localnet() -> Iterator[Callable[..., Localnet]]:
@@ -107,11 +142,75 @@ def localnet() -> Iterator[Callable[..., Localnet]]:
         if each.process.poll() is None:
             each.signal(signal.SIGTERM)
     for each in started:
-        try:
-            each.process.wait(STOP)
-        except subprocess.TimeoutExpired:
-            each.process.kill()
-            each.process.wait()
-        assert each.process.stdout is not None
-        each.process.stdout.close()
+        each.stop()
         each.wait_until_gone()
+
+
+class Mixnet:
+    """A small localnet with alice and bob at TCP sockets, and more clients in `home`, which take their time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "more"
+        self._started: list[Program] = []
+        self.localnet = Localnet("--mixnodes-per-layer=1", "--providers=1", "--dir", folder / "net")
+        try:
+            self._directory = self.localnet.wait_for(r"Directory (\S+), its key (\S{44})").groups()
+            self.localnet.wait_for("Running until Ctrl-C")
+        except BaseException:
+            self.stop()
+            raise
+        self.alice, self.bob = (self._port(name) for name in ("alice", "bob"))
+
+    def _port(self, name: str) -> int:
+        return int(self.localnet.wait_for(rf"^  {name} +127\.0\.0\.1:(\d+)")[1])
+
+    def start(self, *command: str | Path) -> Program:
+        """A program that finds the clients of `home` by name."""
+        self._started.append(Program(*command, NYMTW_HOME=str(self.home)))
+        return self._started[-1]
+
+    def nym_client(self, *arguments: str | Path) -> Program:
+        return self.start(sys.executable, "-c", _CLIENT, *arguments)
+
+    def make_client(self, name: str) -> None:
+        """`nym-client init`, at a fifth of the localnet's rates: there may be many of them on this machine."""
+        url, key = self._directory
+        made = self.nym_client("init", "--id", name, "--directory", url, "--directory-key", key)
+        assert made.wait() == 0, made.output
+        file = self.home / "clients" / name / "config" / "config.toml"
+        text = file.read_text()
+        for rate, value in (("message_sending_rate", 20.0), ("loop_cover_traffic_rate", 1.0)):
+            text = re.sub(rf"^{rate} = .*$", f"{rate} = {value}", text, flags=re.MULTILINE)
+        file.write_text(text)
+
+    def client_with_socket(self, name: str, kind: str) -> int:
+        """Make a client and run it; returns the port of its socket once the client can send."""
+        self.make_client(name)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        running = self.nym_client("socket", "--id", name, "--socket", kind, "--port", str(port))
+        running.wait_for("Connected to the provider")
+        return port
+
+    def details(self, port: int, kind: str = "tcp") -> dict[str, Any]:
+        """What the client at this port says of itself."""
+        client = LocalSocket(kind, port)
+        try:
+            return dict(client.request("details")["details"])
+        finally:
+            client.close()
+
+    def stop(self) -> None:
+        for each in reversed(self._started):
+            each.stop()
+        self.localnet.stop()
+        self.localnet.wait_until_gone()
+
+
+@pytest.fixture(scope="module")
+def mixnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixnet]:
+    """One network for all tests of a module."""
+    network = Mixnet(tmp_path_factory.mktemp("mixnet"))
+    yield network
+    network.stop()

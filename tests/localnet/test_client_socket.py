@@ -85,7 +85,7 @@ class Clients:
         opened = Deferred.fromCoroutine(self.mail.open())
         assert self.ends["bob"].asked() == [{"details": {}}]
         self.ends["bob"].answers(details={"details": {"address": "bob's address"}})
-        assert self.ends["alice"].asked() == [{"subscribe": {"progress": True}}]
+        assert self.ends["alice"].asked() == [{"subscribe": {"progress": True, "confirm": True}}]
         self.ends["alice"].answers(subscribe={})
         assert self.ends["bob"].asked() == [{"subscribe": {"confirm": True}}]
         self.ends["bob"].answers(subscribe={})
