@@ -1,0 +1,76 @@
+"""The operators' manual names what there is, and its systemd units are units that run these programs."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nymtw.errors import DropReason
+from nymtw.mixnode.options import MixnodeSection
+from nymtw.mixnode.options import Options as MixnodeOptions
+from nymtw.provider.options import Options as ProviderOptions
+from nymtw.provider.options import ProviderSection
+
+DOCS = Path(__file__).parents[2] / "docs"
+MANUAL = (DOCS / "operating.md").read_text()
+UNITS = sorted((DOCS / "systemd").glob("*.service"))
+
+
+def test_every_reason_of_a_drop_is_explained() -> None:
+    table = MANUAL.split("| reason of a drop |")[1].split("\n\n")[0]
+    named = [name for row in table.splitlines()[2:] for name in re.findall("`([a-z-]+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(DropReason)
+
+
+def test_the_keys_that_can_change_are_keys() -> None:
+    table = MANUAL.split("| without a restart |")[1].split("\n\n")[0]
+    names = re.findall("`([a-z_]+)`", table)
+    assert len(names) == 5
+    assert set(names) <= set(MixnodeSection.__struct_fields__)
+    assert {"max_delay", "drain"} <= set(ProviderSection.__struct_fields__)
+
+
+def test_headings_that_are_linked_exist() -> None:
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.removeprefix("## ").lower()).replace(" ", "-")
+        for line in MANUAL.splitlines()
+        if line.startswith("## ")
+    }
+    assert set(re.findall(r"\]\(#([a-z0-9-]+)\)", MANUAL)) == headings
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_starts_what_it_says(unit: Path) -> None:
+    found = re.search(
+        r"^ExecStart=/opt/nymtw/bin/twist --log-format=text (nym-\w+) (.*)$", unit.read_text(), re.MULTILINE
+    )
+    assert found is not None
+    assert found[1] == unit.stem
+    options = {"nym-mixnode": MixnodeOptions, "nym-provider": ProviderOptions}[found[1]]()
+    options.parseOptions(found[2].split())
+    assert options["id"] == "main"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_gives_more_time_than_a_node_takes_to_drain(unit: Path) -> None:
+    given = re.search(r"^TimeoutStopSec=(\d+)$", unit.read_text(), re.MULTILINE)
+    assert given is not None
+    assert int(given[1]) >= 2 * MixnodeSection(id="x", directory_key="").drain
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_has_nothing_to_say_against_a_unit(unit: Path, tmp_path: Path) -> None:
+    # On this machine there are no such user and no such folder.
+    text = unit.read_text().replace("/opt/nymtw/bin/twist", sys.executable).replace("=nymtw\nGroup=nymtw", "=root")
+    copy = tmp_path / unit.name
+    copy.write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_there_is_a_unit_for_each_role() -> None:
+    assert [unit.stem for unit in UNITS] == ["nym-mixnode", "nym-provider"]
