@@ -122,6 +122,7 @@ def run(options: WebOptions, work: Callable[[ClientService, Any], Awaitable[Any]
     home, config = configure(options)
     service = ClientService.from_config(reactor, home, config)
     outcome: list[Any] = []
+    ending: list[bool] = []
 
     async def main() -> Any:
         service.startService()
@@ -134,10 +135,23 @@ def run(options: WebOptions, work: Callable[[ClientService, Any], Awaitable[Any]
 
     def begin() -> None:
         running = Deferred.fromCoroutine(main())
-        # Ctrl-C: an orderly end.
-        reactor.addSystemEventTrigger("before", "shutdown", running.cancel)
-        running.addBoth(outcome.append)
-        running.addBoth(lambda _: reactor.running and reactor.stop())
+        ended: Deferred[None] = Deferred()
+
+        def interrupted() -> "Deferred[None]":
+            running.cancel()
+            return ended
+
+        def over(result: Any) -> None:
+            by_itself = not ending
+            outcome.append(result)
+            ended.callback(None)
+            if by_itself:
+                reactor.stop()
+
+        # Ctrl-C: an orderly end, for which the reactor waits.
+        reactor.addSystemEventTrigger("before", "shutdown", ending.append, True)
+        reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+        running.addBoth(over)
 
     reactor.callWhenRunning(begin)
     reactor.run()

@@ -12,7 +12,6 @@ from nymtw.errors import NymtwError
 from nymtw.message.web import MAX_HEADERS, WebHead
 
 MAX_BODY: Final = 8 * 2**20
-_NOT_PASSED_ON: Final = frozenset((b"content-length", b"date", b"connection", b"proxy-connection"))
 
 
 class ProxyRequest(http.Request):
@@ -52,9 +51,7 @@ class ProxyRequest(http.Request):
     def _head(self, head: WebHead) -> None:
         self.setResponseCode(head.status, head.reason.encode("latin-1", "replace"))
         for name, value in head.headers:
-            # The length of the body holds only where nothing breaks off: then the browser must see it.
-            if name.lower() not in _NOT_PASSED_ON or name.lower() == b"content-length":
-                self.responseHeaders.addRawHeader(name, value)
+            self.responseHeaders.addRawHeader(name, value)
 
     def _take(self, data: bytes) -> None:
         if not self._disconnected:

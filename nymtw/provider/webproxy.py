@@ -180,6 +180,8 @@ class _Stream:
             if name.lower() not in _DROPPED_IN_RESPONSES
             for value in values
         ]
+        if isinstance(response.length, int) and not response.headers.hasHeader(b"content-length"):
+            headers.append((b"Content-Length", b"%d" % response.length))  # Twisted keeps it apart
         reason = response.phrase.decode("latin-1")[:256]
         head = WebHead(status=response.code, reason=reason, headers=tuple(headers[:MAX_HEADERS]), url=url[:8192])
         self._body = body = _Body(self._context)

@@ -56,6 +56,7 @@ class Page(http.Request):
         elif path == "/missing":
             self.setResponseCode(404)
         else:
+            self.setHeader(b"content-length", b"6")
             self.write(b"a page")
         self.finish()
 
@@ -126,6 +127,7 @@ def test_a_page_with_its_status_and_headers(bench: ServiceBench) -> None:
     assert (answer.head.status, answer.head.reason, answer.body) == (200, "OK", b"a page")
     assert answer.header(b"server") == [b"test"]
     assert answer.header(b"connection") == []
+    assert answer.header(b"content-length") == [b"6"]
     assert answer.head.url == f"http://{PUBLIC}/page?q=1#part"
     assert web.asked[0][1] == "/page"
 

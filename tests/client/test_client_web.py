@@ -1,0 +1,176 @@
+"""Web pages through a whole network in memory: the client's side of the web proxy, and the HTTP proxy for browsers."""
+
+import gzip
+from typing import Any
+
+import pytest
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.web import http
+
+from nymtw.client.fetch import FetchOptions, Unpacker
+from nymtw.client.http_proxy import ProxyFactory
+from nymtw.client.web import WebClient, WebError
+from nymtw.message.web import WebHead, WebPart
+from nymtw.testing.simulation import SimulatedNetwork
+
+BODY = bytes(range(256)) * 700
+
+
+class Page(http.Request):
+    def process(self) -> None:
+        if self.path == b"/breaks":
+            self.setHeader(b"content-length", b"100000")
+            self.write(bytes(99_000))
+            channel: Any = self.channel
+            channel.loseConnection()
+            return
+        self.write(BODY if self.path == b"/body" else b"a page")
+        self.finish()
+
+
+class Quiet(http.HTTPFactory):
+    def buildProtocol(self, addr: Any) -> Any:
+        channel: Any = super().buildProtocol(addr)
+        channel.requestFactory = Page
+        return channel
+
+    def log(self, request: Any) -> None:
+        pass
+
+
+class Browser(Protocol):
+    """Sends one request, keeps what comes."""
+
+    def __init__(self, request: bytes) -> None:
+        self.request, self.got, self.over = request, b"", False
+
+    def connectionMade(self) -> None:
+        self.transport.write(self.request)  # type: ignore[union-attr]
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.over = True
+
+
+class World:
+    def __init__(self, seed: int) -> None:
+        both = {"provider-1": ["--impl=store", "--impl=webproxy", "--web-private", "--web-ports=all"]}
+        self.network = SimulatedNetwork(
+            seed, mixnodes_per_layer=1, providers=2, clients=["alice", "bob"], refresh=5.0, implementations=both
+        )
+        self.network.start()
+        web = self.network.network.host("web")
+        self.site = web.listenTCP(8000, Quiet(reactor=web))
+        self.alice = self.network.clients["alice"]
+        self.host = self.network.network.host("alice")
+        self.client = WebClient(
+            self.alice.core, self.host, self.host_random(seed), lambda: self.alice.service.watch.current
+        )
+        self.port = self.host.listenTCP(8118, ProxyFactory(lambda: self.client, self.host))
+
+    @staticmethod
+    def host_random(seed: int) -> Any:
+        import random
+
+        return random.Random(seed)
+
+    def fetch(self, url: str, limit: float = 300) -> tuple[WebHead, bytes]:
+        heads: list[WebHead] = []
+        body: list[bytes] = []
+        done = Deferred.fromCoroutine(self.client.request("GET", url, head=heads.append, take=body.append))
+        self.network.clock.wait_for(done, limit)
+        return heads[0], b"".join(body)
+
+    def browse(self, request: bytes, limit: float = 300) -> bytes:
+        browser = Browser(request)
+        factory: Any = ClientFactory()
+        factory.protocol = lambda: browser
+        self.network.network.host("browser").connectTCP("127.0.0.1", 8118, factory)
+        self.network.run_until(lambda: browser.over, limit)
+        return browser.got
+
+    def stop(self) -> None:
+        self.port.stopListening()
+        self.site.stopListening()
+        self.client.close()
+        self.network.stop()
+
+
+@pytest.fixture
+def world(seed: int) -> Any:
+    world = World(seed)
+    yield world
+    world.stop()
+
+
+def test_pages_come_through_the_mixnet_and_other_messages_stay(world: World) -> None:
+    head, body = world.fetch("http://127.0.0.1:8000/body")
+    assert (head.status, body) == (200, BODY)
+    with pytest.raises(WebError, match="cannot be reached"):
+        world.fetch("http://127.0.0.1:8001/")
+    world.network.deliver("bob", "alice", b"a message")
+
+
+def test_a_browser_behind_the_http_proxy(world: World) -> None:
+    def get(url: bytes, method: bytes = b"GET") -> bytes:
+        return world.browse(method + b" " + url + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    answer = get(b"http://127.0.0.1:8000/")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"a page" in answer
+    assert get(b"http://127.0.0.1:8001/").startswith(b"HTTP/1.1 502 ")
+    assert get(b"/").startswith(b"HTTP/1.1 400 ")
+    assert get(b"127.0.0.1:443", b"CONNECT").startswith(b"HTTP/1.1 501 ")
+    broken = get(b"http://127.0.0.1:8000/breaks")
+    assert b"ontent-" in broken
+    assert len(broken.partition(b"\r\n\r\n")[2]) < 100_000, "what broke off looks whole"
+
+
+def test_parts_out_of_order_and_twice_and_of_others(world: World) -> None:
+    heads: list[WebHead] = []
+    body: list[bytes] = []
+    done = Deferred.fromCoroutine(
+        world.client.request("GET", "http://127.0.0.1:8000/x", head=heads.append, take=body.append)
+    )
+    [identifier] = world.client._responses
+
+    def part(number: int, **fields: Any) -> None:
+        name = fields.pop("id", identifier)
+        part = WebPart(id=name, number=number, **fields)
+        world.client._received(type("Received", (), {"data": part.encode(), "message_id": bytes(16)})())
+
+    part(2, data=b"c", last=True)
+    part(1, data=b"b")
+    part(1, data=b"b")
+    part(0, head=WebHead(status=200), id=bytes(16))
+    part(0, head=WebHead(status=200), data=b"a")
+    world.network.clock.wait_for(done, 60)
+    assert b"".join(body) == b"abc"
+
+
+def test_a_compressed_page_is_unpacked_in_pieces_of_bounded_length() -> None:
+    pieces: list[bytes] = []
+    unpacker = Unpacker(pieces.append)
+    unpacker.head(WebHead(status=200, headers=((b"Content-Encoding", b"gzip"),)))
+    packed = gzip.compress(bytes(5_000_000), mtime=0)
+    for at in range(0, len(packed), 1000):
+        unpacker.body(packed[at : at + 1000])
+    assert b"".join(pieces) == bytes(5_000_000)
+    assert max(map(len, pieces)) <= 256 * 1024
+    broken = Unpacker(pieces.append)
+    broken.head(WebHead(status=200, headers=((b"Content-Encoding", b"gzip"),)))
+    with pytest.raises(WebError, match="broken"):
+        broken.body(b"this is not gzip")
+    with pytest.raises(WebError, match="not asked for"):
+        Unpacker(pieces.append).head(WebHead(status=200, headers=((b"Content-Encoding", b"br"),)))
+
+
+def test_the_url_stands_before_or_behind_the_options() -> None:
+    for words in (["http://x/", "-o", "file"], ["-o", "file", "http://x/"]):
+        options = FetchOptions()
+        options.parseOptions([*words])
+        assert (options["url"], options["output"]) == ("http://x/", "file")
