@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from nymtw.directory.core import LIST_NAMES, PATHS, Directory, lower_first
+from nymtw.directory.core import LIST_NAMES, PATHS, VALIDATORS, Directory, lower_first
 from nymtw.directory.figures import CONTENT_TYPE, Figures
 from nymtw.directory.http import Answer, Call, Route, as_json
 from nymtw.directory.openapi import lists, many, parameter, posting, reading
@@ -35,7 +35,7 @@ def routes(directory: Directory, figures: Figures) -> list[Route]:
         return as_json(directory.presence(lower=case == "lower"))
 
     def report(call: Call) -> Answer:
-        directory.report(read_json(call.body))
+        directory.report(read_json(call.body), call.source)
         return as_json({"ok": True}, 201)
 
     def metrics(call: Call) -> Answer:
@@ -52,6 +52,12 @@ def routes(directory: Directory, figures: Figures) -> list[Route]:
         *(
             Route("POST", f"/api/presence/{path}", announce(path), posting(f"A {role} is there", "HeartbeatPost"))
             for path, role in PATHS.items()
+        ),
+        Route(
+            "POST",
+            f"/api/presence/{VALIDATORS}",
+            announce(VALIDATORS),
+            posting("A validator is there, which has no part in the mixnet", "ValidatorPost"),
         ),
         Route(
             "GET",

@@ -53,6 +53,21 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         ),
     ] = False
     capacity: Annotated[int, Meta(ge=1, le=20_000, description="The most nodes that are kept.")] = CAPACITY
+    unsigned_localhost: Annotated[
+        bool,
+        Meta(
+            description="Whether this machine may post what nobody has signed, in the shapes of the first networks, to "
+            "try old programs. It is shown, and never part of the signed topology."
+        ),
+    ] = False
+    certificate: Annotated[
+        str,
+        Meta(
+            description="PEM file of a certificate and those above it: the directory speaks HTTPS then, too. Or empty."
+        ),
+    ] = ""
+    certificate_key: Annotated[str, Meta(description="PEM file of the certificate's private key.")] = ""
+    https_port: Annotated[int, Meta(ge=0, le=65535, description="The TCP port for HTTPS; 0 takes any free one.")] = 8443
     history: Annotated[
         str,
         Meta(

@@ -4,22 +4,26 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
+from nymtw.directory.board import Board, read_unsigned, read_unsigned_metric
 from nymtw.directory.metrics import MetricsWindows
 from nymtw.directory.publisher import Publisher
-from nymtw.directory.registry import Entry, Registry
-from nymtw.encoding import key_text
+from nymtw.directory.registry import Entry, Registry, is_loopback
+from nymtw.encoding import key_text, parse_key_text
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.interfaces import IDirectory
 from nymtw.topology.document import GATEWAY, MIXNODE, PROVIDER
-from nymtw.topology.presence import Metric, read_heartbeat, read_metric
+from nymtw.topology.presence import Metric, read_heartbeat, read_metric, read_validator
 
 # The last part of the path of /api/presence/..., and the role that announces itself there.
 PATHS: Mapping[str, str] = {"mixnodes": MIXNODE, "mixproviders": PROVIDER, "gateways": GATEWAY}
 # The role's list in GET /api/presence/topology, and as later releases wrote it.
 LISTS: Mapping[str, str] = {MIXNODE: "MixNodes", PROVIDER: "MixProviderNodes", GATEWAY: "GatewayNodes"}
+VALIDATORS = "coconodes"
 LIST_NAMES = ("CocoNodes", *LISTS.values())
 
 MOST_PACKETS = 10**9  # in one metric
@@ -29,8 +33,21 @@ class Directory:
     """Registry, publisher and metrics as one. A refusal is a `DirectoryError` or `EncodingError` with its reason."""
 
     def __init__(
-        self, registry: Registry, publisher: Publisher, metrics: MetricsWindows, wall_clock: Callable[[], float]
+        self,
+        registry: Registry,
+        publisher: Publisher,
+        metrics: MetricsWindows,
+        wall_clock: Callable[[], float],
+        board: Board,
+        *,
+        admission: Callable[[bytes], bool] = lambda identity: True,
+        unsigned: bool = False,
     ) -> None:
+        """`board` shows validators; with `unsigned`, also posts of this machine that nobody has signed."""
+        self.board = board
+        self._admits = admission
+        self._unsigned = unsigned
+        self.line_accepted: Callable[[str, int, int, int], None] = lambda key, sent, received, timestamp: None
         self.registry = registry
         self.publisher = publisher
         self._metrics = metrics
@@ -42,9 +59,9 @@ class Directory:
         """Take the JSON value that was posted to the presence `path` from the address `source`."""
         self._counted(path, lambda: self._announce(path, body, source))
 
-    def report(self, body: object) -> None:
-        """Take the JSON value of a metric."""
-        self._counted("metrics", lambda: self._report(body))
+    def report(self, body: object, source: str = "") -> None:
+        """Take the JSON value of a metric that was posted from the address `source`."""
+        self._counted("metrics", lambda: self._report(body, source))
 
     def metrics(self) -> list[Mapping[str, Any]]:
         """The last complete window of metrics."""
@@ -55,13 +72,39 @@ class Directory:
         lists: dict[str, list[Mapping[str, Any]]] = {name: [] for name in LIST_NAMES}
         for entry in self.registry.live():
             lists[LISTS[entry.record.role]].append({**entry.post, "lastSeen": entry.last_seen})
+        for path, name in {**{path: LISTS[role] for path, role in PATHS.items()}, VALIDATORS: "CocoNodes"}.items():
+            lists[name] += [{**shown.post, "lastSeen": shown.last_seen} for shown in self.board.posts(path)]
         return {lower_first(name) if lower else name: nodes for name, nodes in lists.items()}
 
     def nodes(self) -> list[Mapping[str, Any]]:
         """Who is there, for people, by identity; nothing in it is new with every heartbeat."""
         return [describe(entry) for entry in self.registry.live()]
 
+    def validators(self) -> list[Mapping[str, Any]]:
+        """The validators, for people; `lastSeen` is in milliseconds since 1970."""
+        return [
+            {
+                "pubKey": shown.post["pubKey"],
+                "host": shown.post["host"],
+                "type": shown.post["type"],
+                "lastSeen": shown.last_seen // 10**6,
+            }
+            for shown in self.board.posts(VALIDATORS)
+        ]
+
     def _announce(self, path: str, body: object, source: str) -> None:
+        if self._may_be_unsigned(body, source):
+            post = read_unsigned(path, body)
+            self.board.put(path, post["pubKey"], post, int(self._wall_clock() * 1e9))
+            return
+        if path == VALIDATORS:
+            validator = read_validator(body, self._wall_clock())
+            if not self._admits(parse_key_text(validator.identity_key)):
+                raise DirectoryError(f"{validator.identity_key} is not admitted here")
+            # Never a clash with an unsigned one: a key is shorter.
+            place = f"signed by {validator.identity_key}"
+            self.board.put(path, place, msgspec.to_builtins(validator), validator.timestamp)
+            return
         heartbeat = read_heartbeat(body, self._wall_clock())
         if not isinstance(body, dict):
             raise EncodingError("a heartbeat is a JSON object")
@@ -70,7 +113,18 @@ class Directory:
             raise DirectoryError(f"a {role} does not announce itself here")
         self.registry.accept(heartbeat, body, source)
 
-    def _report(self, body: object) -> None:
+    def _may_be_unsigned(self, body: object, source: str) -> bool:
+        return self._unsigned and is_loopback(source) and isinstance(body, dict) and "signature" not in body
+
+    def _report(self, body: object, source: str) -> None:
+        now = int(self._wall_clock() * 1e9)
+        if self._may_be_unsigned(body, source):
+            key, sent, received = read_unsigned_metric(body)
+            if not self.board.has("mixnodes", key):
+                raise DirectoryError("no mixnode with this key is announced")
+            self._metrics.accept(Metric(b"unsigned " + key.encode(), key, sent, received, now), self._is_mixnode)
+            self.line_accepted(key, sent, received, now)
+            return
         metric = read_metric(body, self._wall_clock())
         entry = self.registry.find(metric.identity)
         if entry is None or entry.record.role != MIXNODE:
@@ -83,6 +137,8 @@ class Directory:
         self.metric_accepted(metric)
 
     def _is_mixnode(self, identity: bytes) -> bool:
+        if identity.startswith(b"unsigned "):
+            return self.board.has("mixnodes", identity.removeprefix(b"unsigned ").decode())
         entry = self.registry.find(identity)
         return entry is not None and entry.record.role == MIXNODE
 
@@ -139,7 +195,7 @@ class LocalDirectory:
 
     def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
         """Post one metric."""
-        return maybeDeferred(_refusing, lambda: self._directory.report(dict(metric)))
+        return maybeDeferred(_refusing, lambda: self._directory.report(dict(metric), self._source))
 
 
 def _refusing(take: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
 """What happens once a second: the frames for viewers and the second for the history are made, each once for all."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -28,8 +28,15 @@ class Live(Service):
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, wall_clock: Callable[[], float], directory: Directory, recorder: Recorder | None
+        self,
+        clock: IReactorTime,
+        wall_clock: Callable[[], float],
+        directory: Directory,
+        recorder: Recorder,
+        each_second: Sequence[Callable[[], None]] = (),
     ) -> None:
+        """`each_second`: what else is to be done then."""
+        self._each_second = each_second
         self._clock = clock
         self._wall_clock = wall_clock
         self._directory = directory
@@ -41,6 +48,7 @@ class Live(Service):
         self.metrics = Hub(clock.seconds)
         self.dashboards = Hub(clock.seconds)
         directory.metric_accepted = self.count
+        directory.line_accepted = self.show_line
 
     def startService(self) -> None:
         """Begin with the next second."""
@@ -68,10 +76,10 @@ class Live(Service):
                 metric.sent, metric.received, 0, metric.loops_sent, metric.loops_returned
             )
 
-    def show_line(self, line: str) -> None:
-        """A metric that is no announced node's: it is shown as it is, and not summed."""
+    def show_line(self, public_key: str, sent: int, received: int, timestamp: int) -> None:
+        """A metric that nobody signed: it is shown, and not summed."""
         if self.metrics.viewers and len(self._lines) < MOST_LINES:
-            self._lines.append(line)
+            self._lines.append(metric_line(public_key, sent, received, timestamp))
 
     def _tick(self) -> None:
         # Seconds do not drift; those that a busy process missed are not made up for.
@@ -86,9 +94,10 @@ class Live(Service):
                 self.dashboards.show(self._frame(sums))
             else:
                 self.dashboards.show("")
-            if self._recorder is not None:
-                there = {e.record.identity: sums.get(e.record.identity, Sums()) + Sums(up=1) for e in entries}
-                self._recorder.record(Second(int(self._wall_clock()), network_sums({**sums, **there})))
+            there = {e.record.identity: sums.get(e.record.identity, Sums()) + Sums(up=1) for e in entries}
+            self._recorder.record(Second(int(self._wall_clock()), network_sums({**sums, **there})))
+            for each in self._each_second:
+                each()
         except Exception:
             self._log.failure("a second of the live stream failed")
 
@@ -99,7 +108,11 @@ class Live(Service):
             counted = sums.get(entry.record.identity)
             age = round(now - entry.seen, 1)
             rows.append([age, counted.sent, counted.received] if counted else [age])
-        frame = {"revision": self._directory.registry.revision, "time": int(self._wall_clock() * 1000), "rows": rows}
+        frame = {
+            "revision": self._directory.registry.revision + self._directory.board.revision,
+            "time": int(self._wall_clock() * 1000),
+            "rows": rows,
+        }
         return json.dumps(frame, separators=(",", ":"))
 
     def _now(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from nymtw.directory.http import Answer, Call, Route
-from nymtw.topology.presence import HeartbeatPost, MetricPost
+from nymtw.topology.presence import HeartbeatPost, MetricPost, ValidatorPost
 
 _SCHEMAS = "#/components/schemas/"
 _INTEGER: Mapping[str, Any] = {"type": "integer", "minimum": 0}
@@ -78,6 +78,9 @@ SCHEMAS: Mapping[str, Any] = {
             version={"type": "string"}, identityKeys=many(KEY), threshold=_INTEGER, refresh={"type": "number"}
         ),
         nodes=many(_reference("Node")),
+        validators=many(
+            record(pubKey={"type": "string"}, host={"type": "string"}, type={"type": "string"}, lastSeen=_INTEGER)
+        ),
     ),
 }
 
@@ -137,7 +140,9 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     for route in routes:
         if route.operation:
             paths.setdefault(route.path, {})[route.method.lower()] = route.operation
-    _, posts = msgspec.json.schema_components([HeartbeatPost, MetricPost], ref_template=_SCHEMAS + "{name}")
+    _, posts = msgspec.json.schema_components(
+        [HeartbeatPost, MetricPost, ValidatorPost], ref_template=_SCHEMAS + "{name}"
+    )
     return {
         "openapi": "3.1.0",
         "info": {

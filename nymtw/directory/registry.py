@@ -10,7 +10,7 @@ import msgspec
 
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError
-from nymtw.topology.document import ListedClient, NodeRecord
+from nymtw.topology.document import LAYERS, MIXNODE, ListedClient, NodeRecord
 from nymtw.topology.presence import MAX_SKEW, Heartbeat
 
 EXPIRY = 5.0  # seconds after its last heartbeat a node is gone
@@ -50,8 +50,15 @@ class Registry:
         per_address: int = PER_ADDRESS,
         trust_hosts: bool = False,
         is_own_address: Callable[[str], bool] = lambda host: False,
+        admits: Callable[[bytes], bool] = lambda identity: True,
+        assigned: Mapping[bytes, int] | None = None,
     ) -> None:
-        """`trust_hosts`: believe any host. `is_own_address(host)`: whether this machine has that address."""
+        """`trust_hosts`: believe any host. `is_own_address(host)`: whether this machine has that address.
+
+        `admits(identity)`: whether that node may be here. `assigned`: the layers that mixnodes had before a restart.
+        """
+        self._admits = admits
+        self._layers = dict(assigned or {})
         self._seconds = seconds
         self._wall_clock = wall_clock
         self._expiry = expiry
@@ -79,7 +86,10 @@ class Registry:
         newest = known.timestamp if known else self._gone.get(identity, (-1, 0.0))[0]
         if heartbeat.timestamp <= newest:
             raise DirectoryError("this heartbeat is not newer than the last one of this identity")
-        record = msgspec.structs.replace(heartbeat.record, host=self._host(heartbeat.record.host, source))
+        if not self._admits(identity):
+            raise DirectoryError(f"{key_text(identity)} is not admitted here")
+        host = self._host(heartbeat.record.host, source)
+        record = msgspec.structs.replace(heartbeat.record, host=host, layer=self._layer(heartbeat.record))
         for place in _places(record):
             if self._places.get(place, identity) != identity:
                 host, port = place
@@ -112,16 +122,19 @@ class Registry:
         """Forget who has been silent for too long."""
         now = self._seconds()
         for entry in list(self._overdue(now - self._expiry)):
-            self._remove(entry)
-            self._gone[entry.record.identity] = (entry.timestamp, entry.seen)
-            self.version += 1
-            self.revision += 1
+            self._leave(entry)
         # A heartbeat may be dated ahead by the skew that is allowed, and is refused once it is as far behind.
         while self._gone:
             identity, (_, seen) = next(iter(self._gone.items()))
             if seen >= now - 2 * MAX_SKEW - 1:
                 break
             del self._gone[identity]
+
+    def drop_the_unadmitted(self) -> None:
+        """Forget those whom a new policy does not let in."""
+        for entry in list(self._live.values()):
+            if not self._admits(entry.record.identity):
+                self._leave(entry)
 
     def live(self) -> list[Entry]:
         """The nodes that are there, by identity."""
@@ -137,6 +150,27 @@ class Registry:
         self.expire()
         return len(self._live)
 
+    def _leave(self, entry: Entry) -> None:
+        self._remove(entry)
+        self._gone[entry.record.identity] = (entry.timestamp, entry.seen)
+        self.version += 1
+        self.revision += 1
+
+    def _layer(self, record: NodeRecord) -> int:
+        """The layer a node works in: a mixnode that asks for none gets the thinnest, and keeps it."""
+        if record.role != MIXNODE or record.layer:
+            return record.layer
+        layer = self._layers.get(record.identity)
+        if layer is None:
+            others = Counter(e.record.layer for e in self._live.values() if e.record.identity != record.identity)
+            layer = min(LAYERS, key=lambda each: (others[each], each))
+            if len(self._layers) >= self._capacity:
+                del self._layers[next(iter(self._layers))]
+        else:
+            del self._layers[record.identity]
+        self._layers[record.identity] = layer  # the one that asked last stands behind
+        return layer
+
     def _host(self, host: str, source: str) -> str:
         """The address a node is reached at."""
         if not host:
@@ -144,12 +178,12 @@ class Registry:
         if host == source or self._trust_hosts:
             return host
         # A node on the directory's own machine may reach it by loopback and be reached by another address.
-        if _is_loopback(source) and self._is_own_address(host):
+        if is_loopback(source) and self._is_own_address(host):
             return host
         raise DirectoryError(f"the host {host} is not the address that the post came from, {source}")
 
     def _make_room(self, identity: bytes, source: str) -> None:
-        if not _is_loopback(source) and self._sources[source] >= self._per_address:
+        if not is_loopback(source) and self._sources[source] >= self._per_address:
             raise DirectoryError(f"{self._per_address} nodes have been announced from {source}: that is the most")
         if identity not in self._gone and len(self._live) + len(self._gone) >= self._capacity:
             raise DirectoryError(
@@ -190,17 +224,19 @@ def _places(record: NodeRecord) -> list[tuple[str, int]]:
     return [(record.host, port) for port in (record.port, record.client_port) if port]
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether this is an address of the machine itself."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
 
 
-def _filled_in(post: Mapping[str, Any], record: NodeRecord) -> dict[str, str]:
-    """The post's addresses ("ip:port"), with the host that an empty one stood for."""
+def _filled_in(post: Mapping[str, Any], record: NodeRecord) -> dict[str, Any]:
+    """The post's addresses ("ip:port"), with the host that an empty one stood for, and the layer that was assigned."""
     host = f"[{record.host}]" if ":" in record.host else record.host
-    return {
+    layer = {"layer": record.layer} if record.role == MIXNODE else {}
+    return layer | {
         field: f"{host}{post[field]}"
         for field in ("host", "mixnetListener", "clientListener")
         if str(post.get(field, "")).startswith(":")

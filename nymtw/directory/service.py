@@ -11,12 +11,15 @@ from nacl.signing import SigningKey
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
+from nymtw.directory.admission import Admission
 from nymtw.directory.api import routes
+from nymtw.directory.board import Board
 from nymtw.directory.config import HEADING, DirectoryConfig, recommended
 from nymtw.directory.core import Directory
 from nymtw.directory.figures import Figures
 from nymtw.directory.history import open_history
 from nymtw.directory.http import RoutesResource, bounded_site
+from nymtw.directory.https import server_security
 from nymtw.directory.live import Live
 from nymtw.directory.metrics import MetricsWindows
 from nymtw.directory.openapi import description_route, websocket
@@ -25,13 +28,15 @@ from nymtw.directory.publisher import Publisher
 from nymtw.directory.recorder import Recorder
 from nymtw.directory.registry import Registry
 from nymtw.directory.views import view_routes
-from nymtw.encoding import key_text
+from nymtw.encoding import from_cbor, key_text
+from nymtw.errors import EncodingError
 from nymtw.node.config import load_config
 from nymtw.node.home import NodeHome, write_file
 from nymtw.node.keys import load_or_create_identity
 from nymtw.node.placement import check_host, default_host
 from nymtw.node.service import Listener, NodeService
-from nymtw.topology.document import MAX_TOPOLOGY_LENGTH
+from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, MIXNODE, SignedTopology, Topology
+from nymtw.topology.presence import endpoint_text
 
 SOCKETS = {
     "/ws": "A websocket: once a second a text frame with a JSON object a line for every metric",
@@ -54,18 +59,24 @@ class DirectoryService(NodeService):
         *,
         wall_clock: Callable[[], float] = time.time,
         recorder: Recorder | None = None,
+        admission: Admission | None = None,
+        security: Any = None,
+        https_port: int = 0,
     ) -> None:
         """`key_file`: where the public identity key is, for whoever reads the log. Without `recorder`, the history of
-        metrics is in memory.
+        metrics is in memory. `admission` is reread each second. With `security` there is HTTPS on `https_port`.
         """
         super().__init__()
         self.directory = directory
         self._host = host
         self._key_file = key_file
+        rereading: list[Callable[[], None]] = []
+        if admission is not None:
+            rereading.append(lambda: admission.reread(directory.registry.drop_the_unadmitted))
         if recorder is None:
             recorder = Recorder(reactor, wall_clock, lambda: open_history(":memory:"), maybeDeferred)
         self.add(recorder)
-        self.live = self.add(Live(reactor, wall_clock, directory, recorder))
+        self.live = self.add(Live(reactor, wall_clock, directory, recorder, rereading))
         figures = Figures(directory)
         table = [*routes(directory, figures), *view_routes(directory, recorder, wall_clock)]
         described = description_route([*table, *(websocket(path, summary) for path, summary in SOCKETS.items())])
@@ -73,6 +84,10 @@ class DirectoryService(NodeService):
         upgrades = {"/ws": self.live.metrics.take_over, "/api/v1/live": self.live.dashboards.take_over}
         self.resource = RoutesResource(table, figures.count, upgrades)
         self._listener = self.add(Listener(reactor, host, port, bounded_site(self.resource, reactor)))
+        self._secure: Any = None
+        if security is not None:
+            site = bounded_site(self.resource, reactor, security)
+            self._secure = self.add(Listener(reactor, host, https_port, site))
 
     @classmethod
     def from_config(cls, reactor: Any, home: NodeHome, config: DirectoryConfig) -> "DirectoryService":
@@ -80,12 +95,15 @@ class DirectoryService(NodeService):
         section = config.directory
         identity = load_or_create_identity(home)
         kept = home.data / "topology.cbor"
+        admission = Admission(home.config / "admission.toml")
+        security = server_security(section.certificate, section.certificate_key) if section.certificate else None
         directory = make_directory(
             reactor,
             identity,
             config,
             previous=_read(kept),
             keep=lambda document: cls._keep(kept, document),
+            admits=admission.admits,
         )
         place = section.history if "://" in section.history else home.data / (section.history or "history.sqlite")
         return cls(
@@ -95,19 +113,32 @@ class DirectoryService(NodeService):
             section.port,
             home.config / "identity_public_key.pem",
             recorder=Recorder(reactor, time.time, lambda: open_history(place)),
+            admission=admission,
+            security=security,
+            https_port=section.https_port,
         )
 
     @property
     def url(self) -> str:
         """Where it is, once it listens."""
+        return self._url("http", self._listener.port)
+
+    @property
+    def secure_url(self) -> str:
+        """Where it is by HTTPS; empty if it has no certificate."""
+        return "" if self._secure is None else self._url("https", self._secure.port)
+
+    def _url(self, scheme: str, port: int) -> str:
         host = default_host() if self._host == "0.0.0.0" else self._host  # noqa: S104  # a comparison binds nothing
-        return f"http://[{host}]:{self._listener.port}" if ":" in host else f"http://{host}:{self._listener.port}"
+        return f"{scheme}://{endpoint_text(host, port)}"
 
     def startService(self) -> None:
         """Listen, and say where and by which key this directory is known."""
         super().startService()
         key = key_text(self.directory.publisher.trust.directories[0])
         self._log.info("The directory is at {url}", url=self.url)
+        if self.secure_url:
+            self._log.info("It is at {url}, too", url=self.secure_url)
         self._log.info("Its identity key is {key}, for --directory-key{file}", key=key, file=self._where_key())
 
     def _where_key(self) -> str:
@@ -129,6 +160,7 @@ def make_directory(
     wall_clock: Callable[[], float] = time.time,
     previous: bytes | None = None,
     keep: Callable[[bytes], None] = lambda document: None,
+    admits: Callable[[bytes], bool] = lambda identity: True,
 ) -> Directory:
     """The directory that `config` asks for, without a port. `clock.seconds` must not be stepped."""
     section = config.directory
@@ -138,6 +170,8 @@ def make_directory(
         capacity=section.capacity,
         trust_hosts=section.trust_hosts,
         is_own_address=is_own_address,
+        admits=admits,
+        assigned=layers_before(previous),
     )
     publisher = Publisher(
         registry,
@@ -151,7 +185,25 @@ def make_directory(
         previous=previous,
         signed=keep,
     )
-    return Directory(registry, publisher, MetricsWindows(clock.seconds, wall_clock), wall_clock)
+    return Directory(
+        registry,
+        publisher,
+        MetricsWindows(clock.seconds, wall_clock),
+        wall_clock,
+        Board(clock.seconds, wall_clock),
+        admission=admits,
+        unsigned=section.unsigned_localhost,
+    )
+
+
+def layers_before(document: bytes | None) -> dict[bytes, int]:
+    """The layer of each mixnode in the last document before a restart, which this directory wrote itself."""
+    try:
+        signed = from_cbor(document or b"", SignedTopology, MAX_TOPOLOGY_LENGTH)
+        topology = from_cbor(signed.document, Topology, MAX_TOPOLOGY_LENGTH)
+    except EncodingError:
+        return {}
+    return {node.identity: node.layer for node in topology.nodes if node.role == MIXNODE}
 
 
 def load_directory_config(home: NodeHome, given: Mapping[str, Mapping[str, Any]]) -> DirectoryConfig:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from twisted.application.service import IService
 
-from nymtw.node.tap import RoleOptions, run_or_exit
+from nymtw.node.tap import RoleOptions, port_number, run_or_exit
 
 PROGRAM = "nym-directory"
 DEFAULT_ID = "directory"
@@ -31,6 +31,9 @@ class Options(RoleOptions):
         ["validity", None, None, "Seconds for which a topology can be used if the directory is away", float],
         ["epoch-seconds", None, None, "Seconds for which a Sphinx key is the current one (86400)", int],
         ["capacity", None, None, "The most nodes that are kept (10000)", int],
+        ["certificate", None, None, "PEM file of a certificate and those above it, for HTTPS"],
+        ["certificate-key", None, None, "PEM file of the certificate's private key"],
+        ["https-port", None, None, "TCP port for HTTPS, where there is a certificate (8443)", port_number],
         ["history", None, None, "File or postgresql:// URL in which metrics are kept (history.sqlite)"],
         ["loop-cover-traffic-rate", None, None, "Recommended to clients: loops a second (5)", float],
         ["message-sending-rate", None, None, "Recommended to clients: packets a second (20)", float],
@@ -40,6 +43,7 @@ class Options(RoleOptions):
         ["fetch-slots", None, None, "Recommended to clients: slots in the answer to a pull (16)", int],
     ]
     optFlags: ClassVar[list[Any]] = [
+        ["unsigned-localhost", None, "Show what this machine posts without a signature, to try old programs"],
         ["trust-hosts", None, "Believe a node's address even if its posts come from another one"],
     ]
 
@@ -47,10 +51,22 @@ class Options(RoleOptions):
         """What was given, as the sections of `config.toml`."""
         section = {
             "id": self["id"] or DEFAULT_ID,
-            **self.given("host", "port", "refresh", "validity", "epoch-seconds", "capacity", "history"),
+            **self.given(
+                "host",
+                "port",
+                "refresh",
+                "validity",
+                "epoch-seconds",
+                "capacity",
+                "history",
+                "certificate",
+                "certificate-key",
+                "https-port",
+            ),
         }
-        if self["trust-hosts"]:
-            section["trust_hosts"] = True
+        for flag in ("trust-hosts", "unsigned-localhost"):
+            if self[flag]:
+                section[flag.replace("-", "_")] = True
         return {"directory": section, "recommended": self.given(*_RATES)}
 
 

@@ -24,7 +24,8 @@ def view_routes(directory: Directory, recorder: Recorder, wall_clock: Callable[[
 
     def nodes(call: Call) -> Answer:
         directory.registry.expire()
-        revision = directory.registry.revision
+        directory.board.expire()
+        revision = directory.registry.revision + directory.board.revision
         publisher = directory.publisher
         listed = as_json(
             {
@@ -36,6 +37,7 @@ def view_routes(directory: Directory, recorder: Recorder, wall_clock: Callable[[
                     "refresh": publisher.refresh,
                 },
                 "nodes": directory.nodes(),
+                "validators": directory.validators(),
             }
         )
         return Answer(listed.body, tag=f"{started}-{revision}")

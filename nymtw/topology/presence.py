@@ -58,6 +58,18 @@ class HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", 
     signature: _SignatureText
 
 
+class ValidatorPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    """A validator, which is shown and has no part in the mixnet."""
+
+    identity_key: _KeyText
+    pub_key: Annotated[str, msgspec.Meta(min_length=1, max_length=262)]
+    host: _Endpoint
+    type: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    timestamp: _Time
+    version: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    signature: _SignatureText
+
+
 class MetricPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
     identity_key: _KeyText
     pub_key: _KeyText
@@ -69,14 +81,15 @@ class MetricPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_
     signature: _SignatureText
 
 
-_Post = TypeVar("_Post", HeartbeatPost, MetricPost)
+_Post = TypeVar("_Post", HeartbeatPost, MetricPost, ValidatorPost)
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """What a node says of itself: `clients` are those that asked to be listed, `number` counts all that registered.
 
-    `record.host` may be empty: then the directory fills in where the post came from.
+    `record.host` may be empty: then the directory fills in where the post came from. A mixnode in layer 0 asks the
+    directory for a layer.
     """
 
     record: NodeRecord
@@ -158,7 +171,7 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
     post = _open_post(body, HeartbeatPost, _HEARTBEAT_PREFIX, now)
     if post.role not in (MIXNODE, *EDGE_ROLES):
         raise EncodingError(f"role: {post.role!r:.40} is none of {MIXNODE}, {', '.join(EDGE_ROLES)}")
-    if (post.role == MIXNODE) != (post.layer in LAYERS):
+    if post.layer not in (0, *(LAYERS if post.role == MIXNODE else ())):
         raise EncodingError(f"layer: a {post.role} is not in layer {post.layer}")
     name, listener, other = ("host", post.host, post.mixnet_listener)
     if post.role == GATEWAY:
@@ -191,6 +204,28 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
     )
     clients = tuple(_read_client(client, identity) for client in post.registered_clients)
     return Heartbeat(record, clients, post.number, post.timestamp, post.version, post.description, post.country)
+
+
+def make_validator(
+    *, public_key: str, host: str, port: int, kind: str, timestamp: int, signing_key: SigningKey, version: str = ""
+) -> dict[str, Any]:
+    """The JSON-able post of a validator; `public_key` and `kind` are texts of its own choosing."""
+    post = {
+        "identityKey": key_text(bytes(signing_key.verify_key)),
+        "pubKey": public_key,
+        "host": endpoint_text(host, port),
+        "type": kind,
+        "timestamp": timestamp,
+        "version": version,
+    }
+    return sign_post(post, _HEARTBEAT_PREFIX, signing_key)
+
+
+def read_validator(body: object, now: float) -> ValidatorPost:
+    """The validator's post in a JSON value; `now` is in wall-clock seconds. Raises `EncodingError`."""
+    post = _open_post(body, ValidatorPost, _HEARTBEAT_PREFIX, now)
+    parse_endpoint(post.host)
+    return post
 
 
 def make_metric(

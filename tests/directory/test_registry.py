@@ -8,6 +8,7 @@ from nacl.signing import SigningKey
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from nymtw.directory.board import Board
 from nymtw.directory.core import Directory, LocalDirectory
 from nymtw.directory.metrics import MetricsWindows
 from nymtw.directory.publisher import RESTART_GRACE, Publisher
@@ -39,7 +40,8 @@ class World:
         self.registry = Registry(self.clock.seconds, self.clock.wall_clock, **registry)
         self.publisher = self.make_publisher(previous)
         metrics = MetricsWindows(self.clock.seconds, self.clock.wall_clock)
-        self.directory = Directory(self.registry, self.publisher, metrics, self.clock.wall_clock)
+        board = Board(self.clock.seconds, self.clock.wall_clock)
+        self.directory = Directory(self.registry, self.publisher, metrics, self.clock.wall_clock, board)
 
     def make_publisher(self, previous: bytes | None = None, **options: Any) -> Publisher:
         return Publisher(

@@ -76,7 +76,7 @@ async function fetchNodes() {
     for (const [name, node] of nodes) {
       if (!there.has(name)) [node.gone, node.sent, node.received] = [true, 0, 0];
     }
-    validators = (listed.validators ?? []).map((each) => ({ ...each, search: "", identityKey: each.pubKey, port: 0, age: 0, at: now - each.age, gone: false }));
+    validators = (listed.validators ?? []).map((each) => ({ ...each, search: "", identityKey: each.pubKey, port: 0, age: 0, at: each.lastSeen / 1000, gone: false }));
     revision = listed.revision;
     if (!directory) {
       directory = listed.directory;
