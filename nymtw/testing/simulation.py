@@ -168,6 +168,7 @@ class SimulatedNetwork:
         self.impairments: dict[str, Impairment] = {}
         self._makers: dict[str, Callable[[], Any]] = {}
         self._homes: dict[str, NodeHome] = {}
+        self._starts: dict[str, int] = {}
         section = DirectorySection(id="directory", refresh=refresh, epoch_seconds=epoch_seconds)
         identity = self._identity("directory", "directory")
         self.directory = make_directory(
@@ -212,7 +213,11 @@ class SimulatedNetwork:
         assert not self.network.connections(), f"connections left behind: {self.network.connections()}"
 
     def __enter__(self) -> "SimulatedNetwork":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._folder.cleanup()
+            raise
         return self
 
     def __exit__(self, kind: object, *args: object) -> None:
@@ -257,10 +262,13 @@ class SimulatedNetwork:
         """Start a node or client that was killed, with the home that it had."""
         self._start(name)
 
-    def impair(self, layer: int = 1, *, loss: float = 0.0, duplicate: float = 0.0, reorder: float = 0.0) -> None:
-        """Impair what arrives at the mixnodes of a layer, which each packet passes once; an ack is a packet too."""
+    def impair(self, layer: int | None = 1, *, loss: float = 0.0, duplicate: float = 0.0, reorder: float = 0.0) -> None:
+        """Impair what arrives at the mixnodes of a layer, which each packet passes once; an ack is a packet too.
+
+        None: every link between nodes, those to the providers as well.
+        """
         for name, impairment in self.impairments.items():
-            if name.startswith(f"mixnode-{layer}-"):
+            if layer is None or name.startswith(f"mixnode-{layer}-"):
                 impairment.loss, impairment.duplicate, impairment.reorder = loss, duplicate, reorder
 
     # what a packet's walk adds up to
@@ -295,7 +303,9 @@ class SimulatedNetwork:
         return key
 
     def _surroundings(self, name: str) -> Surroundings:
-        source = self._random(name)
+        # Each start draws anew: a client that is started again must not use the ids of its first messages twice.
+        starts = self._starts[name] = self._starts.get(name, 0) + 1
+        source = self._random(f"{name}/{starts}")
         impairment = Impairment(self.network.host(name), source)
         kept = self.impairments.setdefault(name, impairment)
         impairment.loss, impairment.duplicate, impairment.reorder = kept.loss, kept.duplicate, kept.reorder

@@ -164,34 +164,32 @@ def test_a_message_that_is_given_up_is_reported(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_asyncio_task_awaits_the_same_calls() -> None:
-    network = SimulatedNetwork(5, clients=(), refresh=5.0)
-    network.start()
+    with SimulatedNetwork(5, clients=(), refresh=5.0) as network:
 
-    async def main() -> bytes:
-        opening = Client.open(
-            home=network._home("client", "alice"),
-            config=ClientConfig(client=ClientSection(id="alice")),
-            reactor=network.network.host("alice"),
-            around=around(network, "alice"),
-        )
-        assert asyncio.isfuture(opening)
-        network.run(15)
-        alice = await opening
-        sending = alice.send(b"note to myself", alice.address)
-        network.run(5)
-        sent = await sending
-        await sent.delivered()
-        got = b""
-        async for message in alice.messages():
-            got = message.data
-            break
-        closing = alice.close()
-        network.run(1)
-        await closing
-        return got
+        async def main() -> bytes:
+            opening = Client.open(
+                home=network._home("client", "alice"),
+                config=ClientConfig(client=ClientSection(id="alice")),
+                reactor=network.network.host("alice"),
+                around=around(network, "alice"),
+            )
+            assert asyncio.isfuture(opening)
+            network.run(15)
+            alice = await opening
+            sending = alice.send(b"note to myself", alice.address)
+            network.run(5)
+            sent = await sending
+            await sent.delivered()
+            got = b""
+            async for message in alice.messages():
+                got = message.data
+                break
+            closing = alice.close()
+            network.run(1)
+            await closing
+            return got
 
-    assert asyncio.run(main()) == b"note to myself"
-    network.stop()
+        assert asyncio.run(main()) == b"note to myself"
 
 
 def test_loss_repeats_and_disorder_on_every_layer_cost_time_and_not_data() -> None:

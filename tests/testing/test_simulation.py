@@ -107,6 +107,23 @@ def test_whoever_dies_and_comes_back_finishes_the_job(seed: int, name: str) -> N
         assert network.clients["bob"].received == [message]
 
 
+def test_whoever_is_started_again_draws_anew(seed: int) -> None:
+    def identifiers() -> list[bytes]:
+        with small(seed, clients=("alice",)) as network:
+            found = []
+            for _ in range(3):
+                network.run_until(network.clients["alice"].is_ready, 60)
+                found += [network.send("alice", "alice", b"note") for _ in range(3)]
+                network.kill("alice")
+                network.restart("alice")
+            network.run_until(network.clients["alice"].is_ready, 60)
+        return found
+
+    found = identifiers()
+    assert len(set(found)) == len(found) == 9
+    assert identifiers() == found
+
+
 def test_a_cut_link_and_a_silent_directory_are_survived(seed: int) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
         network.network.cut("alice", "provider-1")
