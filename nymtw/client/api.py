@@ -26,6 +26,7 @@ from nymtw.client.loop_resolver import LoopResolver
 from nymtw.client.outbox import Progress, State
 from nymtw.client.service import ClientService, Surroundings
 from nymtw.errors import ConfigError, DeliveryFailed, NymtwError
+from nymtw.node.clock import use_monotonic
 from nymtw.node.config import read_config
 from nymtw.node.home import NodeHome
 from nymtw.topology.address import Address
@@ -57,6 +58,7 @@ def _default_reactor() -> Any:
 
     reactor: Any = module
     if loop is not None and not reactor.running:
+        use_monotonic(reactor)
         reactor.installNameResolver(LoopResolver(loop))
         reactor.startRunning(installSignalHandlers=False)
     return reactor

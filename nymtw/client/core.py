@@ -318,6 +318,7 @@ class ClientCore:
         `lane` is whose share it is sent from. Raises `QueueFull`, `MessageTooLong`, `StoreError`, and
         `UnknownDestination` where the topology does not know the recipient's provider.
         """
+        self._check_sending()
         topology = self._current()
         if topology is not None and topology.find(recipient.provider) is None:
             raise UnknownDestination("the recipient's provider is not in the topology")
@@ -333,11 +334,16 @@ class ClientCore:
 
     async def reply(self, tag: bytes, data: bytes, lane: Hashable = None) -> Accepted:
         """Send to whoever is behind `tag` (16 bytes). Raises as `send`, and `NymtwError` with no way to reply."""
+        self._check_sending()
         self.replies.check(tag)
         message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
         body = Envelope(data=data).encode()
         message = await self.outbox.send(body, message_id, tag, lane, FragmentKind.REPLY)
         return Accepted(message_id, len(message.fragments), self.outbox.queue_length(lane))
+
+    def _check_sending(self) -> None:
+        if self._debug.message_sending_rate < 0:
+            raise NymtwError("message_sending_rate is negative: this client sends no messages")
 
     def _make_block(self) -> tuple[ReplyBlock, SURBRecord]:
         topology = self._current()
