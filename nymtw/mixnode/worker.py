@@ -5,6 +5,7 @@ It knows what the node tells it down a pipe, whose end is its own end. The node 
 counts as its descriptors 3, 4 and 5.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from nymtw.link.node_link import LinkLimits, NodeLinks
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.mixnode.worker_core import WorkerCore
 from nymtw.mixnode.worker_counts import WorkerCounts, shared_memory
+from nymtw.mixnode.worker_reactor import install
 from nymtw.mixnode.worker_wire import (
     ChannelParser,
     Drain,
@@ -288,9 +290,7 @@ def main() -> None:
     # systemd and Ctrl-C signal all processes of a service: the node is who ends its workers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    from twisted.internet import reactor as module
-
-    reactor: Any = module
+    reactor = install()
     use_monotonic(reactor)
     for descriptor in (CHANNEL, CONNECTIONS):
         os.set_blocking(descriptor, False)
@@ -309,6 +309,9 @@ def main() -> None:
     globalLogBeginner.beginLoggingTo([_LinesUp(worker.tell)], redirectStandardIO=False, discardBuffer=True)
     reactor.adoptStreamConnection(CHANNEL, socket.AF_UNIX, Factory.forProtocol(lambda: worker))
     os.close(CHANNEL)
+    # What is here now stays: it need not be looked through again and again.
+    gc.collect()
+    gc.freeze()
     reactor.run(installSignalHandlers=False)
 
 

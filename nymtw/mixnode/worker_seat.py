@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 
 from nymtw.errors import DropReason, EncodingError
+from nymtw.mixnode.worker_core import LONGEST_WAIT, MARGIN, MOST_RECORDS
 from nymtw.mixnode.worker_counts import Seen, WorkerCounts
 from nymtw.mixnode.worker_wire import (
     END,
@@ -36,6 +37,10 @@ GOOD_LIFE: Final = 60.0  # a worker that has lived so long is started again at o
 HUNG: Final = 30.0  # without a beat, until a worker is killed
 _EPOCH_BITS: Final = 0xFFFFFFFF  # of a key's number
 BACKLOG: Final = 16 << 20  # bytes of packets that wait for a worker that does not read
+
+
+# Next node, when it is due (nanoseconds), HOLD record.
+Passed = tuple[bytes, int, bytes]
 
 
 class WorkerProcess(Protocol):
@@ -67,6 +72,8 @@ class Seat:
         self._down = self._up = 0  # packets that the node has given it, and that have come from it
         self._given = 0  # connections
         self._neighbours: Neighbours | None = None
+        self._held: list[bytes] = []
+        self._timer: IDelayedCall | None = None
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
         self._blocked = False
@@ -123,6 +130,8 @@ class Seat:
         if lost:
             workers.account.dropped(DropReason.SHUTDOWN if workers.stopping else DropReason.WORKER_LOST, lost)
         self.process = self._seen = None
+        self._disarm()
+        self._held.clear()
         self._backlog.clear()
         self._backlog_bytes = 0
         workers.unlinked(self)
@@ -166,13 +175,32 @@ class Seat:
             self._neighbours = neighbours
             self.tell(neighbours)
 
-    def give(self, held: list[bytes]) -> bool:
-        """HOLD records; False where there is no process, or it has too much to read already."""
+    def give(self, records: list[bytes], due: int) -> bool:
+        """HOLD records; False where there is no process, or it has too much to read already.
+
+        They go with the next answer, or a little before the first of them is due (nanoseconds): a worker that is not
+        woken for them costs less.
+        """
         if self.process is None or self._backlog_bytes > BACKLOG:
             return False
-        self._down += len(held)
-        self._write(frame(Kind.HOLD, b"".join(held)))
+        self._down += len(records)
+        self._held += records
+        wait = min(due * 1e-9 - self._workers.clock.seconds() - MARGIN, LONGEST_WAIT)
+        if wait <= 0 or len(self._held) >= MOST_RECORDS:
+            self._write(b"")
+        elif self._timer is None or self._workers.clock.seconds() + wait < self._timer.getTime():
+            self._disarm()
+            self._timer = self._workers.clock.callLater(wait, self._give_held)
         return True
+
+    def _give_held(self) -> None:
+        self._timer = None
+        self._write(b"")
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def hand_over(self, connection: Any) -> bool:
         """Give it an accepted socket. False where it takes none."""
@@ -195,6 +223,10 @@ class Seat:
             self.process.write(data)
 
     def _write(self, data: bytes) -> None:
+        if self._held:
+            self._disarm()
+            data += frame(Kind.HOLD, b"".join(self._held))
+            self._held.clear()
         if self._blocked or self._backlog:
             self._backlog.append(data)
             self._backlog_bytes += len(data)
@@ -215,7 +247,7 @@ class Seat:
         """For the process: what has come up the pipe. Raises `EncodingError`."""
         workers = self._workers
         judge = workers.judge
-        passed: list[tuple[bytes, bytes]] = []  # next node, HOLD record
+        passed: list[Passed] = []
         ended: list[FinalHop] = []
         answers: list[bytearray] = []
         refused: Counter[DropReason] = Counter()
@@ -226,12 +258,12 @@ class Seat:
                 for number, tag, peer, due, next_hop, packet in records(PASS, body):
                     reason = judge.verdict(number, tag, peer)
                     if reason is None:
-                        passed.append((next_hop, hold_record(number & _EPOCH_BITS, due, next_hop, packet)))
+                        passed.append((next_hop, due, hold_record(number & _EPOCH_BITS, due, next_hop, packet)))
                     else:
                         refused[reason] += 1
             elif kind is Kind.HOLD:
                 for epoch, due, next_hop, packet in records(HOLD, body):
-                    passed.append((next_hop, hold_record(epoch, due, next_hop, packet)))
+                    passed.append((next_hop, due, hold_record(epoch, due, next_hop, packet)))
             elif kind is Kind.END:
                 for number, tag, peer, destination, identifier, version, payload in records(END, body):
                     reason = judge.verdict(number, tag, peer)

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from nymtw.errors import DropReason
 from nymtw.mixnode.worker_judge import Judge
-from nymtw.mixnode.worker_seat import Seat, WorkerProcess
+from nymtw.mixnode.worker_seat import Passed, Seat, WorkerProcess
 from nymtw.mixnode.worker_wire import (
     Drain,
     End,
@@ -106,11 +106,11 @@ class Workers(Service):
 
     def send(self, peer: bytes, epoch: int, packet: bytes) -> None:
         """A packet of the node's own, which is in its account as received."""
-        self.relay([(peer, hold_record(epoch, 0, peer, packet))])
+        self.relay([(peer, 0, hold_record(epoch, 0, peer, packet))])
 
     def send_many(self, packets: Iterable[tuple[bytes, int, bytes]]) -> None:
         """`send` each of (peer, epoch, packet)."""
-        self.relay([(peer, hold_record(epoch, 0, peer, packet)) for peer, epoch, packet in packets])
+        self.relay([(peer, 0, hold_record(epoch, 0, peer, packet)) for peer, epoch, packet in packets])
 
     @property
     def pending(self) -> int:
@@ -166,18 +166,20 @@ class Workers(Service):
             elsewhere = sorted(peer for peer, owner in self._owners.items() if owner != seat.number)
             seat.use_neighbours(Neighbours(own, elsewhere, admitted))
 
-    def relay(self, held: list[tuple[bytes, bytes]]) -> None:
-        """Give packets (next node, HOLD record) to the workers that have the links."""
-        by_owner: dict[int, list[bytes]] = {}
-        for next_hop, record in held:
-            by_owner.setdefault(self._owners.get(next_hop, 0), []).append(record)
-        for owner, their in by_owner.items():
+    def relay(self, passed: list[Passed]) -> None:
+        """Give packets to the workers that have the links."""
+        by_owner: dict[int, list[Passed]] = {}
+        for each in passed:
+            by_owner.setdefault(self._owners.get(each[0], 0), []).append(each)
+        for owner, theirs in by_owner.items():
             if not owner:
                 reason = DropReason.UNKNOWN_NEXT_HOP if self._owners else DropReason.WORKER_LOST
-                self.drop({reason: len(their)})
-            elif not self.seats[owner - 1].give(their):
-                there = self.seats[owner - 1].process is not None
-                self.drop({DropReason.DELAY_QUEUE_FULL if there else DropReason.WORKER_LOST: len(their)})
+                self.drop({reason: len(theirs)})
+                continue
+            seat = self.seats[owner - 1]
+            if not seat.give([record for _, _, record in theirs], min(due for _, due, _ in theirs)):
+                full = seat.process is not None
+                self.drop({DropReason.DELAY_QUEUE_FULL if full else DropReason.WORKER_LOST: len(theirs)})
 
     def linked(self, seat: Seat, message: Linked) -> None:
         """`seat` has a connection of a peer: an older one with another worker ends."""
