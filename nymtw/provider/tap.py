@@ -17,6 +17,7 @@ def makeService(options: Options) -> IService:
 
         home, config = configure(options)
         service = ProviderService.from_config(reactor, home, config, options.factories, options)
+        service.reread = lambda: configure(options)[1].node
         service.add(Watchdog(reactor, service.blocked))
         return service
 

@@ -16,13 +16,12 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseDone, ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer
-from zope.interface import implementer
 
 from nymtw.errors import ConfigError, EncodingError, NymtwError, QueueFull
 from nymtw.interfaces import IProviderContext
 from nymtw.message.web import MAX_HEADERS, PART_LENGTH, WebHead, WebPart, WebRequest
 from nymtw.provider.api import Request, Service, ServiceLimits
+from nymtw.provider.http_bodies import Bytes
 from nymtw.provider.web_policy import CheckedEndpoints, PolicyError, WebPolicy
 
 MOST_REDIRECTS: Final = 10
@@ -153,7 +152,7 @@ class WebProxy(Service):
             raw.addRawHeader(name, value)
         try:
             target = urlsplit(url)._replace(fragment="").geturl().encode("ascii")
-            asked = self._agent.request(method.encode("ascii"), target, raw, _Bytes(body) if body else None)
+            asked = self._agent.request(method.encode("ascii"), target, raw, Bytes(body) if body else None)
         except (ValueError, TypeError):
             raise PolicyError("this is not the URL of a web page") from None
         late = self._context.clock.callLater(PATIENCE, asked.cancel)
@@ -297,30 +296,6 @@ class _Body(Protocol):
         wake, self._wake = self._wake, None
         if wake is not None:
             wake.callback(None)
-
-
-@implementer(IBodyProducer)
-class _Bytes:
-    """The body of a request."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: Any) -> "Deferred[None]":
-        consumer.write(self._body)
-        done: Deferred[None] = Deferred()
-        done.callback(None)
-        return done
-
-    def pauseProducing(self) -> None:
-        """It is written at once."""
-
-    def resumeProducing(self) -> None:
-        """It has been written."""
-
-    def stopProducing(self) -> None:
-        """It has been written."""
 
 
 class _Nothing(Protocol):

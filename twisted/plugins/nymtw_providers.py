@@ -5,3 +5,6 @@ from nymtw.provider.plugin import ProviderFactory
 store = ProviderFactory("store", "Keeps messages for clients, who pull them.", "nymtw.provider.store")
 echo = ProviderFactory("echo", "Sends back what it is sent: the smallest one, to read first.", "nymtw.provider.echo")
 webproxy = ProviderFactory("webproxy", "Makes web requests for whoever sends them.", "nymtw.provider.webproxy")
+broadcaster = ProviderFactory(
+    "broadcaster", "Submits signed transactions to Ethereum, CometBFT and Bitcoin nodes.", "nymtw.provider.broadcaster"
+)
