@@ -16,6 +16,7 @@ from nymtw.node.service import Listener
 from nymtw.node.tap import stop_with
 from nymtw.provider.core import ProviderCore
 from nymtw.provider.delivery import Deliveries
+from nymtw.provider.figures import provider_figures
 from nymtw.provider.hub import Hub
 from nymtw.provider.listed import ListedClients
 from nymtw.provider.mount import Mount, Node
@@ -36,6 +37,7 @@ class ProviderService(MixNode):
         self.listed = ListedClients(core.own.identity, parts.surroundings.trust.network)
         self.clients: ClientLinkFactory | None = None
         self.client_listener: Listener | None = None
+        self.figures.add(lambda: provider_figures(self))
         if IMailboxHost.providedBy(implementation.provider):
             around = parts.surroundings
             self.clients = ClientLinkFactory(

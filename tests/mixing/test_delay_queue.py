@@ -138,3 +138,26 @@ def test_a_packet_added_while_packets_leave_is_not_lost():
     assert seen.count("later") == 1
     assert len(seen) >= 5
     assert clock.getDelayedCalls() == []
+
+
+def test_a_paused_queue_takes_packets_and_releases_none_until_it_goes_on():
+    clock, left = FakeClock(), []
+    queue = DelayQueue(clock, left.extend, random.Random(1), 3)
+    queue.add("early", 1_000_000_000)
+    queue.pause()
+    queue.add("later", 2_000_000_000)
+    assert clock.getDelayedCalls() == []
+    clock.advance(1.5)
+    assert queue.add("last", 5_000_000_000)
+    assert not queue.add("too many", 0)
+    clock.advance(1.5)
+    assert (left, len(queue)) == ([], 3)
+    queue.resume()
+    clock.advance(0.0)
+    assert sorted(left) == ["early", "later"]
+    queue.resume()
+    clock.advance(4.0)
+    assert left[-1] == "last"
+    queue.pause()
+    queue.resume()
+    assert clock.getDelayedCalls() == []

@@ -13,6 +13,7 @@ from twisted.internet.protocol import ClientFactory, Protocol
 
 from nymtw.errors import DropReason, ListenError
 from nymtw.node.mix_node import MixNode
+from nymtw.provider.service import ProviderService
 
 PORT = 9100
 MANUAL = Path(__file__).parents[2] / "docs" / "operating.md"
@@ -57,9 +58,9 @@ def ask(world: World, port: int, path: str = "/metrics") -> tuple[bytes, str]:
 
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
-    """(name, label values...) to value."""
+    """(name, label values in the order of their labels) to value."""
     return {
-        (sample.name, *sample.labels.values()): sample.value
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -115,17 +116,31 @@ def test_before_the_first_topology_there_are_figures_too(world: World) -> None:
     assert found["nymtw_topology_age_seconds",] == found["nymtw_key_epoch",] == -1
 
 
+def test_a_provider_counts_its_mailboxes_and_sessions(world: World) -> None:
+    provider = world.network_of_four()
+    provider.mounts[0].metrics.count("refusals", 3)
+    assert samples(provider.figures.text().decode())["nymtw_mailboxes",] == 0
+    first, second = world.client(provider), world.client(provider)
+    second.connection.abort()
+    world.clock.advance(1.0)
+    found = samples(provider.figures.text().decode())
+    assert (found["nymtw_mailboxes",], found["nymtw_client_sessions",]) == (2, 1)
+    assert found["nymtw_implementation_total", "refusals", "store"] == 3
+    first.connection.abort()
+
+
 def test_nothing_in_the_figures_names_anybody(world: World) -> None:
     _, port = started(world)
     client = world.client(world.running[-1])  # type: ignore[arg-type]
     client.send(b"hidden")
     world.clock.advance(3.0)
-    text = ask(world, port)[1]
+    text = ask(world, port)[1] + world.running[-1].figures.text().decode()
     client.connection.abort()
-    labels = {name for family in text_string_to_metric_families(text) for s in family.samples for name in s.labels}
-    assert labels <= {"reason", "place", "direction", "key"}
+    labels = set(re.findall(r"[{,]([a-z_]+)=\"", text))
+    assert labels <= {"reason", "place", "direction", "key", "implementation", "count"}
     assert "127.0.0.1" not in text
-    assert str(client.own.mailbox.hex()) not in text
+    assert client.own.mailbox.hex() not in text
+    assert client.address() not in text
 
 
 def test_everything_else_is_not_there(world: World) -> None:
@@ -150,6 +165,8 @@ def test_a_taken_port_is_told(world: World) -> None:
 def test_the_manual_lists_every_figure_and_no_other(world: World) -> None:
     mixnode, _ = started(world)
     provider = world.running[-1]
+    assert isinstance(provider, ProviderService)
+    provider.mounts[0].metrics.count("something")
     names = {
         sample.name
         for node in (mixnode, provider)
