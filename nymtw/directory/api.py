@@ -1,6 +1,9 @@
 """The directory's REST API: one table of routes."""
 
+import json
+import re
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -8,9 +11,12 @@ from nymtw.directory.core import LIST_NAMES, PATHS, VALIDATORS, Directory, lower
 from nymtw.directory.figures import CONTENT_TYPE, Figures
 from nymtw.directory.http import Answer, Call, Route, as_json
 from nymtw.directory.openapi import lists, many, parameter, posting, reading
+from nymtw.encoding import KEY_LENGTH, from_cbor, key_text
 from nymtw.errors import EncodingError
+from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, SignedTopology, Topology
 
 CBOR = "application/cbor"
+DELTA = "application/vnd.nymtw.topology-delta+cbor"
 BYTES = {"type": "string", "format": "binary"}
 METRIC_SEEN = "#/components/schemas/MetricSeen"
 
@@ -42,7 +48,20 @@ def routes(directory: Directory, figures: Figures) -> list[Route]:
         return as_json(directory.metrics())
 
     def topology(call: Call) -> Answer:
-        return Answer(directory.publisher.document(), content_type=CBOR)
+        publisher = directory.publisher
+        document, newest = publisher.document(), publisher.topology()
+        form, since = call.query.get("format", "cbor"), call.query.get("since", "0")
+        if form not in ("cbor", "json"):
+            raise EncodingError("format is cbor or json")
+        if not re.fullmatch("[0-9]{1,19}", since):
+            raise EncodingError("since is a serial")
+        if form == "json":
+            return Answer(topology_json(document, newest), tag=f"{newest.serial}-json")
+        delta = publisher.delta(int(since)) if int(since) else None
+        # A delta that is longer than the whole is none.
+        if delta is not None and len(delta) < len(document):
+            return Answer(delta, content_type=DELTA, tag=f"{newest.serial}-{since}")
+        return Answer(document, content_type=CBOR, tag=str(newest.serial))
 
     def prometheus(call: Call) -> Answer:
         return Answer(figures.text(), content_type=CONTENT_TYPE)
@@ -77,9 +96,41 @@ def routes(directory: Directory, figures: Figures) -> list[Route]:
             metrics,
             reading("What the mixnodes carried in the last complete second", many({"$ref": METRIC_SEEN})),
         ),
-        Route("GET", "/api/v1/topology", topology, reading("The signed topology", BYTES, kind=CBOR)),
+        Route(
+            "GET",
+            "/api/v1/topology",
+            topology,
+            reading(
+                "The signed topology, in CBOR, or as JSON to look at; or what has changed in it since a serial",
+                {},
+                content={CBOR: BYTES, DELTA: BYTES, "application/json": {"type": "object"}},
+                query=[
+                    parameter(
+                        "format", {"enum": ["cbor", "json"]}, "JSON holds the same values; it is not what is signed"
+                    ),
+                    parameter("since", {"type": "string", "pattern": "^[0-9]{1,19}$"}, "The serial that you have"),
+                ],
+                _304="You have it.",
+                _400="A parameter is wrong.",
+            ),
+        ),
         Route("GET", "/metrics", prometheus, reading("Prometheus text", {"type": "string"}, kind="text/plain")),
     ]
+
+
+def topology_json(document: bytes, topology: Topology) -> bytes:
+    """The signed topology for people: keys as text, signatures in hexadecimal."""
+    signed = from_cbor(document, SignedTopology, MAX_TOPOLOGY_LENGTH)
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, bytes):
+            return key_text(value) if len(value) == KEY_LENGTH else value.hex()
+        if isinstance(value, dict):
+            return {str(plain(name)): plain(each) for name, each in value.items()}
+        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+    shown = plain(msgspec.to_builtins(topology, builtin_types=(bytes,)))
+    return json.dumps({"topology": shown, "signatures": plain(signed.signatures)}).encode()
 
 
 def read_json(body: bytes) -> object:

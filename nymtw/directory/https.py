@@ -30,8 +30,8 @@ def server_security(certificate: str, key: str) -> Any:
         private: Any = load_pem_private_key(_read(key), None)
     except (ValueError, TypeError):
         raise ConfigError(f"{key}: there is no PEM private key without a password in it") from None
-    parts: dict[str, Any] = {"privateKey": private, "certificate": first}
-    options = CertificateOptions(**parts, extraCertChain=above, raiseMinimumTo=TLSVersion.TLSv1_2)
+    parts: dict[str, Any] = {"privateKey": private, "certificate": first, "extraCertChain": above}
+    options = CertificateOptions(**parts, raiseMinimumTo=TLSVersion.TLSv1_2)
     try:
         options.getContext().check_privatekey()
     except SSL.Error:

@@ -103,12 +103,24 @@ def answers(schema: Any, code: int = 200, *, kind: str = "application/json", als
 
 
 def reading(
-    summary: str, schema: Any, *, kind: str = "application/json", query: Sequence[Mapping[str, Any]] = (), **also: str
+    summary: str,
+    schema: Any,
+    *,
+    kind: str = "application/json",
+    content: Mapping[str, Any] | None = None,
+    query: Sequence[Mapping[str, Any]] = (),
+    **also: str,
 ) -> dict[str, Any]:
-    """A GET. `schema`: of its answer, a name of `SCHEMAS` or a schema; `also`: `_400="why"` and the like."""
+    """A GET. `schema`: of its answer, a name of `SCHEMAS` or a schema; `also`: `_400="why"` and the like.
+
+    `content` in place of `schema` and `kind`: a schema for each type of content.
+    """
     said = {int(code.removeprefix("_")): text for code, text in also.items()}
     shape = _reference(schema) if isinstance(schema, str) else schema
-    return {"summary": summary, "parameters": list(query), "responses": answers(shape, kind=kind, also=said)}
+    responses = answers(shape, kind=kind, also=said)
+    if content is not None:
+        responses["200"] = {"description": "OK", "content": {each: {"schema": content[each]} for each in content}}
+    return {"summary": summary, "parameters": list(query), "responses": responses}
 
 
 def posting(summary: str, schema: str) -> dict[str, Any]:

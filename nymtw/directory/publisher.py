@@ -7,12 +7,15 @@ from nacl.signing import SigningKey
 
 from nymtw.directory.registry import Registry
 from nymtw.errors import TopologyError
+from nymtw.topology.delta import make_delta
 from nymtw.topology.document import ListedClient, Recommended, Topology, Trust, sign_topology, verify_topology
 
 REFRESH = 60.0  # seconds
 EPOCH_SECONDS = 86400
 # After a restart nobody has announced himself yet: the last topology stands until everybody could have.
 RESTART_GRACE = 5.0
+# From how many earlier topologies there is a delta.
+DELTAS = 4
 # More would make the document longer than a reader takes.
 MAX_CLIENTS = 10_000
 
@@ -59,6 +62,8 @@ class Publisher:
         self._document = b""
         self._hold_until = self._made
         self._topology: Topology | None = None
+        self._earlier: dict[int, Topology] = {}  # by serial, the oldest first
+        self._deltas: dict[int, bytes] = {}  # by the serial they lead from
         if previous:
             self._restore(previous)
 
@@ -77,6 +82,16 @@ class Publisher:
         if self._topology is None or self._is_due(self._topology):
             self._make()
         return self._document
+
+    def delta(self, since: int) -> bytes | None:
+        """The CBOR of the `TopologyDelta` from the topology with the serial `since`; None if that is not kept."""
+        newest = self.topology()
+        before = self._earlier.get(since)
+        if before is None:
+            return None
+        if since not in self._deltas:
+            self._deltas[since] = make_delta(before, newest, self._document)
+        return self._deltas[since]
 
     def topology(self) -> Topology:
         """What is in `document`."""
@@ -97,6 +112,11 @@ class Publisher:
         return int(self._wall_clock() // self._epoch_seconds)
 
     def _make(self) -> None:
+        if self._topology is not None:
+            self._earlier[self._topology.serial] = self._topology
+            while len(self._earlier) > DELTAS:
+                del self._earlier[next(iter(self._earlier))]
+        self._deltas.clear()
         entries = self._registry.live()
         published = int(self._wall_clock() * 1e9)
         serial = published if self._topology is None else max(published, self._topology.serial + 1)

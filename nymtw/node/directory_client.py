@@ -1,7 +1,9 @@
 """The directory over HTTP."""
 
 import json
+import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,10 +18,13 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
-from nymtw.errors import ConfigError, DirectoryError
+from nymtw.encoding import from_cbor
+from nymtw.errors import ConfigError, DirectoryError, EncodingError
 from nymtw.interfaces import IDirectory
-from nymtw.topology.document import MAX_TOPOLOGY_LENGTH
+from nymtw.topology.delta import apply_delta
+from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, SignedTopology, Topology
 
+DELTA = "application/vnd.nymtw.topology-delta+cbor"
 ANSWER_LIMIT = 64 * 2**10  # bytes of any other answer
 
 
@@ -52,6 +57,9 @@ class HTTPDirectory:
             self._pool = HTTPConnectionPool(reactor)
             agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
         self._agent = IAgent(agent)
+        self._kept = b""  # the last signed topology, its serial and its tag
+        self._serial = 0
+        self._tag = ""
 
     def announce(self, path: str, heartbeat: Mapping[str, Any]) -> "Deferred[None]":
         """Post one heartbeat to `/api/presence/PATH`."""
@@ -62,8 +70,34 @@ class HTTPDirectory:
         return self._post("/api/metrics/mixes", metric)
 
     def topology(self) -> "Deferred[bytes]":
-        """The bytes of the newest signed topology, unverified."""
-        return self._request("GET", "/api/v1/topology", None, 200, MAX_TOPOLOGY_LENGTH)
+        """The bytes of the newest signed topology, unverified. What has not changed since is not fetched."""
+        return Deferred.fromCoroutine(self._topology())
+
+    async def _topology(self) -> bytes:
+        path = "/api/v1/topology"
+        if self._kept:
+            answer = await self._ask(
+                "GET", f"{path}?since={self._serial}", None, {200, 304}, MAX_TOPOLOGY_LENGTH, self._tag
+            )
+            if answer.code == 304:
+                return self._kept
+            if answer.kind == DELTA:
+                try:
+                    return self._keep(apply_delta(self._kept, answer.content))
+                except EncodingError:
+                    answer = await self._ask("GET", path, None, {200}, MAX_TOPOLOGY_LENGTH)
+        else:
+            answer = await self._ask("GET", path, None, {200}, MAX_TOPOLOGY_LENGTH)
+        return self._keep(answer.content)
+
+    def _keep(self, signed: bytes) -> bytes:
+        try:
+            document = from_cbor(signed, SignedTopology, MAX_TOPOLOGY_LENGTH).document
+            self._serial = from_cbor(document, Topology, MAX_TOPOLOGY_LENGTH).serial
+            self._kept, self._tag = signed, f'W/"{self._serial}"'
+        except EncodingError:
+            self._kept = b""  # whoever asked will find out what is wrong with it
+        return signed
 
     def nodes(self) -> "Deferred[bytes]":
         """The JSON of `/api/presence/topology`: what was posted, with `lastSeen`. It is not signed."""
@@ -82,16 +116,27 @@ class HTTPDirectory:
         return posted.addCallback(lambda _: None)
 
     def _request(self, method: str, path: str, body: bytes | None, expected: int, limit: int) -> "Deferred[bytes]":
+        return self._ask(method, path, body, {expected}, limit).addCallback(lambda answer: answer.content)
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None, expected: set[int], limit: int, tag: str = ""
+    ) -> "Deferred[_Answer]":
         where = f"{self.url}{path}"
 
-        async def ask() -> bytes:
+        async def ask() -> _Answer:
             headers = Headers({} if body is None else {"Content-Type": ["application/json"]})
+            if method == "GET":
+                headers.addRawHeader("Accept-Encoding", "gzip")
+            if tag:
+                headers.addRawHeader("If-None-Match", tag)
             producer = None if body is None else _Body(body)
             response = await self._agent.request(method.encode(), where.encode(), headers, producer)
             content = await _read(response, limit)
-            if response.code != expected:
+            if response.headers.getRawHeaders("content-encoding", []) == ["gzip"]:
+                content = _decompress(content, limit)
+            if response.code not in expected:
                 raise DirectoryError(f"{where}: {response.code}: {_reason(content)}")
-            return content
+            return _Answer(response.code, response.headers.getRawHeaders("content-type", [""])[0], content)
 
         def explain(failure: Failure) -> Any:
             if failure.check(DirectoryError):
@@ -104,6 +149,13 @@ class HTTPDirectory:
         asked = Deferred.fromCoroutine(ask())
         asked.addTimeout(self._timeout, self._clock, late)
         return asked.addErrback(explain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    code: int
+    kind: str
+    content: bytes
 
 
 @implementer(IBodyProducer)
@@ -161,10 +213,28 @@ class _TooLong(Exception):
     pass
 
 
+class _Damaged(Exception):
+    pass
+
+
 def _read(response: Any, limit: int) -> "Deferred[bytes]":
     reader = _Reader(limit)
     response.deliverBody(reader)
     return reader.done
+
+
+def _decompress(content: bytes, limit: int) -> bytes:
+    """At most `limit` bytes out of gzip."""
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        plain = unpacking.decompress(content, limit + 1)
+    except zlib.error:
+        raise _Damaged from None
+    if len(plain) > limit:
+        raise _TooLong
+    if not unpacking.eof:
+        raise _Damaged
+    return plain
 
 
 def _reason(content: bytes) -> str:
@@ -179,6 +249,8 @@ def _reason(content: bytes) -> str:
 def _cause(failure: Failure) -> str:
     if failure.check(_TooLong):
         return "the answer is longer than an answer may be"
+    if failure.check(_Damaged):
+        return "the answer is damaged"
     if failure.check(DNSLookupError):
         return "no such host"
     if failure.check(ConnectError, SSL.Error):
