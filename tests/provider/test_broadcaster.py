@@ -253,6 +253,7 @@ def test_nodes_on_the_command_line(tmp_path: Path) -> None:
         make_provider(None, options)  # type: ignore[arg-type]
 
 
+@pytest.mark.evm
 def test_a_signed_transfer_is_mined_by_a_real_evm(bench: ServiceBench) -> None:
     eth_tester = pytest.importorskip("eth_tester")
     from eth_account import Account
