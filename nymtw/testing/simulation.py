@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from nymtw.client.config import ClientConfig, ClientSection
+from nymtw.client.config import ClientConfig, ClientSection, DebugSection
 from nymtw.client.core import ClientCore
 from nymtw.client.outbox import Progress
 from nymtw.client.service import ClientService
@@ -142,6 +142,7 @@ class SimulatedNetwork:
     `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. A client's
     provider is the first for the first client, the second for the second, and so on in turn. `latency` is in seconds.
     `implementations`: of a provider that does something else than the store, the words of its command line.
+    `debug`: what stands in every client's configuration.
     `str(seed)` is all that a run depends on: every one from the same seed is the same to the byte.
     """
 
@@ -157,9 +158,11 @@ class SimulatedNetwork:
         epoch_seconds: int = 86400,
         latency: float = 0.001,
         implementations: Mapping[str, Sequence[str]] | None = None,
+        debug: DebugSection | None = None,
     ) -> None:
         self.seed = seed
         self._implementations = implementations or {}
+        self._debug = debug or DebugSection()
         self.clock = FakeClock()
         self.transcript = Transcript()
         self.network = MemoryNetwork(self.clock, latency, self.transcript)
@@ -358,7 +361,7 @@ class SimulatedNetwork:
             service = ClientService.from_config(
                 self.network.host(name),
                 self._home("client", name),
-                ClientConfig(client=section),
+                ClientConfig(client=section, debug=self._debug),
                 None,
                 ClientSurroundings(
                     random=around.random,
