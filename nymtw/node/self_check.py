@@ -42,7 +42,7 @@ def carried_rate(unwraps: float, rate: int, processes: int) -> int:
     carried = int(unwraps * CARRIED_SHARE * processes)
     if carried < rate:
         raise ConfigError(
-            f"this machine carries {carried} packets a second (an unwrap takes {1e6 / unwraps:.0f} microseconds), and "
-            f"--rate asks for {rate}"
+            f"this machine carries {carried} packets a second (an unwrap takes {1e6 / unwraps:.0f} microseconds), "
+            f"and {rate} are configured: lower --rate, or rate in config.toml"
         )
     return carried

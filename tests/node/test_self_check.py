@@ -47,7 +47,8 @@ def test_a_rate_that_cannot_be_reached_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigError) as refused:
         carried_rate(12_000.0, 6001, 1)
     assert str(refused.value) == (
-        "this machine carries 6000 packets a second (an unwrap takes 83 microseconds), and --rate asks for 6001"
+        "this machine carries 6000 packets a second (an unwrap takes 83 microseconds), and 6001 are configured: "
+        "lower --rate, or rate in config.toml"
     )
     assert carried_rate(12_000.0, 6001, 2) == 12_000
 
@@ -98,4 +99,4 @@ def test_the_command_ends_with_one_line_and_status_1(tmp_path: Path, program: st
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{program}: this machine carries ")
-    assert line.endswith("and --rate asks for 1000000")
+    assert line.endswith("and 1000000 are configured: lower --rate, or rate in config.toml")

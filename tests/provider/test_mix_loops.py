@@ -17,8 +17,8 @@ from nymtw.mixnode.loops import loop_route, make_loop
 from nymtw.mixnode.loss import GO_ON, PAUSE, SLOW_DOWN, WARN, LoopLoss
 from nymtw.mixnode.service import MixnodeService
 
-RATE = 5.0
-WINDOW = 60.0
+RATE = 2.0
+WINDOW = 30.0
 
 
 @pytest.fixture
