@@ -16,7 +16,8 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from nymtw.errors import MailboxFull, TopologyIncomplete, UnknownDestination
-from nymtw.interfaces import IDelayStrategy, IMailboxStore, IRouteStrategy
+from nymtw.interfaces import ICoverPolicy, IDelayStrategy, IMailboxStore, IRouteStrategy
+from nymtw.mixnode.loss import ACTIONS, GO_ON, LoopLoss
 from nymtw.storage.mailboxes import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, Topology
@@ -30,7 +31,7 @@ class MailboxStoreContract:
     """What every `IMailboxStore` does."""
 
     def make_store(self, clock: FakeClock, limits: MailboxLimits) -> Any:
-        """A new, empty store that keeps to `limits`."""
+        """A new, empty store that keeps to `limits`, with `clock.wall_clock` as its wall clock."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -133,6 +134,35 @@ class MailboxStoreContract:
         clock.advance(DURABLE)
         clock.wait_for(store.store(ALICE, 1, b"x"), DURABLE)
 
+    def test_a_mailbox_with_too_many_bytes_refuses_until_something_is_confirmed(self, clock: FakeClock) -> None:
+        store = self.make_store(clock, MailboxLimits(mailboxes=2, bytes_per_mailbox=50))
+        self.register(clock, store, ALICE, BOB)
+        clock.wait_for(store.store(ALICE, 1, bytes(30)), DURABLE)
+        with pytest.raises(MailboxFull):
+            clock.wait_for(store.store(ALICE, 1, bytes(21)), DURABLE)
+        clock.wait_for(store.store(ALICE, 1, bytes(20)), DURABLE)
+        clock.wait_for(store.store(BOB, 1, bytes(50)), DURABLE)
+        store.confirm(ALICE, [store.pull(ALICE, 1, 0)[0].number])
+        clock.advance(DURABLE)
+        clock.wait_for(store.store(ALICE, 1, bytes(30)), DURABLE)
+        store.close()
+
+    def test_what_nobody_fetches_goes_when_it_is_too_old_and_makes_room(self, clock: FakeClock) -> None:
+        store = self.make_store(clock, MailboxLimits(mailboxes=2, items_per_mailbox=2, item_age=1000))
+        self.register(clock, store, ALICE)
+        clock.wait_for(store.store(ALICE, 1, b"old"), DURABLE)
+        clock.advance(600)
+        clock.wait_for(store.store(ALICE, 1, b"new"), DURABLE)
+        assert self.contents(store, ALICE) == [b"old", b"new"]
+        clock.advance(700)
+        assert self.contents(store, ALICE) == [b"new"]
+        clock.wait_for(store.store(ALICE, 1, b"newest"), DURABLE)
+        clock.advance(1500)
+        assert self.contents(store, ALICE) == []
+        store.close()
+        clock.advance(1)
+        assert clock.getDelayedCalls() == []
+
     def test_a_full_store_refuses(self, clock: FakeClock, store: Any) -> None:
         self.register(clock, store, ALICE, BOB)
         clock.wait_for(store.store(ALICE, 1, bytes(60)), DURABLE)
@@ -213,3 +243,23 @@ class RouteStrategyContract:
     def test_a_seed_repeats_them(self) -> None:
         strategy, topology = self.make_strategy(), self.make_topology()
         assert strategy.draw(topology, random.Random(7)) == strategy.draw(topology, random.Random(7))
+
+
+class CoverPolicyContract:
+    """What every `ICoverPolicy` does."""
+
+    def make_policy(self) -> Any:
+        raise NotImplementedError
+
+    def test_interface(self) -> None:
+        assert verifyObject(ICoverPolicy, self.make_policy())
+
+    @pytest.mark.parametrize("sent", [0, 1, 10, 600, 100_000])
+    def test_every_loss_is_answered_with_an_action(self, sent: int) -> None:
+        policy = self.make_policy()
+        for lost in {0, sent // 100, sent // 2, sent}:
+            assert policy.decide(LoopLoss(sent, sent - lost, 600.0)) in ACTIONS
+
+    def test_no_loss_is_no_reason_to_act(self) -> None:
+        policy = self.make_policy()
+        assert [policy.decide(LoopLoss(sent, sent, 600.0)) for sent in (0, 1, 600)] == [GO_ON] * 3

@@ -5,15 +5,21 @@ from typing import Any
 
 import pytest
 
+from nymtw.mixnode.loss import ByChance
 from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
-from nymtw.testing.contracts import DelayStrategyContract, MailboxStoreContract, RouteStrategyContract
+from nymtw.testing.contracts import (
+    CoverPolicyContract,
+    DelayStrategyContract,
+    MailboxStoreContract,
+    RouteStrategyContract,
+)
 from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
 
 class TestSQLiteInMemory(MailboxStoreContract):
     def make_store(self, clock: FakeClock, limits: MailboxLimits) -> Any:
-        return SQLiteMailboxes(":memory:", clock, limits=limits)
+        return SQLiteMailboxes(":memory:", clock, limits=limits, wall_clock=clock.wall_clock)
 
 
 class TestSQLiteOnDisk(MailboxStoreContract):
@@ -22,7 +28,7 @@ class TestSQLiteOnDisk(MailboxStoreContract):
         self.path = tmp_path / "mailboxes.sqlite"
 
     def make_store(self, clock: FakeClock, limits: MailboxLimits) -> Any:
-        return SQLiteMailboxes(self.path, clock, limits=limits)
+        return SQLiteMailboxes(self.path, clock, limits=limits, wall_clock=clock.wall_clock)
 
 
 class TestExponentialDelays(DelayStrategyContract):
@@ -33,3 +39,8 @@ class TestExponentialDelays(DelayStrategyContract):
 class TestUniformRoutes(RouteStrategyContract):
     def make_strategy(self) -> Any:
         return UniformRoutes()
+
+
+class TestByChance(CoverPolicyContract):
+    def make_policy(self) -> Any:
+        return ByChance()
