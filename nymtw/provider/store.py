@@ -14,6 +14,8 @@ from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
 
 DATABASE: Final = "mailboxes.sqlite"
 _GIBIBYTE: Final = 2**30
+_MEBIBYTE: Final = 2**20
+_DAY: Final = 86400
 _DEFAULTS: Final = MailboxLimits()
 
 
@@ -23,6 +25,14 @@ class Options(usage.Options):
     optParameters = [
         ["mailboxes", None, _DEFAULTS.mailboxes, "How many mailboxes there may be", positive],
         ["mailbox-items", None, _DEFAULTS.items_per_mailbox, "How many items one mailbox holds", positive],
+        ["mailbox-mib", None, _DEFAULTS.bytes_per_mailbox // _MEBIBYTE, "MiB of mail in one mailbox", positive],
+        [
+            "mail-days",
+            None,
+            int(_DEFAULTS.item_age) // _DAY,
+            "Days after which mail that nobody fetches goes",
+            positive,
+        ],
         ["storage-gib", None, _DEFAULTS.total_bytes // _GIBIBYTE, "GiB of mail in all", positive],
     ]
 
@@ -32,6 +42,8 @@ def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Sto
     limits = MailboxLimits(
         mailboxes=options["mailboxes"],
         items_per_mailbox=options["mailbox-items"],
+        bytes_per_mailbox=options["mailbox-mib"] * _MEBIBYTE,
+        item_age=float(options["mail-days"] * _DAY),
         total_bytes=options["storage-gib"] * _GIBIBYTE,
     )
     return StoreProvider(context, limits)
@@ -49,7 +61,12 @@ class StoreProvider:
 
     def start(self) -> None:
         """Open the mailboxes. Raises `DiskError`."""
-        self.mailboxes = SQLiteMailboxes(self._context.data / DATABASE, self._context.clock, limits=self._limits)
+        self.mailboxes = SQLiteMailboxes(
+            self._context.data / DATABASE,
+            self._context.clock,
+            limits=self._limits,
+            wall_clock=self._context.wall_clock,
+        )
 
     def deliver(self, delivery: Delivery) -> "Deferred[None]":
         """Fires when it survives kill -9: only then may the ack leave."""

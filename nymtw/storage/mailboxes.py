@@ -6,7 +6,8 @@ lack the last moments before it.
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ CREATE TABLE IF NOT EXISTS mailboxes (
     mailbox BLOB PRIMARY KEY, public_key BLOB NOT NULL, token_hash BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS items (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, mailbox BLOB NOT NULL, kind INTEGER NOT NULL, content BLOB NOT NULL
+    number INTEGER PRIMARY KEY AUTOINCREMENT, mailbox BLOB NOT NULL, kind INTEGER NOT NULL, content BLOB NOT NULL,
+    stored INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS items_by_mailbox ON items (mailbox, number);
 """
@@ -34,10 +36,16 @@ _REGISTER = (
     "ON CONFLICT (mailbox) DO UPDATE SET public_key = excluded.public_key, token_hash = excluded.token_hash"
 )
 _FIND = "SELECT public_key, token_hash FROM mailboxes WHERE mailbox = ?"
-_STORE = "INSERT INTO items (mailbox, kind, content) VALUES (?, ?, ?)"
+_STORE = "INSERT INTO items (mailbox, kind, content, stored) VALUES (?, ?, ?, ?)"
 _PULL = "SELECT number, kind, content FROM items WHERE mailbox = ? AND number > ? ORDER BY number LIMIT ?"
 _CONFIRM = "DELETE FROM items WHERE number = ? AND mailbox = ? RETURNING mailbox, LENGTH(content)"
+_EXPIRE = (
+    "DELETE FROM items WHERE number IN (SELECT number FROM items ORDER BY number LIMIT ?) AND stored < ? "
+    "RETURNING mailbox, LENGTH(content)"
+)
 _LARGEST = 2**63 - 1
+_SWEEP = 1000  # items looked at in one go, so that nothing else waits for long
+_LONGEST_INTERVAL = 3600.0
 
 
 class MailboxRecord(msgspec.Struct, frozen=True):
@@ -57,18 +65,27 @@ class StoredItem(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxLimits:
-    """How much a provider keeps: mailboxes, items in one, bytes of content in all of them."""
+    """How much a provider keeps: mailboxes; items and bytes of content in one; bytes of content in all of them; and
+    for how long (seconds), after which an item that was not fetched is deleted.
+    """
 
     mailboxes: int = 100_000
     items_per_mailbox: int = 100_000
+    bytes_per_mailbox: int = 256 << 20
     total_bytes: int = 32 << 30
+    item_age: float = 30 * 86400.0
+
+
+# mailbox, kind, content, when it was stored
+_Item = tuple[bytes, int, bytes, int]
 
 
 @implementer(IMailboxStore)
 class SQLiteMailboxes:
     """An `IMailboxStore` in one SQLite file (mode 0600), or in memory for the path ":memory:".
 
-    `commit_interval`: seconds from the first change to the commit that makes it durable. Deferreds fail with
+    `commit_interval`: seconds from the first change to the commit that makes it durable; `wall_clock`: seconds since
+    1970. Deferreds fail with
     `DiskError` where the disk refuses the commit; nothing of that commit is kept. Raises `DiskError` where the file
     cannot be opened.
     """
@@ -79,14 +96,17 @@ class SQLiteMailboxes:
         clock: IReactorTime,
         commit_interval: float = 0.005,
         limits: MailboxLimits | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock: Any = clock
+        self._wall_clock = wall_clock
+        self._sweeper: IDelayedCall | None = None
         self._interval = commit_interval
         self._limits = limits or MailboxLimits()
         self._path = str(path)
         self._timer: IDelayedCall | None = None
         self._registrations: dict[bytes, tuple[bytes, bytes]] = {}
-        self._items: list[tuple[bytes, int, bytes]] = []
+        self._items: list[_Item] = []
         self._confirmed: dict[tuple[int, bytes], None] = {}
         self._waiting: list[Deferred[None]] = []
         try:
@@ -96,15 +116,29 @@ class SQLiteMailboxes:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.executescript(_SCHEMA)
+            self._bring_up_to_date()
             self._count_all()
         except (OSError, sqlite3.Error) as error:
             raise DiskError(f"{self._path}: cannot open the mailboxes: {error}") from None
 
+    def _bring_up_to_date(self) -> None:
+        """A file of the first version does not say when its items were stored: they count as stored now."""
+        columns = [row[1] for row in self._database.execute("PRAGMA table_info(items)")]
+        if "stored" not in columns:
+            self._database.execute(
+                f"ALTER TABLE items ADD COLUMN stored INTEGER NOT NULL DEFAULT {int(self._wall_clock())}"
+            )
+
     def _count_all(self) -> None:
         """How many items and bytes there are; kept up to date in memory, pending ones included."""
         self._counts = {mailbox: 0 for (mailbox,) in self._database.execute("SELECT mailbox FROM mailboxes")}
-        self._counts.update(self._database.execute("SELECT mailbox, COUNT(*) FROM items GROUP BY mailbox"))
-        (self._bytes,) = self._database.execute("SELECT COALESCE(SUM(LENGTH(content)), 0) FROM items").fetchone()
+        self._sizes: dict[bytes, int] = {}
+        counted = "SELECT mailbox, COUNT(*), SUM(LENGTH(content)) FROM items GROUP BY mailbox"
+        for mailbox, count, size in self._database.execute(counted):
+            self._counts[mailbox], self._sizes[mailbox] = count, size
+        self._bytes = sum(self._sizes.values())
+        if self._bytes:
+            self._arm_sweeper()
 
     # IMailboxStore
 
@@ -127,12 +161,14 @@ class SQLiteMailboxes:
         count = self._counts.get(mailbox)
         if count is None:
             return fail(UnknownDestination())
+        limits, held = self._limits, self._sizes.get(mailbox, 0) + len(content)
         size = self._bytes + len(content)
-        if count >= self._limits.items_per_mailbox or size > self._limits.total_bytes:
+        if count >= limits.items_per_mailbox or held > limits.bytes_per_mailbox or size > limits.total_bytes:
             return fail(MailboxFull())
-        self._counts[mailbox] = count + 1
+        self._counts[mailbox], self._sizes[mailbox] = count + 1, held
         self._bytes = size
-        self._items.append((mailbox, kind, content))
+        self._items.append((mailbox, kind, content, int(self._wall_clock())))
+        self._arm_sweeper()
         return self._when_durable()
 
     def pull(self, mailbox: bytes, count: int, after: int) -> list[StoredItem]:
@@ -146,6 +182,9 @@ class SQLiteMailboxes:
         self._arm()
 
     def close(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
         self._commit()
         self._database.close()
 
@@ -194,7 +233,7 @@ class SQLiteMailboxes:
     def _write(
         self,
         registrations: dict[bytes, tuple[bytes, bytes]],
-        items: list[tuple[bytes, int, bytes]],
+        items: list[_Item],
         confirmed: dict[tuple[int, bytes], None],
     ) -> None:
         database = self._database
@@ -212,12 +251,37 @@ class SQLiteMailboxes:
             raise
         for mailbox in registrations:
             self._counts.setdefault(mailbox, 0)
-        for mailbox, size in deleted:
+        self._count_out(deleted)
+
+    def _forget(self, items: list[_Item]) -> None:
+        """Count out what a failed commit did not store."""
+        self._count_out((mailbox, len(content)) for mailbox, _, content, _ in items)
+
+    def _count_out(self, gone: Iterable[tuple[bytes, int]]) -> None:
+        for mailbox, size in gone:
             self._counts[mailbox] -= 1
             self._bytes -= size
+            left = self._sizes.get(mailbox, 0) - size
+            if left > 0:
+                self._sizes[mailbox] = left
+            else:
+                self._sizes.pop(mailbox, None)
 
-    def _forget(self, items: list[tuple[bytes, int, bytes]]) -> None:
-        """Count out what a failed commit did not store."""
-        for mailbox, _, content in items:
-            self._counts[mailbox] -= 1
-            self._bytes -= len(content)
+    # what nobody fetches
+
+    def _arm_sweeper(self, seconds: float | None = None) -> None:
+        if self._sweeper is None:
+            interval = min(_LONGEST_INTERVAL, self._limits.item_age / 4) if seconds is None else seconds
+            self._sweeper = self._clock.callLater(interval, self._sweep)
+
+    def _sweep(self) -> None:
+        """Delete what is too old, some at a time; the oldest have the lowest numbers."""
+        self._sweeper = None
+        before = int(self._wall_clock() - self._limits.item_age)
+        try:
+            gone = self._database.execute(_EXPIRE, (_SWEEP, before)).fetchall()
+        except sqlite3.Error:
+            gone = []  # the disk refuses: it is tried again
+        self._count_out(gone)
+        if self._bytes:
+            self._arm_sweeper(self._interval if len(gone) == _SWEEP else None)

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ class TestSQLiteFile(MailboxStoreContract):
         self.path = tmp_path / "mail.sqlite"
 
     def make_store(self, clock, limits):
-        return SQLiteMailboxes(self.path, clock, limits=limits)
+        return SQLiteMailboxes(self.path, clock, limits=limits, wall_clock=clock.wall_clock)
 
 
 @pytest.fixture
@@ -60,7 +61,8 @@ def test_what_comes_together_is_committed_together(path, clock):
     statements = []
     store._database.set_trace_callback(statements.append)
     done = [result(store.store(ALICE, 1, b"%d" % number)) for number in range(100)]
-    assert len(clock.getDelayedCalls()) == 1
+    commits = [call for call in clock.getDelayedCalls() if call.getTime() < 60]
+    assert len(commits) == 1
     clock.advance(0.0049)
     assert done == [[]] * 100
     clock.advance(0.0002)
@@ -226,4 +228,37 @@ def test_the_file_is_sqlite_in_wal_mode(path, clock):
     reader = sqlite3.connect(path)
     assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     reader.close()
+    store.close()
+
+
+def test_a_file_of_the_first_version_keeps_its_mail_for_the_whole_time(tmp_path: Path, clock: FakeClock) -> None:
+    path = tmp_path / "mail.sqlite"
+    database = sqlite3.connect(path)
+    database.executescript(
+        """CREATE TABLE mailboxes (mailbox BLOB PRIMARY KEY, public_key BLOB NOT NULL, token_hash BLOB NOT NULL)
+            WITHOUT ROWID;
+        CREATE TABLE items (number INTEGER PRIMARY KEY AUTOINCREMENT, mailbox BLOB NOT NULL, kind INTEGER NOT NULL,
+            content BLOB NOT NULL);
+        INSERT INTO mailboxes VALUES (x'61', x'', x'');
+        INSERT INTO items (mailbox, kind, content) VALUES (x'61', 1, x'6b657074');"""
+    )
+    database.close()
+    store = SQLiteMailboxes(path, clock, limits=MailboxLimits(item_age=1000), wall_clock=clock.wall_clock)
+    clock.advance(900)
+    assert [item.content for item in store.pull(b"a", 10, 0)] == [b"kept"]
+    clock.advance(600)
+    assert store.pull(b"a", 10, 0) == []
+    store.close()
+
+
+def test_many_old_items_go_in_steps_and_all_are_counted_out(clock: FakeClock) -> None:
+    limits = MailboxLimits(item_age=1000, items_per_mailbox=2500)
+    store = SQLiteMailboxes(":memory:", clock, limits=limits, wall_clock=clock.wall_clock)
+    clock.wait_for(store.register(b"a" * 32, b"k" * 32, b"t" * 32), 1)
+    for _ in range(2500):
+        store.store(b"a" * 32, 1, b"x")
+    clock.advance(1300)
+    assert store.pull(b"a" * 32, 10, 0) == []
+    for _ in range(2500):
+        clock.wait_for(store.store(b"a" * 32, 1, b"x"), 1)
     store.close()
