@@ -9,6 +9,8 @@ from typing import Final
 # Name -> (what it does, in a line; the module whose `main(arguments)` does it, loaded when it is asked for).
 COMMANDS: Final = {
     "new-provider": ("Write a provider of your own, to begin with", "nymtw.scaffold.main"),
+    "topology": ("Show who is in a network", "nymtw.inspection.topology"),
+    "check": ("Check a network: signature, keys, ports, a packet through every mixnode", "nymtw.inspection.check"),
     "localnet": ("Run a whole private mixnet on this machine", "nymtw.localnet.main"),
 }
 

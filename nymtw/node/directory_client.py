@@ -103,6 +103,10 @@ class HTTPDirectory:
         """The JSON of `/api/presence/topology`: what was posted, with `lastSeen`. It is not signed."""
         return self._request("GET", "/api/presence/topology", None, 200, MAX_TOPOLOGY_LENGTH)
 
+    def description(self) -> "Deferred[bytes]":
+        """The JSON of `/api/v1/nodes`: what the directory says of itself and of the nodes. It is not signed."""
+        return self._request("GET", "/api/v1/nodes", None, 200, MAX_TOPOLOGY_LENGTH)
+
     def close(self) -> "Deferred[None]":
         """Close the connections that are kept for the next request."""
         if self._pool is None:

@@ -1,0 +1,165 @@
+"""`nymtw check`: is this network sound? Signature, key epochs, layers, ports, and a packet through every mixnode."""
+
+import time
+from collections.abc import Callable, Sequence
+from random import SystemRandom
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory, Protocol
+
+from nymtw.encoding import key_text
+from nymtw.errors import DirectoryError, NymtwError, TopologyError, TopologySignatureError
+from nymtw.inspection.ask import Options, directory_at, run, trust_of
+from nymtw.inspection.probe import probe
+from nymtw.link.security import TLSSecurity
+from nymtw.topology.document import MIXNODE, NodeRecord, Topology, check_usable, verify_topology
+from nymtw.topology.presence import endpoint_text
+
+CONNECT_TIMEOUT = 5.0  # seconds
+STALE = 3  # refreshes
+
+
+class Report:
+    """What was found, said as it is found."""
+
+    def __init__(self, say: Callable[[str], None] = print) -> None:
+        self._say = say
+        self.problems = 0
+
+    def good(self, text: str) -> None:
+        """Something is as it should be."""
+        self._say(f"ok    {text}")
+
+    def bad(self, text: str) -> None:
+        """Something is not."""
+        self.problems += 1
+        self._say(f"BAD   {text}")
+
+    def note(self, text: str) -> None:
+        """Something to know."""
+        self._say(f"note  {text}")
+
+
+def name(node: NodeRecord) -> str:
+    """A node as the report names it."""
+    where = f" of layer {node.layer}" if node.role == MIXNODE else ""
+    return f"{node.role}{where} {key_text(node.identity)} at {endpoint_text(node.host, node.port)}"
+
+
+def check_topology(topology: Topology, now: float, report: Report) -> None:
+    """Whether the document is fresh and whole, and every node has the keys it needs; `now` in wall-clock seconds."""
+    age = now - topology.published / 1e9
+    if age > STALE * topology.refresh + 1:
+        report.bad(f"the topology is {age:.0f} s old, though a new one is due every {topology.refresh:g} s")
+    elif age < -1:
+        report.bad(f"the topology is {-age:.0f} s from the future: this clock or the directory's is wrong")
+    else:
+        report.good(f"the topology is {max(age, 0):.1f} s old; a new one is due every {topology.refresh:g} s")
+    epoch = int(now // topology.epoch_seconds)
+    if topology.epoch == epoch:
+        report.good(f"the key epoch is {epoch}, as it should be")
+    elif abs(topology.epoch - epoch) > 1:
+        report.bad(f"the topology has key epoch {topology.epoch}; by this machine's clock it is {epoch}")
+    for node in topology.nodes:
+        if topology.epoch not in node.sphinx_keys:
+            report.bad(f"{name(node)} has no key for the current epoch: no packet can pass it")
+        elif topology.epoch + 1 not in node.sphinx_keys:
+            report.note(f"{name(node)} has not announced its next key yet")
+    try:
+        check_usable(topology)
+    except TopologyError as error:
+        report.bad(f"{error}: no packet can cross this network")
+    else:
+        counts = ", ".join(f"{len(nodes)} in layer {layer}" for layer, nodes in topology.layers().items())
+        report.good(f"mixnodes: {counts}; {len(topology.edges())} providers and gateways")
+
+
+async def check_ports(reactor: Any, nodes: Sequence[NodeRecord], report: Report) -> None:
+    """Whether every node's ports can be connected to from here."""
+    places = [(node, port) for node in nodes for port in (node.port, node.client_port) if port]
+    tried = [_connect(reactor, node.host, port) for node, port in places]
+    outcomes: Any = await DeferredList(tried, consumeErrors=True)
+    closed = 0
+    for (node, port), (reached, result) in zip(places, outcomes, strict=True):
+        if not reached:
+            closed += 1
+            what = "its port for clients" if port == node.client_port else "its port"
+            report.bad(f"{name(node)}: {what}, {port}, cannot be reached: {_cause(result)}")
+    if not closed:
+        report.good(f"all {len(places)} ports can be reached from here")
+
+
+async def check_packets(reactor: Any, topology: Topology, network: bytes, report: Report) -> None:
+    """Whether a packet comes back through every mixnode; whichever provider answers first is used."""
+    providers = [node for node in topology.providers() if node.client_port and topology.epoch in node.sphinx_keys]
+    mixnodes = [node for node in topology.nodes if node.role == MIXNODE and topology.epoch in node.sphinx_keys]
+    for provider in providers:
+        try:
+            proven = await probe(reactor, topology, network, provider, TLSSecurity(None), SystemRandom())
+        except Exception as error:
+            report.bad(f"{name(provider)} does not serve a new client: {_text(error)}")
+            continue
+        for node in mixnodes:
+            if node.identity not in proven:
+                report.bad(f"{name(node)}: no test packet came back through it")
+        if proven:
+            report.good(f"test packets came back through {len(proven)} of {len(mixnodes)} mixnodes")
+            return
+    if not providers:
+        report.bad("there is no provider for clients: packets cannot be tried")
+
+
+async def check(reactor: Any, options: Options, report: Report) -> int:
+    """The whole check; the exit status."""
+    url = options["directory"]
+    directory = directory_at(reactor, url)
+    try:
+        trust, pinned = await trust_of(directory, options["directory-key"])
+        if not pinned:
+            report.note("no --directory-key was given: the directory was believed about its own key")
+        topology = verify_topology(await directory.topology(), trust, time.time())
+    except DirectoryError as error:
+        report.bad(f"the directory cannot be asked: {error}")
+    except TopologySignatureError as error:
+        report.bad(f"the signature is wrong, somebody else signs this topology: {error}")
+    except NymtwError as error:
+        report.bad(str(error))
+    else:
+        report.good(f"the topology of {url} is signed by {', '.join(map(key_text, trust.directories))}")
+        check_topology(topology, time.time(), report)
+        await check_ports(reactor, topology.nodes, report)
+        await check_packets(reactor, topology, trust.network, report)
+    finally:
+        await directory.close()
+    summary = "No problem was found." if not report.problems else f"Problems: {report.problems}."
+    print(summary)
+    return 1 if report.problems else 0
+
+
+class CheckOptions(Options):
+    synopsis = "Usage: nymtw check [options]"
+    longdesc = (
+        "Checks a network from where you are: the topology's signature and age, key epochs, every node's ports, and a "
+        "test packet through every mixnode. Says in plain words what is wrong; exit status 1 if anything is."
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run with the words behind `nymtw check`; returns the exit status."""
+    return run("nymtw check", CheckOptions(), arguments, lambda reactor, options: check(reactor, options, Report()))
+
+
+def _connect(reactor: Any, host: str, port: int) -> "Deferred[None]":
+    endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
+    connected: Deferred[Any] = endpoint.connect(Factory.forProtocol(Protocol))
+    return connected.addCallback(lambda protocol: protocol.transport.abortConnection())
+
+
+def _cause(failure: Any) -> str:
+    return " ".join(failure.getErrorMessage().split()).rstrip(".") or failure.type.__name__
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,106 @@
+"""What `nymtw check` says of a topology, the routes it tries, and how both commands end on bad input."""
+
+import json
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from nacl.signing import SigningKey
+
+from nymtw.inspection.check import Report, check_topology
+from nymtw.inspection.probe import ROUNDS, routes_through_all
+from nymtw.inspection.topology import as_json, table
+from nymtw.topology.document import NodeRecord, Topology, Trust
+
+NOW = 1_800_000_000.0
+NETWORK = Trust((bytes(SigningKey(bytes(32)).verify_key),)).network
+EPOCH = int(NOW // 60)
+
+
+def node(number, layer=0, role="mixnode", keys=(EPOCH, EPOCH + 1)):
+    return NodeRecord(
+        role=role,
+        identity=bytes([number]) * 32,
+        host="192.0.2.1",
+        port=1000 + number,
+        layer=layer,
+        client_port=0 if role == "mixnode" else 9000,
+        sphinx_keys={epoch: bytes([number]) * 32 for epoch in keys},
+    )
+
+
+WHOLE = (node(1, 1), node(2, 2), node(3, 3), node(4, 3), node(9, role="provider"))
+
+
+def topology(*nodes, **changes):
+    fields = {"published": int((NOW - 1) * 1e9), "valid_until": int((NOW + 60) * 1e9), "epoch": EPOCH, **changes}
+    return Topology(serial=7, network=NETWORK, refresh=2.0, epoch_seconds=60, nodes=nodes, **fields)
+
+
+def said(document):
+    lines = []
+    report = Report(lines.append)
+    check_topology(document, NOW, report)
+    return report.problems, "\n".join(lines)
+
+
+def test_a_sound_topology_has_no_problem():
+    problems, text = said(topology(*WHOLE))
+    assert problems == 0
+    assert "BAD" not in text
+    assert "1 in layer 1, 1 in layer 2, 2 in layer 3; 1 providers" in text
+
+
+@pytest.mark.parametrize(
+    ("document", "cause"),
+    [
+        (topology(*WHOLE, published=int((NOW - 60) * 1e9)), "60 s old"),
+        (topology(*WHOLE, published=int((NOW + 60) * 1e9)), "from the future"),
+        (topology(*WHOLE, epoch=EPOCH + 5), f"by this machine's clock it is {EPOCH}"),
+        (topology(*WHOLE[1:]), "layer 1 has no mixnode"),
+        (topology(*WHOLE[:-1]), "no provider or gateway"),
+        (topology(*WHOLE, node(5, 2, keys=(EPOCH - 1,))), "no key for the current epoch"),
+    ],
+)
+def test_each_trouble_is_named(document, cause):
+    problems, text = said(document)
+    assert problems >= 1
+    assert cause in text
+
+
+def test_a_next_key_that_is_missing_is_only_a_note():
+    problems, text = said(topology(*WHOLE, node(5, 2, keys=(EPOCH,))))
+    assert problems == 0
+    assert "note" in text
+
+
+def test_routes_lead_through_every_mixnode_and_vary_its_neighbours():
+    document = topology(*(node(10 * layer + n, layer) for layer in (1, 2, 3) for n in range(4)))
+    routes = routes_through_all(document)
+    assert all([hop.layer for hop in route] == [1, 2, 3] for route in routes)
+    for record in document.nodes:
+        mine = [tuple(hop.identity for hop in route) for route in routes if record in route]
+        assert len(mine) == ROUNDS
+        assert len(set(mine)) == ROUNDS
+    assert routes_through_all(topology(*WHOLE[1:])) == []
+
+
+def test_table_and_json_have_every_node():
+    document = topology(*WHOLE)
+    lines = table(document).splitlines()
+    assert [line.split()[0] for line in lines] == ["role", "provider", "mixnode", "mixnode", "mixnode", "mixnode"]
+    assert [each["port"] for each in json.loads(as_json(document))["nodes"]] == [n.port for n in WHOLE]
+    assert msgspec.structs.asdict(document)["serial"] == json.loads(as_json(document))["serial"]
+
+
+@pytest.mark.parametrize("command", ["topology", "check"])
+@pytest.mark.parametrize("words", [["--directory=ftp://x"], ["--directory=http://127.0.0.1:1"], ["--nope"]])
+def test_what_cannot_be_asked_is_one_line_and_status_1(command, words):
+    program = "import sys; from nymtw.commands import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, command, *words], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (done.stdout + done.stderr).strip()
