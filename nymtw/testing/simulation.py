@@ -142,7 +142,7 @@ class SimulatedNetwork:
     `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. A client's
     provider is the first for the first client, the second for the second, and so on in turn. `latency` is in seconds.
     `implementations`: of a provider that does something else than the store, the words of its command line.
-    `debug`: what stands in every client's configuration.
+    `debug`: what stands in every client's configuration. `mix_loops`: loops of each mixnode, packets a second.
     `str(seed)` is all that a run depends on: every one from the same seed is the same to the byte.
     """
 
@@ -159,8 +159,10 @@ class SimulatedNetwork:
         latency: float = 0.001,
         implementations: Mapping[str, Sequence[str]] | None = None,
         debug: DebugSection | None = None,
+        mix_loops: float = 0.0,
     ) -> None:
         self.seed = seed
+        self._mix_loops = mix_loops
         self._implementations = implementations or {}
         self._debug = debug or DebugSection()
         self.clock = FakeClock()
@@ -322,7 +324,15 @@ class SimulatedNetwork:
         )
 
     def _mixnode(self, name: str, layer: int, port: int) -> Callable[[], MixnodeService]:
-        section = MixnodeSection(id=name, host=LOCALHOST, port=port, layer=layer, directory_key="", rate=NODE_RATE)
+        section = MixnodeSection(
+            id=name,
+            host=LOCALHOST,
+            port=port,
+            layer=layer,
+            directory_key="",
+            rate=NODE_RATE,
+            loop_rate=self._mix_loops,
+        )
 
         def make() -> MixnodeService:
             return MixnodeService.from_config(

@@ -44,6 +44,14 @@ def test_every_packet_is_accounted_for(seed: int) -> None:
             assert account.queued == node.core.queued + node.links.pending, name
 
 
+def test_mixnodes_send_loops_if_they_are_told(seed: int) -> None:
+    with small(seed, mix_loops=1.0) as network:
+        network.run(60)
+        loops = [node.loops.ledger for node in network.nodes.values() if hasattr(node, "loops")]
+        assert len(loops) == 3
+        assert all(ledger.sent > 25 and ledger.sent - ledger.returned < 10 for ledger in loops)
+
+
 def test_a_seed_repeats_a_run_to_the_byte(seed: int) -> None:
     def run(number: int) -> str:
         with small(number) as network:
