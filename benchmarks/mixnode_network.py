@@ -193,11 +193,11 @@ class Node:
     def cpu_seconds(self) -> float:
         """User and system time of all its processes, those that have ended included."""
         ended = sum(map(int, _stat(self.pid)[13:15])) / _TICKS
-        return sum(map(cpu_seconds_of, self._family())) + ended
+        return sum(map(cpu_seconds_of, self.pids())) + ended
 
     def resident_bytes(self) -> int:
         """The resident memory of all its processes."""
-        return sum(int(_stat(pid)[21]) for pid in self._family()) * os.sysconf("SC_PAGE_SIZE")
+        return sum(int(_stat(pid)[21]) for pid in self.pids()) * os.sysconf("SC_PAGE_SIZE")
 
     def check(self) -> None:
         """Raise `RuntimeError` with the end of its log where it does not run any more."""
@@ -216,7 +216,8 @@ class Node:
             self._process.wait()
         os.close(self._lifeline)
 
-    def _family(self) -> Iterator[int]:
+    def pids(self) -> Iterator[int]:
+        """The numbers of all its processes, its own first."""
         waiting = [self.pid]
         while waiting:
             pid = waiting.pop()

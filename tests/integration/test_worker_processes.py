@@ -146,14 +146,14 @@ class Surrounded:
         assert self.record is not None
         self.before[number % len(self.before)].links.send(self.record.identity, self.epoch, packet)
 
-    def packet(self) -> bytes:
+    def packet(self, delay: int = DELAY) -> bytes:
         assert self.record is not None
         receiver = self.random.choice(self.behind)
         route = [
             Hop(self.record.identity, self.record.sphinx_keys[self.epoch]),
             Hop(receiver.identity, receiver.public),
         ]
-        return build_packet(b"x", route, [DELAY], bytes(32), random=self.random)
+        return build_packet(b"x", route, [delay], bytes(32), random=self.random)
 
     def workers(self) -> list[int]:
         """The numbers of their processes."""
@@ -275,10 +275,16 @@ async def test_a_worker_is_killed_under_load_and_every_packet_is_accounted_for(t
         assert figures['dropped_total{reason="replayed"}'] == 40
         assert len(node.arrived) == passed
 
+        # What is held at the end leaves when it is due.
+        for index in range(20):
+            node.send(node.packet(20 * DELAY), index)
+        while not figures['queued{place="delay"}'] == 20:
+            figures = await node.figures()
         node.process.send_signal(signal.SIGTERM)
         workers = node.workers()
         await node.until(lambda: node.process.poll() is not None, "does not end")
         assert node.process.returncode == 0
+        assert len(node.arrived) == passed + 20
         assert not any(_runs(number) for number in workers)
 
     await _with_node(tmp_path, test)
