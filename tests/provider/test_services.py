@@ -1,5 +1,7 @@
 """Services: whole messages in, answers out, whatever the network loses and the implementation does wrong."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from nymtw.message.sealing import unseal
 from nymtw.provider.api import Request, RequestOver, Service, ServiceLimits
 from nymtw.provider.hub import Hub
 from nymtw.provider.plugin import find_implementations
-from nymtw.provider.watchdog import BlockDetector
+from nymtw.provider.watchdog import BlockDetector, Watchdog
+from nymtw.testing.clock import FakeClock
 from nymtw.testing.service_bench import ServiceBench
 from nymtw.testing.simulation import SimulatedNetwork
 
@@ -253,6 +256,44 @@ def test_a_block_is_told_once_with_how_long_it_has_lasted() -> None:
     now[0] = 4.0
     detector.look()
     assert told == [1.1, 1.0]
+
+
+def test_a_thread_that_is_blocked_is_told_with_its_stack_and_counted(seed: int) -> None:
+    counted: list[frozenset[str]] = []
+    told = threading.Event()
+    events: list[dict[str, Any]] = []
+    globalLogPublisher.addObserver(events.append)
+
+    def blocked(files: frozenset[str]) -> None:
+        counted.append(files)
+
+    class Watching(Watchdog):
+        def _say(self, watched: int, late: float) -> None:
+            super()._say(watched, late)
+            told.set()
+
+    def a_service_that_waits() -> bool:
+        return told.wait(30)
+
+    clock = FakeClock()
+    dog = Watching(clock, blocked, limit=0.05)
+    dog.startService()
+    try:
+        assert a_service_that_waits()  # nobody turns the clock meanwhile: the reactor is blocked
+    finally:
+        dog.stopService()
+        globalLogPublisher.removeObserver(events.append)
+    assert __file__ in counted[0]
+    [line] = [event for event in events if "places" in event]
+    assert "a_service_that_waits" in line["places"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_blockage_is_counted_against_the_implementation_whose_code_it_is(seed: int) -> None:
+    with ServiceBench(handler(lambda context, request: None), seed=seed) as bench:
+        assert __file__ in bench.mount.files
+    with ServiceBench("echo", seed=seed) as bench:
+        assert [Path(file).name for file in bench.mount.files] == ["echo.py"]
 
 
 def test_a_client_asks_an_echo_service_beside_a_store_at_one_provider(seed: int) -> None:
