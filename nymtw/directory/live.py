@@ -83,8 +83,9 @@ class Live(Service):
 
     def _tick(self) -> None:
         # Seconds do not drift; those that a busy process missed are not made up for.
-        self._due = max(self._due + INTERVAL, self._clock.seconds())
-        self._call = self._clock.callLater(self._due - self._clock.seconds(), self._tick)
+        now = self._clock.seconds()
+        self._due = max(self._due + INTERVAL, now)
+        self._call = self._clock.callLater(self._due - now, self._tick)
         lines, self._lines = self._lines, []
         sums, self._sums = self._sums, {}
         entries = self._directory.registry.live()

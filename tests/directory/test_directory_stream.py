@@ -114,6 +114,27 @@ def test_once_a_second_a_line_for_every_metric(site: Site) -> None:
     assert browser.texts() == []
 
 
+def test_a_clock_that_runs_on_while_it_is_read_stops_nothing(site: Site) -> None:
+    """A process that is late for a second by more than a second, on a clock that grows with every look at it."""
+    browser = site.browse("/api/v1/live")
+    seconds = site.reactor.seconds
+
+    def later() -> float:
+        site.reactor.rightNow += 1e-6
+        return float(seconds())
+
+    def call_later(delay: float, function: Any) -> Any:
+        assert delay >= 0  # as the real reactor asserts
+        return site.reactor.callLater(delay, function)
+
+    site.service.live._clock = type(
+        "Late", (), {"seconds": staticmethod(later), "callLater": staticmethod(call_later)}
+    )()
+    site.reactor.advance(3.7)
+    site.reactor.pump([1.0] * 3)
+    assert len(browser.texts()) >= 4
+
+
 def test_dashboards_get_a_row_for_each_node_in_the_order_of_the_list(site: Site) -> None:
     browser = site.browse("/api/v1/live")
     for number in (1, 2, 3):
