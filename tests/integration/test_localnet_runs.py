@@ -60,7 +60,7 @@ def test_two_beside_each_other_and_ctrl_c(localnet: Start) -> None:
     assert second.wait() == 0, second.output
     ports = [set(re.findall(r"127\.0\.0\.1:(\d+)", run.output)) for run in (first, second)]
     assert not ports[0] & ports[1]
-    assert len(first.children()) == 7
+    assert len(first.children()) == 8
     first.signal(signal.SIGINT)
     assert first.wait(20) == 0
     first.wait_until_gone(1)
@@ -81,7 +81,7 @@ def test_the_end_of_the_parent_is_the_end_of_all(localnet: Start, number: int, t
 
 def test_ctrl_c_while_it_starts(localnet: Start) -> None:
     run = localnet(*SMALL)
-    run.wait_for("Starting 7 processes")
+    run.wait_for("Starting 8 processes")
     run.signal(signal.SIGINT)
     assert run.wait(20) == 128 + signal.SIGINT
     run.wait_until_gone(1)
