@@ -6,6 +6,8 @@ It knows the client and nothing of sockets: TCP and websocket both put their byt
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
 from nymtw.client.inbox import Inbox, Received, Subscriber
 from nymtw.client.outbox import Progress
 from nymtw.client.requests import (
@@ -43,6 +45,7 @@ class ClientLike(Protocol):
     """What an application needs of a client; `ClientCore` has it."""
 
     network: bytes
+    clock: IReactorTime
     inbox: Inbox
 
     async def send(

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from nymtw.client.application import Application, ClientLike
-from nymtw.client.wire import RawRequest, decode, encode
+from nymtw.client.wire import RawRequest, decode, encode, unpacked
 from nymtw.errors import AddressError, EncodingError, NymtwError
 
 
@@ -45,6 +45,7 @@ class Session:
         close: Callable[[], None],
         strict: bool,
     ) -> None:
+        self._clock = client.clock
         self._application = Application(client, self._answer)
         self._write, self._read, self._close, self._strict = write, read, close, strict
         self._requests: deque[RawRequest] = deque()
@@ -109,7 +110,7 @@ class Session:
     async def _handle(self, request: RawRequest) -> None:
         self._binary = request.binary
         try:
-            await self._application.handle(decode(request))
+            await self._application.handle(await unpacked(decode(request), self._clock))
         except AddressError as error:
             self._answer(Application.exception(error))
         except EncodingError as error:

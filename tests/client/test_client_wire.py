@@ -1,13 +1,18 @@
 """Requests off the wire: however they are cut, however malformed."""
 
+import base64
 import json
 import random
+from typing import Any
 
 import cbor2
 import pytest
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
 from nymtw.client.requests import Fetch, Reply, Send, Subscribe, parse_request, tag_text
-from nymtw.client.wire import RawRequest, RequestParser, decode, encode, framed, message_bytes
+from nymtw.client.wire import STEP, RawRequest, RequestParser, decode, encode, framed, message_bytes, unpacked
 from nymtw.errors import AddressError, EncodingError
 from nymtw.topology.address import Address
 
@@ -126,3 +131,32 @@ def test_malformed_requests_are_refused(value: object) -> None:
 def test_a_wrong_recipient_is_told(recipient: object) -> None:
     with pytest.raises(AddressError):
         parse_request({"send": {"message": "aGk=", "recipient": recipient}}, NETWORK)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+def test_a_long_message_is_decoded_in_turns(length: int) -> None:
+    data = random.Random(length).randbytes(2 * STEP // 4 * 3 + length)
+    text = base64.b64encode(data).decode()
+    turns: list[float] = []
+
+    class Turns(Clock):
+        def callLater(self, delay: float, *args: Any, **kwargs: Any) -> Any:
+            turns.append(delay)
+            return super().callLater(delay, *args, **kwargs)
+
+    clock = Turns()
+    decoded = Deferred.fromCoroutine(unpacked({"send": {"message": text, "recipient": TEXT}}, clock))
+    assert not decoded.called
+    clock.advance(0)
+    assert len(turns) == -(-len(text) // STEP)
+    assert decoded.result == {"send": {"message": data, "recipient": TEXT}}
+
+
+@pytest.mark.parametrize("at", [STEP - 1, STEP + 5, 2 * STEP])
+def test_a_long_message_that_is_not_base64_is_an_encoding_error(at: int) -> None:
+    text = "A" * at + "=" + "A" * (2 * STEP - at + 3)
+    clock = Clock()
+    failed = Deferred.fromCoroutine(unpacked({"send": {"message": text}}, clock))
+    clock.pump([0] * 4)
+    failed.addErrback(lambda failure: failure.trap(EncodingError))
+    assert failed.result is EncodingError
