@@ -23,9 +23,9 @@ from nymtw.mixnode.worker_wire import CHECK, END, HOLD, PASS, Kind, Neighbours, 
 from nymtw.sphinx import FinalHop, ForwardHop, Unwrapper
 from nymtw.topology.document import NodeRecord
 
-# Tags are sent when the first packet among them is due within MARGIN, or has waited for LONGEST_WAIT (seconds). Two
-# turns of a worker's reactor are in MARGIN: one to ask and one to hear the answer.
-MARGIN: Final = 0.006
+# Tags are sent when the first packet among them is due within MARGIN, or has waited for LONGEST_WAIT (seconds). MARGIN
+# is a turn of a worker's reactor and a little: the answer is there in the first turn in which the packet may leave.
+MARGIN: Final = 0.0035
 LONGEST_WAIT: Final = 0.02
 BATCH_BYTES: Final = 1 << 20  # of packets for other workers: with so many, it is sent at once
 MOST_RECORDS: Final = 256  # with packets, in one frame

@@ -1,6 +1,6 @@
 """What a mixnode with workers has for a core: it judges their packets' replay tags, and takes what ends here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nymtw.errors import DropReason, PacketRejected, ReplayGuardFull
@@ -41,19 +41,25 @@ class Judge(MixnodeCore):
         self._held = frozenset(private_keys)
         self.workers.use_keys(private_keys)
 
-    def verdict(self, number: int, tag: bytes, peer: bytes) -> DropReason | None:
-        """Why a packet from `peer` with this tag (16 bytes), for the key of this number, is dropped; None where not."""
-        # A tag for a key that is gone meanwhile must not bring its file back: everything would be fresh in it.
-        if number not in self._held:
-            return DropReason.UNKNOWN_EPOCH
-        ration = self._rations.get(number)
-        try:
-            fresh = self._is_fresh(number, tag) if ration is None else self._in_share(ration, peer, number, tag)
-        except ReplayGuardFull:
-            return DropReason.REPLAY_GUARD_FULL
-        except PacketRejected as rejected:
-            return rejected.reason
-        return None if fresh else DropReason.REPLAYED
+    def verdicts(self, tags: Iterable[tuple[int, bytes, bytes]]) -> list[DropReason | None]:
+        """For each (number of the key, tag of 16 bytes, peer) why the packet is dropped; None where it is not."""
+        held, rations, is_fresh = self._held, self._rations, self._is_fresh
+        reasons: list[DropReason | None] = []
+        for number, tag, peer in tags:
+            # A tag for a key that is gone meanwhile must not bring its file back: everything would be fresh in it.
+            if number not in held:
+                reasons.append(DropReason.UNKNOWN_EPOCH)
+                continue
+            try:
+                ration = rations.get(number)
+                fresh = is_fresh(number, tag) if ration is None else self._in_share(ration, peer, number, tag)
+            except ReplayGuardFull:
+                reasons.append(DropReason.REPLAY_GUARD_FULL)
+            except PacketRejected as rejected:
+                reasons.append(rejected.reason)
+            else:
+                reasons.append(None if fresh else DropReason.REPLAYED)
+        return reasons
 
     def tags_are_written(self) -> bool:
         """Write all new tags; False where the disk refuses."""

@@ -7,7 +7,7 @@ packets may leave up to `GAP` later than they are due, as they may anyway where 
 import time
 from typing import Any, Final
 
-GAP: Final = 0.0025  # seconds from the beginning of one turn to that of the next, at least
+GAP: Final = 0.003  # seconds from the beginning of one turn to that of the next, at least
 
 
 def install() -> Any:

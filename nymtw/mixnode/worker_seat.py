@@ -253,10 +253,11 @@ class Seat:
         refused: Counter[DropReason] = Counter()
         for kind, body in frames:
             if kind is Kind.CHECK:
-                answers.append(bytearray([verdict_byte(judge.verdict(*fields)) for fields in check_records(body)]))
+                answers.append(bytearray(map(verdict_byte, judge.verdicts(check_records(body)))))
             elif kind is Kind.PASS:
-                for number, tag, peer, due, next_hop, packet in records(PASS, body):
-                    reason = judge.verdict(number, tag, peer)
+                packets = list(records(PASS, body))
+                reasons = judge.verdicts([fields[:3] for fields in packets])
+                for reason, (number, _, _, due, next_hop, packet) in zip(reasons, packets, strict=True):
                     if reason is None:
                         passed.append((next_hop, due, hold_record(number & _EPOCH_BITS, due, next_hop, packet)))
                     else:
@@ -265,8 +266,11 @@ class Seat:
                 for epoch, due, next_hop, packet in records(HOLD, body):
                     passed.append((next_hop, due, hold_record(epoch, due, next_hop, packet)))
             elif kind is Kind.END:
-                for number, tag, peer, destination, identifier, version, payload in records(END, body):
-                    reason = judge.verdict(number, tag, peer)
+                packets = list(records(END, body))
+                reasons = judge.verdicts([fields[:3] for fields in packets])
+                for reason, (_, tag, _, destination, identifier, version, payload) in zip(
+                    reasons, packets, strict=True
+                ):
                     if reason is None:
                         ended.append(FinalHop(destination, identifier, payload, version, tag))
                     else:

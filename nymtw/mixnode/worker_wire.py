@@ -92,22 +92,28 @@ class ChannelParser:
 
     def __init__(self) -> None:
         self._rest = bytearray()
+        self._wanted = _HEADER.size  # bytes of the frame that has begun
 
     def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
         """Type and body of each frame that `data` completes. Raises `EncodingError`."""
-        rest = self._rest
-        rest += data
-        frames, start, end = [], 0, len(rest)
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return []
+            data = bytes(self._rest)
+        frames, start, end = [], 0, len(data)
+        self._wanted = _HEADER.size
         while end - start >= _HEADER.size:
-            kind, length = _HEADER.unpack_from(rest, start)
+            kind, length = _HEADER.unpack_from(data, start)
             if kind >= len(Kind) or length > FRAME_LIMIT:
                 raise EncodingError(f"no frame has type {kind} and {length} bytes")
             body = start + _HEADER.size
             if body + length > end:
+                self._wanted += length
                 break
             start = body + length
-            frames.append((Kind(kind), bytes(rest[body:start])))
-        del rest[:start]
+            frames.append((Kind(kind), data[body:start]))
+        self._rest = bytearray(data[start:])
         return frames
 
 
