@@ -82,7 +82,7 @@ class KeyRotation(Service):
         self._renewed = {other: at for other, at in self._renewed.items() if other >= self.epoch} | {epoch: now}
         self.renewals += 1
         self._destroy_superseded()
-        self._use(self._ring.private_keys())
+        self._use_ring()
         return True
 
     def follow(self, epoch_seconds: int) -> None:
@@ -116,7 +116,7 @@ class KeyRotation(Service):
         if epoch != self.epoch and not self._advance(epoch):
             wait = min(wait, 2.0)
         if self._destroy_superseded():
-            self._use(self._ring.private_keys())
+            self._use_ring()
         self._call = self._clock.callLater(max(wait, 0.0), self._wake)
 
     def _destroy_superseded(self) -> bool:
@@ -146,6 +146,12 @@ class KeyRotation(Service):
         self._said = ""
         self.epoch = epoch
         return True
+
+    def _use_ring(self) -> None:
+        try:
+            self._use(self._ring.private_keys())
+        except (NymtwError, OSError) as error:
+            self._say(f"what belongs to a key that is no longer used is still there: {error}")
 
     def _say(self, trouble: str) -> None:
         if trouble != self._said:

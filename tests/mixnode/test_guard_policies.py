@@ -246,3 +246,20 @@ def test_tags_are_synced_every_ten_seconds(watched: Watched, monkeypatch: pytest
     watched.clock.advance(35.0)
     assert synced == [SYNC_INTERVAL, 2 * SYNC_INTERVAL, 3 * SYNC_INTERVAL]
     watched.stop()
+
+
+def test_a_disk_that_keeps_old_tags_stops_neither_the_watch_nor_the_rotation(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> None:
+        raise PermissionError("read-only file system")
+
+    watched.fill(7, 80)
+    watched.clock.advance(1.0)
+    monkeypatch.setattr(watched.guard, "forget", refuse)
+    watched.clock.advance(SUPERSEDED_FOR + 31.0)
+    monkeypatch.undo()
+    watched.fill(7 + NEXT, 80)
+    watched.clock.advance(1.0)
+    assert watched.rotation.renewals == 2
+    watched.stop()
