@@ -307,3 +307,44 @@ def test_a_worker_that_ignores_the_end_is_killed() -> None:
     deaf.worker.dataReceived = lambda data: None  # type: ignore[method-assign]
     crew.clock.wait_for(crew.workers.stop(), 10.0)
     assert crew.account.queued == 0
+
+
+def test_a_peer_has_one_share_of_a_nearly_full_guard_whichever_workers_it_sends_to() -> None:
+    crew = Crew(18)
+    crew.guard.capacity = 10
+    crew.judge.ration(EPOCH)  # of the ten that there is room for, the one peer may have all
+    for number in (1, 2):
+        crew.enter(number, *(crew.packet() for _ in range(8)))
+    crew.run(1.0)
+    assert sum(crew.dropped.values()) == 6
+    assert set(crew.dropped) <= {DropReason.PEER_SHARE, DropReason.REPLAY_GUARD_FULL}
+    assert len(crew.arrived) == 10
+
+
+def test_a_changed_maximum_of_delays_reaches_all_workers_also_new_ones() -> None:
+    crew = Crew(19)
+    crew.judge.set_max_delay(0.1)
+    crew.process(1).kill()
+    crew.run(0.1)
+    for number in (1, 2):
+        crew.enter(number, crew.packet(100 * MILLISECOND), crew.packet(100 * MILLISECOND + 1))
+    crew.run(1.0)
+    assert crew.dropped == {DropReason.DELAY_TOO_LONG: 2}
+    assert len(crew.arrived) == 2
+
+
+def test_a_worker_that_does_not_read_gets_no_more_than_a_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nymtw.mixnode.worker_seat.BACKLOG", 20_000)
+    crew = Crew(20)
+    crew.process(2).pauseProducing()
+    to = next(record for record in crew.behind if crew.owner(record) == 2)
+    for _ in range(10):
+        crew.enter(1, *(crew.packet(to=to) for _ in range(4)))
+        crew.run(0.05)
+    dropped = crew.dropped[DropReason.DELAY_QUEUE_FULL]
+    assert 0 < dropped < 40
+    assert crew.arrived == []
+    crew.process(2).resumeProducing()
+    crew.run(1.0)
+    assert len(crew.arrived) == 40 - dropped
+    assert crew.account.queued == 0
