@@ -79,8 +79,7 @@ class Nodes(threading.Thread):
             keys=keys,
             timestamp=time.time_ns(),
             signing_key=node["signing"],
-            version="0.1.0",
-            **{**place, **node["said"]},
+            **{"version": "0.1.0", **place, **node["said"]},
         )
         self.post("/api/presence/" + ("mixnodes" if role == "mixnode" else "mixproviders"), heartbeat)
         if role == "mixnode" and node["rate"]:

@@ -181,7 +181,7 @@ def test_tables_sort_and_filter_by_keyboard(site: Any, chromium: Any) -> None:
 
 def test_what_a_node_says_is_text(site: Any, chromium: Any) -> None:
     small_network(site)
-    hostile = site.nodes.add(9, "mixnode", 5, description=HOSTILE)
+    hostile = site.nodes.add(9, "mixnode", 5, description=HOSTILE, version=HOSTILE[:64])
     browser = chromium()
     browser.get(site.url)
     until(lambda: hostile in keys(browser))

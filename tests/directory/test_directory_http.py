@@ -219,3 +219,13 @@ def test_there_are_never_more_connections_than_fit(server: Server) -> None:
 
     first.connectionLost(Failure(ConnectionDone()))
     assert server.connect()[0] is not None
+
+
+def test_ten_thousand_idle_connections_keep_nobody_out_and_end_after_a_minute(server: Server) -> None:
+    server.factory.limit = 10_001
+    idle = [server.connect() for _ in range(10_000)]
+    assert all(protocol is not None for protocol, _ in idle)
+    assert server.ask(b"GET /ok HTTP/1.1\r\nHost: d\r\n\r\n")[0] == 200
+    assert server.connect()[0] is None
+    server.clock.advance(IDLE_TIMEOUT + 1)
+    assert all(transport.disconnecting for _, transport in idle)
