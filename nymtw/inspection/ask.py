@@ -81,4 +81,4 @@ def run(
     if result.check(NymtwError):
         print(f"{program}: {result.value}", file=sys.stderr)
         return 1
-    raise result.value
+    result.raiseException()

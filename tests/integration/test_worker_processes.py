@@ -278,7 +278,7 @@ async def test_a_worker_is_killed_under_load_and_every_packet_is_accounted_for(t
         # What is held at the end leaves when it is due.
         for index in range(20):
             node.send(node.packet(20 * DELAY), index)
-        while not figures['queued{place="delay"}'] == 20:
+        while figures['queued{place="delay"}'] != 20:
             figures = await node.figures()
         node.process.send_signal(signal.SIGTERM)
         workers = node.workers()

@@ -96,7 +96,6 @@ def test_a_field_that_was_changed_or_left_out_spoils_the_signature(name):
     ({"role": "spy"}, "role"),
     ({"role": "provider"}, "layer"),
     ({"layer": 4}, "layer"),
-    ({"layer": 4}, "layer"),
     ({"layer": "2"}, "layer"),
     ({"host": "192.0.2.1"}, "host:port"),
     ({"host": "192.0.2.1:0"}, "host:port"),
