@@ -76,9 +76,9 @@ def run(
     if not outcome:
         return 130  # interrupted
     [result] = outcome
-    if not isinstance(result, Failure):
-        return int(result)
-    if result.check(NymtwError):
+    if isinstance(result, Failure):
+        if not result.check(NymtwError):
+            result.raiseException()
         print(f"{program}: {result.value}", file=sys.stderr)
         return 1
-    result.raiseException()
+    return int(result)
