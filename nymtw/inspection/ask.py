@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python import usage
