@@ -35,7 +35,7 @@ from nymtw.node.placement import check_host, default_host
 from nymtw.node.presence import Presence
 from nymtw.node.reload import changed
 from nymtw.node.self_check import carried_rate, unwraps_per_second
-from nymtw.node.service import Listener, NodeService
+from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.node.topology_watch import TopologyWatch
 from nymtw.sphinx import GEOMETRIES, SizeClass, Unwrapper
 from nymtw.topology.document import MIXNODE, PROVIDER, NodeRecord, Topology, Trust
@@ -310,18 +310,6 @@ class MixNode(NodeService):
             self.parts.guard.close()
         finally:
             self.parts.home.unlock()
-
-
-class AtStop(Service):
-    """Calls `stop` when it is stopped; it may return a Deferred."""
-
-    def __init__(self, stop: Callable[[], Any]) -> None:
-        self._stop = stop
-
-    def stopService(self) -> Any:
-        """Stop what this stands for."""
-        super().stopService()
-        return self._stop()
 
 
 def _remembered_epoch(home: NodeHome) -> int:
