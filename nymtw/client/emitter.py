@@ -71,7 +71,7 @@ class Emitter:
                 topology, self._address(), recipient, plaintext, self._routes, self.delays, self._random
             )
         except (TopologyError, EncodingError) as error:
-            self._outbox.sent(waiting, None, 1.0)
+            self._outbox.sent(waiting, None, 1.0, lost=True)
             if message.explanation is not None:
                 message.explanation.not_sent(waiting.number, waiting.state.attempts, self._clock.seconds(), str(error))
             return False
@@ -95,7 +95,8 @@ class Emitter:
         if is_request:
             self._outbox.put_back(waiting)
         else:
-            self._outbox.sent(waiting, None, self._replies.round_trip(self.delays.mean_seconds))
+            round_trip = self._replies.round_trip(self.delays.mean_seconds)
+            self._outbox.sent(waiting, None, round_trip, lost=packet is None)
         return packet is not None
 
     def send_loop(self) -> None:

@@ -78,12 +78,15 @@ class OutMessage:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A fragment that was given out: it waits for its ack, or to be sent again. `keys` acknowledge it."""
+    """A fragment that was given out: it waits for its ack, or to be sent again. `keys` acknowledge it.
+    `left` is how often it left; `lost` says that the last time it did not."""
 
     message: OutMessage
     number: int
     state: ArqState = field(default_factory=ArqState)
     keys: list[bytes] = field(default_factory=list)
+    left: int = 0
+    lost: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -222,17 +225,27 @@ class Outbox:
         (lane.again.appendleft if first else lane.again.append)(waiting)
         lane.queued += 1
 
-    def sent(self, waiting: Waiting, key: bytes | None, expected_round_trip: float) -> None:
-        """It is under way; `key` is what acknowledges it. With no key it was lost before it left: time decides."""
+    def sent(self, waiting: Waiting, key: bytes | None, expected_round_trip: float, *, lost: bool = False) -> None:
+        """It is under way; `key`, or a receipt, acknowledges it. What was `lost` on the way out waits for `retry` too."""
+        waiting.lost = lost
         if key is not None:
             waiting.keys.append(key)
             self._by_key[key] = waiting
         now = self._clock.seconds()
         waiting.state, actions = transition(waiting.state, Event.SENT, now, expected_round_trip)
-        self.retransmissions += waiting.state.attempts > 1
+        if not lost:
+            waiting.left += 1
+            self.retransmissions += waiting.left > 1
         if Action.WAIT in actions:
             heapq.heappush(self._heap, (waiting.state.deadline, next(self._order), waiting))
             self._arm()
+
+    def retry(self, recipient: bytes, most: int) -> None:
+        """What was lost before it left for `recipient` can be sent now: up to `most` of it need not wait longer."""
+        theirs = [message for message in self._messages.values() if message.row.recipient == recipient]
+        for waiting in [one for message in theirs for one in message.waiting.values() if one.lost][:most]:
+            waiting.lost = False
+            self._time_is_over(waiting, waiting.state.deadline)
 
     def acknowledged(self, key: bytes) -> bool:
         """An ack came. False if nothing waits for it."""
@@ -333,15 +346,18 @@ class Outbox:
         now = self._clock.seconds()
         while self._heap and self._heap[0][0] <= now:
             waiting = heapq.heappop(self._heap)[2]
-            if waiting.message.waiting.get(waiting.number) is not waiting:
-                continue
-            waiting.state, actions = transition(waiting.state, Event.TIMEOUT, now)
-            if Action.QUEUE in actions:
-                self.put_back(waiting, first=False)
-            elif Action.GIVE_UP in actions:
-                self.failures += 1
-                self._end(waiting.message, State.FAILED)
+            self._time_is_over(waiting, now)
         self._arm()
+
+    def _time_is_over(self, waiting: Waiting, now: float) -> None:
+        if waiting.message.waiting.get(waiting.number) is not waiting:
+            return
+        waiting.state, actions = transition(waiting.state, Event.TIMEOUT, now)
+        if Action.QUEUE in actions:
+            self.put_back(waiting, first=False)
+        elif Action.GIVE_UP in actions:
+            self.failures += 1
+            self._end(waiting.message, State.FAILED)
 
     def _write_acked(self) -> None:
         self._flush = None

@@ -181,6 +181,8 @@ class Replies:
         if envelope.tag is not None:
             for block in envelope.blocks:
                 self._keep(envelope.tag, block, self._store.add_surb(envelope.tag, block.encode()))
+            if envelope.blocks:
+                self._outbox.retry(envelope.tag, self._pool.count(envelope.tag))
 
     def receipt(self, envelope: Envelope) -> None:
         """The asker says what of a reply it has."""
@@ -210,7 +212,8 @@ class Replies:
             taken = self._pool.take(tag, epoch)
             if taken is not None:
                 self._asked[tag] = now
-                return self._spend(taken, self._request(need - have + SPARE)), True
+                # The one that carries the request is spent too.
+                return self._spend(taken, self._request(need - have + 1 + SPARE)), True
         taken = self._pool.take(tag, epoch, keep=0 if have >= need or have == 1 else SPARE)
         if taken is None:
             return None, False

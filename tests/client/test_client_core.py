@@ -297,6 +297,25 @@ def test_replies_reach_a_sender_whom_nobody_learns() -> None:
     bob.stop()
 
 
+@pytest.mark.parametrize("blocks", [3, 10, 60])
+def test_a_long_reply_waits_for_blocks_and_not_for_timers(blocks: int) -> None:
+    net = Net(2)
+    alice, bob = Person(net, "alice"), Person(net, "bob")
+    alice.listen()
+    bob.listen()
+    alice.send(b"who am I?", bob, surbs=blocks)
+    run_until(net, lambda: len(bob.received) == 1)
+    data = random.Random(1).randbytes(100_000)
+    accepted = bob.wait(bob.core.reply(bob.received[0].tag or b"", data))
+    # 50 fragments at 20 a second, and a round trip for more blocks where there are too few.
+    assert run_until(net, lambda: bool(alice.received)) < (4.0 if blocks == 60 else 7.0)
+    run_until(net, lambda: bob.state(accepted) is State.DONE)
+    assert alice.received[0].data == data
+    assert bob.core.status()["retransmissions"] == 0
+    alice.stop()
+    bob.stop()
+
+
 def test_reply_blocks_survive_a_kill_at_both_ends(tmp_path: Path) -> None:
     net = Net()
     alice, bob = Person(net, "alice", tmp_path / "alice.db"), Person(net, "bob", tmp_path / "bob.db")

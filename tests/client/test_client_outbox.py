@@ -88,6 +88,31 @@ def test_an_unacknowledged_fragment_waits_again_and_is_given_up_in_the_end() -> 
     world.close()
 
 
+def test_what_was_lost_before_it_left_goes_out_when_it_can() -> None:
+    world = World()
+    world.send(bytes(4 * FRAGMENT_CAPACITY))
+    for lost in (True, True, True, False):
+        waiting = world.outbox.take()
+        assert waiting is not None
+        world.outbox.sent(waiting, None, 1.0, lost=lost)
+    assert world.outbox.take() is None
+    world.outbox.retry(b"somebody else", 10)
+    assert world.outbox.take() is None
+    world.outbox.retry(TO, 2)
+    again = [world.outbox.take(), world.outbox.take()]
+    assert [waiting.number for waiting in again if waiting] == [0, 1]
+    assert world.outbox.take() is None
+    for waiting in again:
+        assert waiting is not None
+        world.outbox.sent(waiting, None, 1.0)
+    assert world.outbox.retransmissions == 0
+    world.clock.advance(3.0)  # the two that were left have waited long enough
+    assert [waiting.number for waiting in iter(world.outbox.take, None)] == [2, 3]
+    world.clock.advance(0.75)  # a second attempt is waited for a quarter longer
+    assert [waiting.number for waiting in iter(world.outbox.take, None)] == [0, 1]
+    world.close()
+
+
 def test_the_ack_of_an_earlier_copy_counts() -> None:
     world = World()
     world.send(b"hello")
