@@ -1,7 +1,8 @@
-"""The client: packets built per second of CPU, goodput of a file on a localnet, what an idle client costs.
+"""The client: packets built per second of CPU, goodput on a localnet, latency, what an idle client costs.
 
 `python benchmarks/client.py [--size MIB]` prints a table, writes `client.json` beside itself, exits 1 where a bar is
-missed. The localnet is one of real processes; sender and receiver are clients of their own at 300 packets a second.
+missed. The localnet is one of real processes; its own clients are stopped, so that the machine carries what is measured
+and no more. The file goes from a client at 300 packets a second to one at the default rate.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +31,7 @@ from nymtw.topology.document import NodeRecord, Topology
 from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
 RATE = 300.0
+DEFAULT = {"message_sending_rate": 20.0, "fetch_message_rate": 10.0}  # a localnet recommends more
 MAIN = "import sys; from {} import main; sys.exit(main())"
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -80,18 +83,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def make_client(name: str, home: Path, directory: str, key: str, rates: dict[str, float]) -> None:
+    """`nym-client init`; `rates` go into the configuration."""
+    init = ("init", "--id", name, "--directory", directory, "--directory-key", key)
+    if spawn("nymtw.client.commands", *init, home=home).wait(60):
+        sys.exit(f"{name} cannot be made")
+    file = home / "clients" / name / "config" / "config.toml"
+    text = file.read_text()
+    for rate, value in rates.items():
+        text = re.sub(rf"^{rate} = .*$", f"{rate} = {value}", text, flags=re.MULTILINE)
+    file.write_text(text)
+
+
 class RunningClient:
-    """A client process with a TCP socket; `rates` go into its configuration."""
+    """A client process with a TCP socket."""
 
     def __init__(self, name: str, home: Path, directory: str, key: str, rates: dict[str, float]) -> None:
-        init = ("init", "--id", name, "--directory", directory, "--directory-key", key)
-        if spawn("nymtw.client.commands", *init, home=home).wait(30):
-            sys.exit(f"{name} cannot be made")
-        file = home / "clients" / name / "config" / "config.toml"
-        text = file.read_text()
-        for rate, value in rates.items():
-            text = re.sub(rf"^{rate} = .*$", f"{rate} = {value}", text, flags=re.MULTILINE)
-        file.write_text(text)
+        make_client(name, home, directory, key, rates)
         port = free_port()
         run = ("socket", "--id", name, "--socket", "tcp", "--port", str(port))
         self.process = spawn("nymtw.client.commands", *run, home=home)
@@ -111,8 +119,7 @@ class RunningClient:
 
     def cpu(self) -> float:
         """Seconds of CPU so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu(self.process.pid)
 
     def memory(self) -> float:
         """MiB resident."""
@@ -125,51 +132,114 @@ class RunningClient:
         self.process.wait(30)
 
 
+def cpu(process: int) -> float:
+    """Seconds of CPU that a process has used so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def idle_cores(seconds: float = 2.0) -> float:
+    """How many of this machine's cores nobody used, over so many seconds."""
+
+    def idle() -> int:
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()
+        return int(fields[4]) + int(fields[5])
+
+    before = idle()
+    time.sleep(seconds)
+    return (idle() - before) / TICKS / seconds
+
+
+def children(process: int) -> dict[int, str]:
+    """Number -> command line of the processes that `process` has started."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if int(parent) == process:
+            found[int(folder.name)] = command
+    return found
+
+
+def goodput(sender: RunningClient, receiver: RunningClient, nodes: list[int], size: float) -> dict[str, float]:
+    """Send a file of `size` MiB; `nodes` are the processes of the network."""
+    receiver.socket.request("subscribe")
+    data = random.SystemRandom().randbytes(int(size * 1024 * 1024))
+    start, busy, network = time.monotonic(), sender.cpu(), sum(map(cpu, nodes))
+    before = sender.socket.request("status")["retransmissions"]
+    sent = sender.socket.request("send", message=base64.b64encode(data).decode(), recipient=receiver.address)
+    while "received" not in (event := receiver.socket.event()):
+        pass
+    seconds = time.monotonic() - start
+    if base64.b64decode(event["received"]["message"]) != data:
+        sys.exit("what arrived is not what was sent")
+    again = sender.socket.request("status")["retransmissions"] - before
+    return {
+        "goodput: KiB/s": len(data) / 1024 / seconds,
+        "goodput: share of the rate's limit": len(data) / seconds / (RATE * FRAGMENT_CAPACITY),
+        "retransmissions: share of the fragments": again / sent["fragments"],
+        "sender: share of a core": (sender.cpu() - busy) / seconds,
+        "sender: MiB": sender.memory(),
+        "network: cores": (sum(map(cpu, nodes)) - network) / seconds,
+    }
+
+
+def latency(home: Path, directory: str, key: str, messages: int) -> dict[str, float]:
+    """Milliseconds that messages of one packet take beyond what was drawn for them, at the default rates."""
+    for name in ("near", "far"):
+        make_client(name, home, directory, key, DEFAULT)
+    program = [sys.executable, str(Path(__file__).parent / "client_latency.py"), "near", "far", str(messages)]
+    environment = {**os.environ, "NYMTW_HOME": str(home)}
+    result = subprocess.run(program, env=environment, stdout=subprocess.PIPE, check=True)
+    excess = sorted(1000 * each for each in json.loads(result.stdout))
+    return {
+        "latency excess: median, ms": excess[len(excess) // 2],
+        "latency excess: 90th percentile, ms": excess[len(excess) * 9 // 10],
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=float, default=20, help="MiB of the file")
     parser.add_argument("--idle", type=float, default=30, help="seconds for which an idle client is watched")
+    parser.add_argument("--messages", type=int, default=200, help="messages whose latency is measured")
     options = parser.parse_args()
     built = packets_per_second()
     figures: dict[str, float] = {"packets built per second of CPU": built}
+    figures["cores idle at the start"] = idle_cores()
     with tempfile.TemporaryDirectory() as folder:
         home, log = Path(folder), Path(folder) / "localnet.log"
         with open(log, "wb") as output:
             localnet = spawn("nymtw.commands", "localnet", "--dir", folder + "/net", home=home, output=output)
-        clients = []
+        clients: list[RunningClient] = []
         try:
-            while not (found := re.search(r"Directory (\S+), its key (\S+)", log.read_text())):
+            while "Running until" not in log.read_text():
                 time.sleep(0.5)
                 if localnet.poll() is not None:
                     sys.exit(log.read_text())
-            default = {"message_sending_rate": 20.0, "fetch_message_rate": 10.0}
-            idle = RunningClient("idle", home, found[1], found[2], default)
+            directory, key = re.search(r"Directory (\S+), its key (\S+)", log.read_text()).groups()  # type: ignore[union-attr]  # it has just been said
+            for number, command in children(localnet.pid).items():
+                if re.search("--id=(alice|bob)", command):
+                    os.kill(number, signal.SIGTERM)
+            roles = re.compile("nym-(directory|mixnode|provider)")
+            nodes = [number for number, command in children(localnet.pid).items() if roles.search(command)]
+            idle = RunningClient("idle", home, directory, key, DEFAULT)
             clients.append(idle)
             time.sleep(5)
             before = idle.cpu()
             time.sleep(options.idle)
             figures["idle client: share of a core"] = (idle.cpu() - before) / options.idle
             figures["idle client: MiB"] = idle.memory()
+            clients.pop().stop()
+            figures |= latency(home, directory, key, options.messages)
             fast = {"message_sending_rate": RATE, "fetch_message_rate": 100.0}
-            sender = RunningClient("sender", home, found[1], found[2], fast)
-            clients.append(sender)
-            receiver = RunningClient("receiver", home, found[1], found[2], fast)
-            clients.append(receiver)
-            receiver.socket.request("subscribe")
-            data = random.SystemRandom().randbytes(int(options.size * 1024 * 1024))
-            start, cpu = time.monotonic(), sender.cpu()
-            sent = sender.socket.request("send", message=base64.b64encode(data).decode(), recipient=receiver.address)
-            while "received" not in (event := receiver.socket.event()):
-                pass
-            seconds = time.monotonic() - start
-            if base64.b64decode(event["received"]["message"]) != data:
-                sys.exit("what arrived is not what was sent")
-            figures["goodput: KiB/s"] = len(data) / 1024 / seconds
-            figures["goodput: share of the rate's limit"] = len(data) / seconds / (RATE * FRAGMENT_CAPACITY)
-            figures["sender: share of a core"] = (sender.cpu() - cpu) / seconds
-            figures["sender: MiB"] = sender.memory()
-            again = sender.socket.request("status")["retransmissions"]
-            figures["retransmissions: share of the fragments"] = again / sent["fragments"]
+            clients.append(RunningClient("sender", home, directory, key, fast))
+            clients.append(RunningClient("receiver", home, directory, key, DEFAULT | {"fetch_message_rate": 100.0}))
+            figures["cores idle before the file is sent"] = idle_cores()
+            figures |= goodput(*clients, nodes, options.size)
         finally:
             for client in clients:
                 client.stop()
@@ -183,6 +253,7 @@ def main() -> int:
             figures["goodput: share of the rate's limit"] >= 0.85,
             "at least 85 %",
         ),
+        "latency excess: median, ms": (figures["latency excess: median, ms"] <= 15, "at most 15"),
     }
     for name, figure in figures.items():
         met, bar = bars.get(name, (True, ""))

@@ -226,7 +226,7 @@ class Outbox:
         lane.queued += 1
 
     def sent(self, waiting: Waiting, key: bytes | None, expected_round_trip: float, *, lost: bool = False) -> None:
-        """It is under way; `key`, or a receipt, acknowledges it. What was `lost` on the way out waits for `retry` too."""
+        """It is under way; `key` or a receipt acknowledges it. What is `lost` on its way out waits for `retry` too."""
         waiting.lost = lost
         if key is not None:
             waiting.keys.append(key)
