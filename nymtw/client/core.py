@@ -1,11 +1,10 @@
-"""The heart of a client, without sockets: what it sends and when, what it makes of what it is given.
+"""The heart of a client, without sockets: its parts, what it sends and when, and what applications ask of it.
 
 Nothing that an application does changes when this emits something: the streams decide that, and they ask what to send
 when they fire (Loopix, section 4). Everything that has to survive a kill is in the store.
 """
 
-from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -17,26 +16,23 @@ from nymtw.client.config import DebugSection, Rates, rates
 from nymtw.client.cover import CoverAccount
 from nymtw.client.emitter import Emitter, pack_address
 from nymtw.client.explain import Explanation
-from nymtw.client.inbox import Inbox, Received
+from nymtw.client.intake import Intake
 from nymtw.client.outbox import Outbox, OutboxLimits, Progress
-from nymtw.client.receiver import Fate, Receiver, joined
 from nymtw.client.replies import Replies
-from nymtw.client.store import ClientStore, StoreError
+from nymtw.client.store import ClientStore
 from nymtw.client.streams import Streams
 from nymtw.client.views import client_object, listed_clients, rates_object
 from nymtw.encoding import key_text
-from nymtw.errors import EncodingError, MessageTooLong, NymtwError, TopologyError, UnknownDestination
+from nymtw.errors import MessageTooLong, NymtwError, TopologyError, UnknownDestination
 from nymtw.interfaces import IRouteStrategy
-from nymtw.link.control import MailItem, MailKind
 from nymtw.message.envelope import BLOCK_LENGTH, Envelope, EnvelopeKind, ReplyBlock
-from nymtw.message.fragments import MAX_MESSAGE_LENGTH, FragmentKind
+from nymtw.message.fragments import MAX_MESSAGE_LENGTH, MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.replies import make_reply_block
 from nymtw.sphinx import SURBRecord
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Recommended, Topology, check_usable
 from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
-MESSAGE_ID_LENGTH = 16
 PROVIDER_SETTING = "provider"
 INBOX_LIMIT = 1024 * 1024 * 1024  # bytes of messages that no application has taken
 REPLY_LANE = "replies"  # receipts and fresh blocks take their turn like an application
@@ -91,28 +87,25 @@ class ClientCore:
         self._rates: Rates | None = None
         self._checked: Topology | None = None
         self._connection: Any = None
-        self._confirm: deque[int] = deque()
-        self._pull_again = False
-        self._written: list[int] = []
-        self._whole: list[Received] = []
-        self._refused = False
-        self._inbox_limit = inbox_limit
         self._followers: list[Callable[[Progress], None]] = []
         self.trouble = ""
         self.link_trouble: Callable[[], str] = lambda: ""
         self.on_store_failure: Callable[[], None] = lambda: None
         self.cover = CoverAccount(clock.seconds)
         self.outbox = Outbox(store, clock, changed=self._changed, limits=limits)
-        self.receiver = Receiver(
+        self.intake = intake = Intake(
             store,
             clock,
             wall_clock,
             private_key=private_key,
             public_key=public_key,
-            loop_returned=self.cover.loop_returned,
-            complete=self._complete,
+            outbox=self.outbox,
+            cover=self.cover,
+            inbox_limit=inbox_limit,
+            begin_again=lambda: self.on_store_failure(),
         )
-        self.replies = Replies(
+        self.receiver, self.inbox = intake.receiver, intake.inbox
+        self.replies = intake.replies = Replies(
             store,
             clock,
             random,
@@ -121,7 +114,6 @@ class ClientCore:
             make_block=self._make_block,
             send=self._send_envelope,
         )
-        self.inbox = Inbox(store, self._load)
         self.emitter = emitter = Emitter(
             clock,
             random,
@@ -136,9 +128,9 @@ class ClientCore:
             silent_when_idle=self._debug.rate_compliant_cover_messages_disabled,
         )
         self.streams = Streams(
-            clock, random, send=emitter.send_next, loop=emitter.send_loop, drop=emitter.send_drop, fetch=self._fetch
+            clock, random, send=emitter.send_next, loop=emitter.send_loop, drop=emitter.send_drop, fetch=intake.fetch
         )
-        store.failed = self._store_failed
+        store.failed = intake.store_failed
 
     # -- life
 
@@ -155,7 +147,7 @@ class ClientCore:
 
     def connected(self, connection: Any) -> None:
         """Logged in: `connection` has `submit`, `pull`, `pulling` and `slots` of `ProviderConnection`."""
-        self._connection = self.emitter.connection = connection
+        self._connection = self.emitter.connection = self.intake.connection = connection
         self._use_rates()
         self.outbox.resume()
         self.streams.start()
@@ -163,9 +155,7 @@ class ClientCore:
     def disconnected(self) -> None:
         """The link is gone. What is to be sent is kept; the next session starts from the oldest unconfirmed item."""
         self._connection = self.emitter.connection = None
-        self._pull_again = False
-        self._confirm.clear()
-        self._written.clear()
+        self.intake.disconnected()
         self.streams.stop()
         self.outbox.pause()
 
@@ -214,99 +204,6 @@ class ClientCore:
                 self.log.warn("{trouble}", trouble=trouble)
             else:
                 self.log.info("The topology can be used again: sending goes on")
-
-    # -- what comes
-
-    def _fetch(self) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        if connection.pulling:
-            # The answer to the last pull is still on its way: this pull follows it.
-            self._pull_again = True
-            return
-        confirm = [self._confirm.popleft() for _ in range(min(len(self._confirm), connection.slots))]
-        pulled = connection.pull(confirm)
-        # Where the link breaks before the answer, the next session starts from what is not confirmed.
-        pulled.addCallbacks(self._mail, lambda failure: None, callbackArgs=(connection,))
-        pulled.addErrback(lambda failure: self.log.failure("Mail could not be taken", failure))
-        if self._refused and self.inbox.size < self._inbox_limit // 2:
-            self._refused = False
-            self.on_store_failure()  # a new session gives again what there was no room for
-
-    def _mail(self, items: Sequence[MailItem], connection: Any) -> None:
-        if connection is not self._connection:
-            return
-        for item in items:
-            self._item(item)
-        if self._written or self._whole:
-            self._commit()
-        if self._pull_again:
-            self._pull_again = False
-            self._fetch()
-
-    def _item(self, item: MailItem) -> None:
-        if item.kind == MailKind.ACK:
-            if not self.outbox.acknowledged(item.content):
-                self.cover.acknowledged(item.content)
-            self._confirm.append(item.number)
-        elif item.kind == MailKind.MESSAGE:
-            fate = self.receiver.sealed(item.content, self.inbox.size >= self._inbox_limit)
-            if fate is Fate.CONFIRM:
-                self._confirm.append(item.number)
-            elif fate is Fate.WHEN_WRITTEN:
-                self._written.append(item.number)
-            elif not self._refused:
-                self._refused = True
-                self.log.warn("The inbox is full: messages wait at the provider until an application takes some")
-        elif item.kind == MailKind.REPLY and self.replies.packet(item.content):
-            self._written.append(item.number)
-        else:
-            self._confirm.append(item.number)
-
-    def _complete(self, key: bytes, body: bytes) -> None:
-        """A message is whole: it goes to the inbox, with the commit that makes it durable."""
-        try:
-            envelope = Envelope.parse(body)
-        except EncodingError:
-            self.receiver.malformed += 1
-            self._store.consumed(key, self._wall_clock())
-            return
-        if envelope.kind is EnvelopeKind.DATA:
-            self._store.message_complete(key, len(body), self._wall_clock())
-            self._whole.append(Received(key, envelope.data, envelope.tag))
-        else:
-            self._store.consumed(key, self._wall_clock())
-        if len(key) == MESSAGE_ID_LENGTH:
-            self.replies.take_blocks(envelope)
-            if envelope.kind is EnvelopeKind.RECEIPT:
-                self.replies.receipt(envelope)
-        elif envelope.kind is EnvelopeKind.REQUEST:
-            self.replies.requested(key[:-MESSAGE_ID_LENGTH], envelope.data)
-
-    def _commit(self) -> None:
-        numbers, self._written = self._written, []
-        whole, self._whole = self._whole, []
-
-        def written(_: None) -> None:
-            if self._connection is not None:
-                self._confirm.extend(numbers)
-            for received in whole:
-                self.inbox.add(received)
-
-        self._store.committed().addCallbacks(written, lambda failure: failure.trap(StoreError) and None)
-
-    def _store_failed(self) -> None:
-        """What was written is lost: begin again with what the store has, and let the provider begin again too."""
-        self.receiver.load()
-        self.on_store_failure()
-
-    def _load(self, key: bytes) -> Received | None:
-        try:
-            envelope = Envelope.parse(joined(piece for _, piece in self._store.pieces(key)))
-        except EncodingError:
-            return None
-        return Received(key, envelope.data, envelope.tag)
 
     # -- what applications ask
 

@@ -208,7 +208,7 @@ class Person:
         self.store.abandon()
         for part in (self.core.streams, self.core.receiver, self.core.replies):
             part.stop()
-        self.core._connection = self.core.emitter.connection = None
+        self.core._connection = self.core.emitter.connection = self.core.intake.connection = None
         self.core.outbox.pause()
         if self.core.outbox._flush is not None:
             self.core.outbox._flush.cancel()

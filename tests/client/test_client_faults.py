@@ -117,7 +117,8 @@ def test_a_stepped_wall_clock_neither_stops_nor_releases_anything(step: float) -
     net = Net()
     alice, bob = Person(net, "alice"), Person(net, "bob")
     for one in (alice, bob):
-        one.core._wall_clock = one.core.receiver._wall_clock = lambda: net.clock.wall_clock() + offset[0]
+        for part in (one.core, one.core.intake, one.core.receiver):
+            part._wall_clock = lambda: net.clock.wall_clock() + offset[0]
     offset = [0.0]
     bob.listen()
     data = random.Random(1).randbytes(40_000)

@@ -1,0 +1,161 @@
+"""What a client makes of what its provider has for it, acks, fragments and replies, and when that may be forgotten."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from nymtw.client.cover import CoverAccount
+from nymtw.client.inbox import Inbox, Received
+from nymtw.client.outbox import Outbox
+from nymtw.client.receiver import Fate, Receiver, joined
+from nymtw.client.replies import Replies
+from nymtw.client.store import ClientStore, StoreError
+from nymtw.errors import EncodingError
+from nymtw.link.control import MailItem, MailKind
+from nymtw.message.envelope import Envelope, EnvelopeKind
+from nymtw.message.fragments import MESSAGE_ID_LENGTH
+
+
+class Intake:
+    """`fetch` pulls; what comes goes to outbox, cover account, replies and inbox, and is confirmed once it is durable.
+
+    `connection` is where mail comes from, None while there is none. `replies` is to be set before the first `fetch`.
+    `begin_again()` asks for a new session, which starts from the oldest item that is not confirmed.
+    """
+
+    log = Logger()
+    replies: Replies
+
+    def __init__(
+        self,
+        store: ClientStore,
+        clock: IReactorTime,
+        wall_clock: Callable[[], float],
+        *,
+        private_key: bytes,
+        public_key: bytes,
+        outbox: Outbox,
+        cover: CoverAccount,
+        inbox_limit: int,
+        begin_again: Callable[[], None],
+    ) -> None:
+        self._store, self._wall_clock = store, wall_clock
+        self._outbox, self._cover = outbox, cover
+        self._inbox_limit, self._begin_again = inbox_limit, begin_again
+        self._confirm: deque[int] = deque()
+        self._pull_again = self._refused = False
+        self._written: list[int] = []
+        self._whole: list[Received] = []
+        self.connection: Any = None
+        self.inbox = Inbox(store, self._load)
+        self.receiver = Receiver(
+            store,
+            clock,
+            wall_clock,
+            private_key=private_key,
+            public_key=public_key,
+            loop_returned=cover.loop_returned,
+            complete=self._complete,
+        )
+
+    def disconnected(self) -> None:
+        """The link is gone: the next session starts from the oldest unconfirmed item."""
+        self.connection = None
+        self._pull_again = False
+        self._confirm.clear()
+        self._written.clear()
+
+    def fetch(self) -> None:
+        """The fetching stream fired: confirm and pull."""
+        connection = self.connection
+        if connection is None:
+            return
+        if connection.pulling:
+            # The answer to the last pull is still on its way: this pull follows it.
+            self._pull_again = True
+            return
+        confirm = [self._confirm.popleft() for _ in range(min(len(self._confirm), connection.slots))]
+        pulled = connection.pull(confirm)
+        # Where the link breaks before the answer, the next session starts from what is not confirmed.
+        pulled.addCallbacks(self._mail, lambda failure: None, callbackArgs=(connection,))
+        pulled.addErrback(lambda failure: self.log.failure("Mail could not be taken", failure))
+        if self._refused and self.inbox.size < self._inbox_limit // 2:
+            self._refused = False
+            self._begin_again()  # a new session gives again what there was no room for
+
+    def _mail(self, items: Sequence[MailItem], connection: Any) -> None:
+        if connection is not self.connection:
+            return
+        for item in items:
+            self._item(item)
+        if self._written or self._whole:
+            self._commit()
+        if self._pull_again:
+            self._pull_again = False
+            self.fetch()
+
+    def _item(self, item: MailItem) -> None:
+        if item.kind == MailKind.ACK:
+            if not self._outbox.acknowledged(item.content):
+                self._cover.acknowledged(item.content)
+            self._confirm.append(item.number)
+        elif item.kind == MailKind.MESSAGE:
+            fate = self.receiver.sealed(item.content, self.inbox.size >= self._inbox_limit)
+            if fate is Fate.CONFIRM:
+                self._confirm.append(item.number)
+            elif fate is Fate.WHEN_WRITTEN:
+                self._written.append(item.number)
+            elif not self._refused:
+                self._refused = True
+                self.log.warn("The inbox is full: messages wait at the provider until an application takes some")
+        elif item.kind == MailKind.REPLY and self.replies.packet(item.content):
+            self._written.append(item.number)
+        else:
+            self._confirm.append(item.number)
+
+    def _complete(self, key: bytes, body: bytes) -> None:
+        """A message is whole: it goes to the inbox, with the commit that makes it durable."""
+        try:
+            envelope = Envelope.parse(body)
+        except EncodingError:
+            self.receiver.malformed += 1
+            self._store.consumed(key, self._wall_clock())
+            return
+        if envelope.kind is EnvelopeKind.DATA:
+            self._store.message_complete(key, len(body), self._wall_clock())
+            self._whole.append(Received(key, envelope.data, envelope.tag))
+        else:
+            self._store.consumed(key, self._wall_clock())
+        if len(key) == MESSAGE_ID_LENGTH:
+            self.replies.take_blocks(envelope)
+            if envelope.kind is EnvelopeKind.RECEIPT:
+                self.replies.receipt(envelope)
+        elif envelope.kind is EnvelopeKind.REQUEST:
+            self.replies.requested(key[:-MESSAGE_ID_LENGTH], envelope.data)
+
+    def _commit(self) -> None:
+        numbers, self._written = self._written, []
+        whole, self._whole = self._whole, []
+
+        def written(_: None) -> None:
+            if self.connection is not None:
+                self._confirm.extend(numbers)
+            for received in whole:
+                self.inbox.add(received)
+
+        self._store.committed().addCallbacks(written, lambda failure: failure.trap(StoreError) and None)
+
+    def store_failed(self) -> None:
+        """What was written is lost: begin again with what the store has, and let the provider begin again too."""
+        self.receiver.load()
+        self._begin_again()
+
+    def _load(self, key: bytes) -> Received | None:
+        try:
+            envelope = Envelope.parse(joined(piece for _, piece in self._store.pieces(key)))
+        except EncodingError:
+            return None
+        return Received(key, envelope.data, envelope.tag)
