@@ -36,6 +36,7 @@ from nymtw.topology.address import Address
 PATH = "/mix"
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 HANDSHAKE_LIMIT = 16 * 1024
+FRAME = 256 * 1024  # bytes, or characters, of a message in one frame
 TOO_LONG = 1009  # RFC 6455, section 7.4.1
 
 
@@ -167,8 +168,14 @@ class MixSocket(Protocol):
         Deferred.fromCoroutine(send()).addErrback(failed)
 
     def _write(self, body: bytes, binary: bool) -> None:
-        if not self._closing:
-            self._send(BytesMessage(body) if binary else TextMessage(body.decode()))
+        # A long message goes in frames that follow each other: wsproto takes a second for one of 64 MiB.
+        message: Any = body if binary else body.decode()
+        for start in range(0, max(1, len(message)), FRAME):
+            if self._closing:
+                return
+            piece, last = message[start : start + FRAME], start + FRAME >= len(message)
+            kind = BytesMessage if binary else TextMessage
+            self._send(kind(data=piece, message_finished=last))
 
     def _read(self, on: bool) -> None:
         if on:

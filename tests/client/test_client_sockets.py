@@ -22,8 +22,9 @@ from wsproto.events import (
 
 from twisted.internet.testing import StringTransport
 
+from nymtw.client.inbox import Received
 from nymtw.client.tcp_socket import MOST_APPLICATIONS, RequestSocketFactory
-from nymtw.client.websocket import MixSocketFactory, is_local
+from nymtw.client.websocket import FRAME, MixSocketFactory, is_local
 
 
 class Transport(StringTransport):
@@ -310,6 +311,24 @@ def test_a_message_past_the_limit_closes_the_websocket(world: World) -> None:
     assert not app.transport.disconnecting
     app.push(app.wire.send(BytesMessage(bytes(900), message_finished=False)))
     assert [event.code for event in app.events() if isinstance(event, CloseConnection)] == [1009]
+    app.close()
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_long_answer_comes_in_frames_that_are_one_message(world: World, binary: bool) -> None:
+    app = Web(world.web)
+    subscribe = {"subscribe": {}}
+    app.push(app.wire.send(BytesMessage(cbor2.dumps(subscribe)) if binary else TextMessage(json.dumps(subscribe))))
+    app.events()
+    data = bytes(range(256)) * (FRAME // 128)
+    world.alice.core.inbox.add(Received(b"i" * 16, data, None))
+    events = app.events()
+    assert [event.message_finished for event in events] == [False] * (len(events) - 1) + [True]
+    assert len(events) >= 2
+    whole = (b"" if binary else "").join(event.data for event in events)
+    found = cbor2.loads(whole) if binary else json.loads(whole)
+    message = found["received"]["message"]
+    assert (message if binary else base64.b64decode(message)) == data
     app.close()
 
 
