@@ -15,6 +15,7 @@ from twisted.internet.protocol import Factory
 from nymtw.errors import DropReason
 from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
 from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameParser, FrameType, encode_packet
+from nymtw.link.gather import Gatherer
 from nymtw.link.outgoing import OutgoingLink
 from nymtw.link.security import ILinkSecurity
 
@@ -104,7 +105,8 @@ class NodeLinks:
         self.reactor = reactor
         self.clock: IReactorTime = reactor
         self.security: Any = security
-        self.receive = receive
+        self._gatherer = Gatherer(reactor, receive)
+        self.receive = self._gatherer.receive
         self.sent = sent
         self.dropped = dropped
         self.random = random
@@ -219,6 +221,7 @@ class NodeLinks:
         """
         self._stopped = True
         self.factory.open = False
+        self._gatherer.flush()
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
