@@ -9,11 +9,12 @@ import msgspec
 
 from nymtw.directory.core import LIST_NAMES, PATHS, VALIDATORS, Directory, lower_first
 from nymtw.directory.figures import CONTENT_TYPE, Figures
-from nymtw.directory.http import Answer, Call, Route, as_json
-from nymtw.directory.openapi import lists, many, parameter, posting, reading
+from nymtw.directory.openapi import lists, posting
 from nymtw.encoding import KEY_LENGTH, from_cbor, key_text
 from nymtw.errors import EncodingError
 from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, SignedTopology, Topology
+from nymtw.web.http import Answer, Call, Route, as_json
+from nymtw.web.openapi import many, parameter, reading
 
 CBOR = "application/cbor"
 DELTA = "application/vnd.nymtw.topology-delta+cbor"

@@ -18,11 +18,10 @@ from nymtw.directory.config import HEADING, DirectoryConfig, recommended
 from nymtw.directory.core import Directory
 from nymtw.directory.figures import Figures
 from nymtw.directory.history import open_history
-from nymtw.directory.http import RoutesResource, bounded_site
 from nymtw.directory.https import server_security
 from nymtw.directory.live import Live
 from nymtw.directory.metrics import MetricsWindows
-from nymtw.directory.openapi import description_route, websocket
+from nymtw.directory.openapi import describing, websocket
 from nymtw.directory.pages import page_routes
 from nymtw.directory.publisher import Publisher
 from nymtw.directory.recorder import Recorder
@@ -37,6 +36,7 @@ from nymtw.node.placement import check_host, default_host
 from nymtw.node.service import Listener, NodeService
 from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, MIXNODE, SignedTopology, Topology
 from nymtw.topology.presence import endpoint_text
+from nymtw.web.http import RoutesResource, bounded_site
 
 SOCKETS = {
     "/ws": "A websocket: once a second a text frame with a JSON object a line for every metric",
@@ -79,7 +79,7 @@ class DirectoryService(NodeService):
         self.live = self.add(Live(reactor, wall_clock, directory, recorder, rereading))
         figures = Figures(directory)
         table = [*routes(directory, figures), *view_routes(directory, recorder, wall_clock)]
-        described = description_route([*table, *(websocket(path, summary) for path, summary in SOCKETS.items())])
+        described = describing([*table, *(websocket(path, summary) for path, summary in SOCKETS.items())])
         table += [described, *page_routes()]
         upgrades = {"/ws": self.live.metrics.take_over, "/api/v1/live": self.live.dashboards.take_over}
         self.resource = RoutesResource(table, figures.count, upgrades)

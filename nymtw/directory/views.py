@@ -8,11 +8,11 @@ from twisted.internet.defer import Deferred
 
 from nymtw.directory.core import Directory, describe
 from nymtw.directory.history import NETWORK, Standing
-from nymtw.directory.http import Answer, Call, Route, Unavailable, as_json
-from nymtw.directory.openapi import KEY, parameter, reading
 from nymtw.directory.recorder import Recorder
 from nymtw.encoding import key_text, parse_key_text
 from nymtw.errors import DirectoryError, EncodingError
+from nymtw.web.http import Answer, Call, Route, Unavailable, as_json
+from nymtw.web.openapi import KEY, parameter, reading
 
 # What a window is called, and how many seconds one point of it has.
 WINDOWS = {"hour": 1, "day": 60, "year": 3600}

@@ -10,8 +10,8 @@ from nacl.signing import SigningKey
 from twisted.internet.testing import MemoryReactorClock
 
 from nymtw.directory.config import DirectoryConfig, DirectorySection
-from nymtw.directory.http import RoutesResource
 from nymtw.directory.service import DirectoryService, make_directory
+from nymtw.web.http import RoutesResource
 
 
 def resource() -> RoutesResource:

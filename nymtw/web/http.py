@@ -52,7 +52,7 @@ class Answer:
 
 
 class Unavailable(DirectoryError):
-    """The directory cannot say that now (503)."""
+    """That cannot be said now (503)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class RoutesResource(Resource):
         if failure.check(EncodingError, DirectoryError):
             return as_json({"error": str(failure.value)}, 400)
         self._log.failure("{method} {path} failed", failure=failure, method=route.method, path=route.path)
-        return as_json({"error": "this is a fault of the directory; its log says more"}, 500)
+        return as_json({"error": "this is a fault of the server; its log says more"}, 500)
 
 
 class QuietChannel(HTTPChannel):

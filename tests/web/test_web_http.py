@@ -10,9 +10,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
 
-from nymtw.directory.http import BODY_LIMIT, IDLE_TIMEOUT, Answer, Call, Route, RoutesResource, as_json, bounded_site
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.testing.clock import FakeClock
+from nymtw.web.http import BODY_LIMIT, IDLE_TIMEOUT, Answer, Call, Route, RoutesResource, as_json, bounded_site
 
 
 class Server:

@@ -1,0 +1,39 @@
+"""Files out of a package, each at a path of its own, Swagger UI among them; a browser loads nothing from elsewhere."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Final
+
+from nymtw.web.http import Answer, Call, Route
+
+# No inline script or style, no other address, no frame around it, no form.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_SWAGGER: Final = ("index.html", "start.js", "swagger-ui-bundle.js", "swagger-ui.css")
+_KINDS: Final = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+
+def swagger_routes(prefix: str = "") -> list[Route]:
+    """`PREFIX/swagger/index.html` and what it loads; it shows what `description_route` serves."""
+    return [page(f"{prefix}/swagger/{name}", "nymtw.web", f"swagger/{name}") for name in _SWAGGER]
+
+
+def page(path: str, package: str, name: str) -> Route:
+    """The packaged file `name` of `package` at `path`."""
+    body = files(package).joinpath(*name.split("/")).read_bytes()
+    headers: Mapping[str, str] = {"Content-Security-Policy": POLICY, "Cross-Origin-Opener-Policy": "same-origin"}
+    kind = _KINDS[name.rpartition(".")[2]]
+    answer = Answer(body, content_type=kind, headers=headers, tag=hashlib.blake2b(body, digest_size=12).hexdigest())
+
+    def serve(call: Call) -> Answer:
+        return answer
+
+    return Route("GET", path, serve)
