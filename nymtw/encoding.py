@@ -34,7 +34,7 @@ def from_cbor(data: bytes, kind: type[T], limit: int) -> T:
         plain = cbor2.load(stream, max_depth=16, allow_indefinite=False, allow_duplicate_keys=False)
         if stream.tell() != len(data):
             raise ValueError("bytes behind the end")
-        return msgspec.convert(plain, kind, strict=True)
+        return msgspec.convert(plain, kind, strict=True, builtin_types=(bytes,))  # a text is not base64 of bytes
     except Exception as error:
         raise EncodingError(f"not a valid {getattr(kind, '__name__', 'record')}: {error}") from None
 

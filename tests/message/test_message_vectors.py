@@ -5,6 +5,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import cbor2
 import pytest
 from nacl.bindings import crypto_box_open, crypto_scalarmult_base
 from nacl.public import PrivateKey, SealedBox
@@ -13,6 +14,7 @@ from nymtw.message.envelope import Envelope, ReplyReceipt, parse_request
 from nymtw.message.fragments import Fragment
 from nymtw.message.payload import split_payload
 from nymtw.message.sealing import unseal
+from nymtw.message.stream import StreamMessage
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 
@@ -88,3 +90,12 @@ def test_the_sealing_nonce_is_the_blake2b_of_both_keys():
     nonce = hashlib.blake2b(sealed[:32] + bytes.fromhex(case["public_key"]), digest_size=24).digest()
     opened = crypto_box_open(sealed[32:], nonce, sealed[:32], bytes.fromhex(case["private_key"]))
     assert opened.hex() == case["plaintext"]
+
+
+@pytest.mark.parametrize("case", load("streams.json"), ids=lambda case: "-".join(case["message"]))
+def test_streams(case):
+    encoded = bytes.fromhex(case["encoded"])
+    plain = cbor2.loads(encoded)
+    shown = {key: value.hex() if isinstance(value, bytes) else value for key, value in plain.items()}
+    assert shown == case["message"]
+    assert encoded == cbor2.dumps(plain, canonical=True) == StreamMessage.parse(encoded).encode()

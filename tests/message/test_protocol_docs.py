@@ -12,6 +12,7 @@ from nymtw.message.envelope import BLOCK_LENGTH, ENVELOPE_OVERHEAD, MAX_BLOCKS, 
 from nymtw.message.fragments import FRAGMENT_LENGTH, REPLY_FRAGMENT_LENGTH
 from nymtw.message.payload import ACK_SECTION_LENGTH, PAYLOAD_LENGTH, SEALED_LENGTH
 from nymtw.message.reassembly import ReassemblyLimits
+from nymtw.message.stream import INITIAL_CREDIT, MAX_AHEAD, STREAM_PART, WINDOW, StreamFailure
 from nymtw.topology.document import Recommended
 from nymtw.topology.presence import MAX_LISTED, MAX_SKEW
 
@@ -63,6 +64,11 @@ def test_the_figures_in_the_text_are_those_of_the_code():
         f"at most {MAX_BLOCKS:,}; none without a tag",
         f"at most {MAX_LISTED:,} |",
         f"differ by {({120: 'two'})[int(MAX_SKEW)]} minutes",
+        f"`data` | bytes | both | at most {STREAM_PART:,} bytes",
+        f"may send {INITIAL_CREDIT:,} bytes before",
+        f"usually {WINDOW // 2**20} MiB beyond",
+        f"At most {MAX_AHEAD} messages",
+        *(f"| `{failure}` | {failure.socks5} |" for failure in StreamFailure),
         *(f"`{name}` {getattr(Recommended(), name)}" for name in Recommended.__struct_fields__),
     ):
         assert figure in text, figure

@@ -15,6 +15,7 @@ from nymtw.message.envelope import Envelope, EnvelopeKind, ReplyBlock, ReplyRece
 from nymtw.message.fragments import FragmentKind, fragment, loop_fragment
 from nymtw.message.payload import AckSection, join_payload
 from nymtw.message.sealing import seal
+from nymtw.message.stream import StreamFailure, StreamMessage, StreamOpen
 from nymtw.sphinx import SURB, Hop, generate_keypair
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import ListedClient, NodeRecord, Recommended, Topology, Trust, sign_topology
@@ -232,6 +233,28 @@ def posts(source):
     }
 
 
+def streams(source):
+    stream = source.randbytes(16)
+    messages = [
+        StreamMessage(stream=stream, open=StreamOpen(host="www.example.org", port=443), data=b"hello", credit=2**20),
+        StreamMessage(stream=stream, opened=True, credit=2**20),
+        StreamMessage(stream=stream, failed=StreamFailure.NAME_UNKNOWN),
+        StreamMessage(stream=stream, number=300, opened=True, data=source.randbytes(40), end=True),
+        StreamMessage(stream=stream, number=2**32 - 1, credit=2**40),
+        StreamMessage(stream=stream, reset=True),
+    ]
+    return [
+        {"message": msgspec.json.decode(msgspec.json.encode(plain)), "encoded": message.encode().hex()}
+        for message in messages
+        for plain in [
+            {
+                key: value.hex() if isinstance(value, bytes) else value
+                for key, value in msgspec.to_builtins(message, builtin_types=(bytes,)).items()
+            }
+        ]
+    ]
+
+
 FILES = {
     "payload.json": payload,
     "sealing.json": sealing,
@@ -240,6 +263,7 @@ FILES = {
     "addresses.json": addresses,
     "topology.json": topology,
     "posts.json": posts,
+    "streams.json": streams,
 }
 
 
