@@ -1,11 +1,10 @@
 """What a client has yet to send: whole messages in the store, their fragments given out one at a time.
 
 Applications get a fair share (one lane each, served in turn). A fragment that is not acknowledged in time waits here
-for the sending stream again, like any other.
+for the sending stream again, like any other. What `post` takes is not in the store: it goes with the process.
 """
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,10 +14,11 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from nymtw.client.explain import Explanation
+from nymtw.client.lanes import Lanes
 from nymtw.client.store import CHUNK, ClientStore, OutboxRow, StoredBytes
 from nymtw.errors import MessageTooLong, QueueFull
 from nymtw.message.arq import Action, ArqState, Event, transition
-from nymtw.message.fragments import MAX_CUT_LENGTH, FragmentKind, Fragments, fragment_count
+from nymtw.message.fragments import MAX_CUT_LENGTH, ByteSource, FragmentKind, Fragments, fragment_count
 
 FLUSH = 0.25  # seconds between writes of which fragments are acknowledged; a kill in between costs repeats, not data
 REMEMBERED = 1000  # messages whose end is remembered
@@ -54,7 +54,7 @@ class Progress:
 
 @dataclass(slots=True, eq=False)
 class OutMessage:
-    """A message on its way."""
+    """A message on its way. `taken` is called when its last fragment is given out, `ended` with how it ended."""
 
     row: OutboxRow
     lane: Hashable
@@ -64,13 +64,29 @@ class OutMessage:
     acknowledged: int = 0
     next: int = 0
     waiting: dict[int, "Waiting"] = field(default_factory=dict)
+    taken: Callable[[], None] | None = None
+    ended: Callable[[State], None] | None = None
 
     @property
     def message_id(self) -> bytes:
         return self.row.message_id
 
+    @property
+    def stored(self) -> bool:
+        """Whether the store has it; its rows count from 1."""
+        return self.row.number > 0
+
     def is_acked(self, number: int) -> bool:
         return bool(self.acked[number >> 3] & 1 << (number & 7))
+
+    def take(self) -> "Waiting | None":
+        """Its next fragment that was not given out and is not acknowledged."""
+        while self.next < len(self.fragments):
+            number, self.next = self.next, self.next + 1
+            if not self.is_acked(number):
+                waiting = self.waiting[number] = Waiting(self, number)
+                return waiting
+        return None
 
     def progress(self, state: State = State.SENDING) -> Progress:
         return Progress(self.message_id, state, self.acknowledged, len(self.fragments))
@@ -89,13 +105,6 @@ class Waiting:
     lost: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class _Lane:
-    again: deque[Waiting] = field(default_factory=deque)
-    messages: deque[OutMessage] = field(default_factory=deque)
-    queued: int = 0
-
-
 class Outbox:
     """`send` puts a message in, `take` gives a fragment out, `sent`, `acknowledged` and time move it on."""
 
@@ -110,8 +119,7 @@ class Outbox:
         """`changed` is told of every step of every message."""
         self._store, self._clock = store, clock
         self._changed, self.limits = changed, limits or OutboxLimits()
-        self._lanes: dict[Hashable, _Lane] = {}
-        self._turn: deque[Hashable] = deque()
+        self._lanes = Lanes()
         self._messages: dict[bytes, OutMessage] = {}
         self._ended: dict[bytes, Progress] = {}
         self._explained: dict[bytes, Explanation] = {}
@@ -125,7 +133,7 @@ class Outbox:
         self.size = 0
         self.retransmissions = self.acks = self.failures = 0
         for row in store.outbox():
-            self._enqueue(row, None, None)
+            self._enqueue(row, None, StoredBytes(store, row.number, row.length))
 
     # -- in
 
@@ -164,66 +172,40 @@ class Outbox:
             await self._store.committed()
         finally:
             self.size -= len(data)
-        return self._enqueue(row, lane, explanation)
+        return self._enqueue(row, lane, StoredBytes(self._store, row.number, row.length), explanation)
 
-    def _enqueue(self, row: OutboxRow, lane: Hashable, explanation: Explanation | None) -> OutMessage:
-        kind = FragmentKind(row.kind)
-        data: Any = StoredBytes(self._store, row.number, row.length)
-        fragments = Fragments(data, row.message_id, kind)
+    def post(self, data: bytes, message_id: bytes, recipient: bytes, lane: Hashable) -> OutMessage:
+        """Take a message that need not outlive the process. Raises `QueueFull` or `MessageTooLong`."""
+        self.check(len(data), lane)
+        row = OutboxRow(0, message_id, recipient, FragmentKind.MESSAGE, len(data), b"")
+        return self._enqueue(row, lane, data)
+
+    def cancel(self, message: OutMessage) -> None:
+        """Send no more of a message, if it is still under way. Its `ended` is not called."""
+        if self._messages.get(message.message_id) is message:
+            message.taken = message.ended = None
+            self._end(message, State.FAILED)
+
+    def _enqueue(
+        self, row: OutboxRow, lane: Hashable, data: ByteSource, explanation: Explanation | None = None
+    ) -> OutMessage:
+        fragments = Fragments(data, row.message_id, FragmentKind(row.kind))
         acked = bytearray(row.acked.ljust(-(-len(fragments) // 8), b"\0"))
         message = OutMessage(row, lane, fragments, acked, explanation, sum(byte.bit_count() for byte in acked))
         self._messages[row.message_id] = message
         self.size += row.length
-        where = self._lane(lane)
-        where.messages.append(message)
-        where.queued += len(fragments) - message.acknowledged
+        self._lanes.add(message)
         return message
-
-    def _lane(self, lane: Hashable) -> _Lane:
-        found = self._lanes.get(lane)
-        if found is None:
-            found = self._lanes[lane] = _Lane()
-            self._turn.append(lane)
-        return found
 
     # -- out
 
     def take(self) -> Waiting | None:
         """The next fragment to send: of the lanes in turn, first what has to go out again. None if nothing waits."""
-        for _ in range(len(self._turn)):
-            name = self._turn.popleft()
-            waiting = self._next_of(self._lanes[name])
-            if waiting is not None:
-                self._turn.append(name)
-                return waiting
-            del self._lanes[name]
-        return None
-
-    def _next_of(self, lane: _Lane) -> Waiting | None:
-        while lane.again:
-            waiting = lane.again.popleft()
-            if self._messages.get(waiting.message.message_id) is waiting.message and (
-                waiting.message.waiting.get(waiting.number) is waiting
-            ):
-                lane.queued -= 1
-                return waiting
-            lane.queued -= 1
-        while lane.messages:
-            message = lane.messages[0]
-            while message.next < len(message.fragments):
-                number, message.next = message.next, message.next + 1
-                if not message.is_acked(number):
-                    lane.queued -= 1
-                    waiting = message.waiting[number] = Waiting(message, number)
-                    return waiting
-            lane.messages.popleft()
-        return None
+        return self._lanes.take()
 
     def put_back(self, waiting: Waiting, first: bool = True) -> None:
         """It could not be sent: it is the next of its lane; the last, if it has to wait for something."""
-        lane = self._lane(waiting.message.lane)
-        (lane.again.appendleft if first else lane.again.append)(waiting)
-        lane.queued += 1
+        self._lanes.put_back(waiting, first)
 
     def sent(self, waiting: Waiting, key: bytes | None, expected_round_trip: float, *, lost: bool = False) -> None:
         """It is under way; `key` or a receipt acknowledges it. What is `lost` on its way out waits for `retry` too."""
@@ -276,8 +258,9 @@ class Outbox:
         if message.acknowledged == len(message.fragments):
             self._end(message, State.DONE)
             return
-        self._dirty.add(message)
-        if self._flush is None:
+        if message.stored:
+            self._dirty.add(message)
+        if self._flush is None and self._dirty:
             clock: Any = self._clock
             self._flush = clock.callLater(FLUSH, self._write_acked)
         self._changed(message.progress())
@@ -293,11 +276,9 @@ class Outbox:
         del self._messages[message.message_id]
         self.size -= message.row.length
         self._dirty.discard(message)
-        lane = self._lanes.get(message.lane)
-        if lane is not None and message in lane.messages:
-            lane.messages.remove(message)
-            lane.queued -= sum(not message.is_acked(number) for number in range(message.next, len(message.fragments)))
-        self._store.remove_message(message.row.number)
+        self._lanes.remove(message)
+        if message.stored:
+            self._store.remove_message(message.row.number)
         progress = self._ended[message.message_id] = message.progress(state)
         if message.explanation is not None:
             self._explained[message.message_id] = message.explanation
@@ -306,6 +287,8 @@ class Outbox:
             del self._ended[oldest]
             self._explained.pop(oldest, None)
         self._changed(progress)
+        if message.ended is not None:
+            message.ended(state)
 
     # -- time
 
@@ -369,13 +352,12 @@ class Outbox:
 
     def queue_length(self, lane: Hashable) -> int:
         """Fragments of this lane that wait for the sending stream."""
-        found = self._lanes.get(lane)
-        return 0 if found is None else found.queued
+        return self._lanes.queued(lane)
 
     @property
     def queued(self) -> int:
         """Fragments of all lanes that wait for the sending stream."""
-        return sum(lane.queued for lane in self._lanes.values())
+        return self._lanes.queued_in_all
 
     @property
     def in_flight(self) -> int:

@@ -4,6 +4,7 @@ SOCKS5 is RFC 1928 with the username and password of RFC 1929; SOCKS4 and 4a are
 done. Username and password are let in whatever they are: they keep streams apart, as with Tor.
 """
 
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -23,6 +24,7 @@ _CONNECT: Final = 1
 _IPV4: Final = 1
 _NAME: Final = 3
 _IPV6: Final = 4
+_IN_NAMES: Final = frozenset((string.ascii_letters + string.digits + "._:-").encode())
 _UNKNOWN: Final = ("0.0.0.0", 0)  # noqa: S104  # what proxies answer that do not say
 _GRANTED: Final = 90
 _REJECTED: Final = 91
@@ -56,7 +58,7 @@ class SocksError(NymtwError):
 
 @dataclass(frozen=True, slots=True)
 class SocksRequest:
-    """Connect to `host`, a name (1 to 255 printable ASCII characters) or an address as text, at `port` (1 to 65535).
+    """Connect to `host`, a name (1 to 255 of letters, digits and ._:-) or an address as text, at `port` (1 to 65535).
 
     `isolation` is the same for requests that may share what could link them: empty where no credentials were given.
     """
@@ -209,7 +211,7 @@ class _Reader:
 
 
 def _name(name: bytes, answer: bytes) -> str:
-    if not name or not all(0x21 <= byte <= 0x7E for byte in name):
+    if not name or not set(name) <= _IN_NAMES:
         raise SocksError("this is no host's name", answer)
     return name.decode("ascii")
 

@@ -229,3 +229,50 @@ def test_a_full_disk_is_an_error_and_takes_nothing(tmp_path: Path) -> None:
     world.send(b"small")
     assert len(world.outbox) == 1
     world.close()
+
+
+def test_what_is_posted_is_sent_and_repeated_but_not_stored() -> None:
+    """It says when its last fragment was given out, which may post the next, and how it ended."""
+    world = World()
+    said: list[object] = []
+
+    def post(length: int, number: int) -> Any:
+        message = world.outbox.post(bytes(length), bytes([number]) * 16, TO, "a")
+        message.taken = lambda: said.append(number)
+        message.ended = lambda state: said.append((number, state))
+        return message
+
+    first = post(FRAGMENT_CAPACITY + 1, 1)
+    first.taken = lambda: post(1, 2)
+    numbers = []
+    while (waiting := world.outbox.take()) is not None:
+        numbers.append((waiting.message.message_id[0], waiting.number))
+        world.outbox.sent(waiting, bytes(numbers[-1]), 1.0)
+    assert (numbers, said) == ([(1, 0), (1, 1), (2, 0)], [2])
+    world.outbox.acknowledged(bytes((1, 1)))
+    world.outbox.acknowledged(bytes((2, 0)))
+    assert said == [2, (2, State.DONE)]
+    world.clock.advance(3.1)
+    again = world.outbox.take()
+    assert again is not None
+    assert (again.message, again.number) == (first, 0)
+    world.outbox.sent(again, b"again", 1.0)
+    world.outbox.cancel(first)
+    assert said == [2, (2, State.DONE)]
+    assert not world.outbox.acknowledged(b"again")
+    assert (len(world.outbox), world.outbox.size, world.outbox.queued) == (0, 0, 0)
+    assert world.store._one("SELECT seq FROM sqlite_sequence") is None, "something was written"
+    world.close()
+
+
+def test_a_posted_message_that_is_cancelled_before_its_turn() -> None:
+    world = World()
+    kept, gone = (world.outbox.post(bytes(4000), bytes([number]) * 16, TO, "a") for number in (1, 2))
+    world.outbox.take()
+    world.outbox.cancel(gone)
+    world.outbox.cancel(gone)
+    assert [waiting.number for waiting in iter(world.outbox.take, None)] == [1, 2]
+    assert world.outbox.queue_length("a") == 0
+    world.outbox.cancel(kept)
+    assert (len(world.outbox), world.outbox.size) == (0, 0)
+    world.close()
