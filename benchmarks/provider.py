@@ -2,30 +2,27 @@
 
 store: packets whose last hop is a provider, unwrapped, checked for replays, stored durably in SQLite with group commit,
 then pulled and confirmed, in one process on the real reactor; links and TLS are not part of it. webproxy: a download
-through a localnet of real processes, by a client that sends 300 packets a second.
+through a localnet of real processes, see `provider_webproxy.py`.
 """
 
 import argparse
-import http.server
 import os
 import random
-import re
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from provider_webproxy import measure
+
 from nymtw.link.frames import Frame, FrameType
-from nymtw.message.fragments import FRAGMENT_LENGTH, REPLY_FRAGMENT_CAPACITY
+from nymtw.message.fragments import FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.account import PacketAccount
 from nymtw.provider.core import ProviderCore
 from nymtw.provider.delivery import Deliveries
-from nymtw.provider.dispatch import DEFAULT_RATE
 from nymtw.sphinx import Unwrapper, generate_keypair, process_packet
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.topology.address import Address
@@ -174,67 +171,19 @@ def store(count: int) -> None:
         print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
-def webproxy(size: int) -> None:
-    """KiB a second of one download, and the share of what the stream rate allows."""
-    content = os.urandom(size)
-
-    class Page(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(size))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    scripts = Path(sys.executable).parent
-    with tempfile.TemporaryDirectory(prefix="nymtw-bench-") as name:
-        environment = {**os.environ, "NYMTW_HOME": f"{name}/home"}
-        words = [str(scripts / "nymtw"), "localnet", "--dir", f"{name}/net"]
-        with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as localnet:
-            try:
-                found = None
-                for line in localnet.stdout or ():
-                    found = re.match(r"Directory (\S+), its key (\S+)", line) or found
-                    if line.startswith("Running"):
-                        break
-                assert found is not None, "the localnet did not start"
-                client = str(scripts / "nym-client")
-                init = [client, "init", "--id", "bench", "--directory", found[1], "--directory-key", found[2]]
-                subprocess.run(init, env=environment, check=True, capture_output=True)
-                config = Path(f"{name}/home/clients/bench/config/config.toml")
-                text = config.read_text()
-                for rate, value in (("message_sending_rate", 300.0), ("fetch_message_rate", 70.0)):
-                    text = re.sub(rf"^{rate} = .*$", f"{rate} = {value}", text, flags=re.M)
-                config.write_text(text)
-                url = f"http://127.0.0.1:{server.server_port}/"
-                start = time.perf_counter()
-                fetch = [client, "fetch", url, "--id", "bench", "-o", f"{name}/page"]
-                subprocess.run(fetch, env=environment, check=True)
-                elapsed = time.perf_counter() - start
-                assert Path(f"{name}/page").read_bytes() == content
-            finally:
-                localnet.terminate()
-    limit = DEFAULT_RATE * REPLY_FRAGMENT_CAPACITY
-    print(f"{size / 2**20:.1f} MiB in {elapsed:.1f} s, the client's start included: {size / elapsed / 1024:.0f} KiB/s")
-    print(f"{size / elapsed / limit:.0%} of what {DEFAULT_RATE:.0f} packets a second carry")
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-
-
 def main() -> None:
     """One of the two."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("store", "webproxy"))
     parser.add_argument("--count", type=int, default=20_000, help="messages for the store")
     parser.add_argument("--mib", type=float, default=10.0, help="size of the download")
+    parser.add_argument("--sending", type=float, default=300.0, help="packets a second that its client sends")
+    parser.add_argument("--first", action="store_true", help="as root: let other programs wait for the download")
     options = parser.parse_args()
     if options.what == "store":
         store(options.count)
     else:
-        webproxy(int(options.mib * 2**20))
+        measure(int(options.mib * 2**20), options.sending, options.first)
 
 
 if __name__ == "__main__":
