@@ -111,8 +111,11 @@ class DropReason(StrEnum):
     UNKNOWN_EPOCH = "unknown-epoch"
     UNKNOWN_NEXT_HOP = "unknown-next-hop"
     NOT_A_LAST_HOP = "not-a-last-hop"
+    WRONG_LAYER = "wrong-layer"
     DELAY_TOO_LONG = "delay-too-long"
     PEER_SHARE = "peer-share"
+    # what an edge refuses its clients
+    OVER_ALLOWANCE = "over-allowance"
     # what a full or closed queue loses
     DELAY_QUEUE_FULL = "delay-queue-full"
     LINK_QUEUE_FULL = "link-queue-full"

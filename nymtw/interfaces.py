@@ -168,13 +168,21 @@ class IDirectory(Interface):
 
 
 class IMailboxStore(Interface):
-    """Where a store-and-forward provider keeps mail. `nymtw.storage.mailboxes` has SQLite, and one in memory."""
+    """Where a store-and-forward provider keeps mail.
+
+    `nymtw.storage` has SQLite, which in memory is for tests, and PostgreSQL. One object in the reactor's thread. What
+    waits fails with `DiskError` where the storage cannot be used now; it may be tried again. A failed `store` or
+    `register` promises nothing: what it was given may be there all the same, so whoever tries again may store twice.
+    """
 
     def register(mailbox: bytes, public_key: bytes, token_hash: bytes) -> Any:
-        """Create the mailbox (id: 32 bytes), or replace its token's hash. A Deferred that fires when it is durable."""
+        """Create the mailbox (id: 32 bytes), or replace its token's hash. A Deferred that fires when it is durable.
+
+        Fails with `MailboxFull` where there are as many mailboxes as may be.
+        """
 
     def find(mailbox: bytes) -> Any:
-        """The `MailboxRecord` (public_key, token_hash) of this mailbox, or None. Answers at once."""
+        """The `MailboxRecord` (public_key, token_hash) of this mailbox, or None. May wait; raises `DiskError`."""
 
     def store(mailbox: bytes, kind: int, content: bytes) -> Any:
         """Append an item. A Deferred that fires when it survives kill -9.
@@ -182,17 +190,27 @@ class IMailboxStore(Interface):
         Fails with `UnknownDestination` or `MailboxFull`.
         """
 
+    def subscribe(callback: Callable[[bytes], object]) -> None:
+        """From now on call `callback(mailbox)` each time that mail of this mailbox has become durable, once for many
+        items that became so together. Called in the reactor's thread, after which a `pull` returns them.
+        """
+
     def count() -> int:
         """How many mailboxes there are. Answers at once."""
 
     def pull(mailbox: bytes, count: int, after: int) -> Any:
-        """Up to `count` `StoredItem` (number, kind, content) with number > `after`, oldest first. Answers at once.
+        """Up to `count` `StoredItem` (number, kind, content) with number > `after`, oldest first. May wait; raises
+        `DiskError`.
 
-        Only items that are durable are returned.
+        Only items that are durable are returned. An item that becomes durable later has a higher number than all that
+        were returned before: whoever goes on `after` the last number misses none.
         """
 
-    def confirm(mailbox: bytes, numbers: Sequence[int]) -> None:
-        """Delete these items."""
+    def confirm(mailbox: bytes, numbers: Sequence[int]) -> Any:
+        """Delete these items. May wait: when it has finished they never come back, not even after kill -9.
 
-    def close() -> None:
-        """Write what is pending, then close."""
+        What is not there, or is another mailbox's, is passed over. Raises `DiskError`.
+        """
+
+    def close() -> Any:
+        """Write what is pending, then close. May wait."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv6Address, ip_address
-from typing import Any
+from typing import Any, Final
 from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred
@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameError, FrameParser
+from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameError, FrameParser, FrameType
 
 
 class Deadlines(TypingProtocol):
@@ -176,8 +176,10 @@ class FramedProtocol(Protocol):
             frames = self.parser.feed(data)
             if frames or not half:
                 self._heard = self.clock.seconds()
-            if frames:
+            while frames:
                 self.frames_received(frames)
+                again = frames[-1].type is FrameType.CONTROL and not self.ended
+                frames = self.parser.feed(b"") if again else []
         except FrameError:
             self.abort()
 
@@ -277,6 +279,9 @@ class Ceiling:
                 del self._by_address[origin]
 
 
+_MOST_ORIGINS: Final = 100_000  # remembered at once, some 15 MB
+
+
 class Allowance:
     """How often one address may do something within `seconds`; whoever did it too often waits for the next period."""
 
@@ -289,16 +294,25 @@ class Allowance:
 
     def take(self, address: Any) -> bool:
         """Whether this IAddress may once more; counts it if so."""
+        origin, taken = self._look_up(address)
+        if taken >= self._most:
+            return False
+        if origin not in self._taken and len(self._taken) >= _MOST_ORIGINS:
+            del self._taken[next(iter(self._taken))]
+        self._taken[origin] = taken + 1
+        return True
+
+    def is_used_up(self, address: Any) -> bool:
+        """Whether this IAddress may not do it once more; counts nothing."""
+        return self._look_up(address)[1] >= self._most
+
+    def _look_up(self, address: Any) -> tuple[str, int]:
         now = self._clock.seconds()
         if now - self._began >= self._seconds:
             self._began = now
             self._taken.clear()
         origin = _origin(address)
-        taken = self._taken.get(origin, 0)
-        if taken >= self._most:
-            return False
-        self._taken[origin] = taken + 1
-        return True
+        return origin, self._taken.get(origin, 0)
 
 
 def _origin(address: Any) -> str:

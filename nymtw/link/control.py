@@ -1,4 +1,4 @@
-"""What a client and its provider say to each other: control messages, pulls and mail. Bytes in, records out."""
+"""What a client and its edge say to each other: control messages, pulls and mail. Bytes in, records out."""
 
 import hashlib
 import struct
@@ -15,7 +15,8 @@ from nymtw.errors import EncodingError
 from nymtw.link.frames import FrameError, FrameType, encode_body
 from nymtw.sphinx.geometry import GEOMETRIES, SizeClass
 
-CONTROL_LIMIT: Final = 512
+CREDENTIAL_LIMIT: Final = 1024
+CONTROL_LIMIT: Final = 2048
 LOGIN_LABEL: Final = b"EXPORTER-nymtw-login"
 REGISTER_LABEL: Final = b"EXPORTER-nymtw-register"
 TOKEN_LENGTH: Final = 32
@@ -45,12 +46,14 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """Open the mailbox of this key. `signature`: by the mailbox key over the exporter of `LOGIN_LABEL`.
 
     `listing`: the client's address, if others are to find it in the topology; without it the client is not listed.
+    `credential`: what the edge's `ICredentialVerifier` is to judge by, if the edge asks for anything.
     """
 
     mailbox_key: Key
     token: Key
     signature: Signature
     listing: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    credential: Annotated[bytes, msgspec.Meta(max_length=CREDENTIAL_LIMIT)] = b""
 
 
 class Registered(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="registered"):
@@ -59,10 +62,18 @@ class Registered(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     token: Key
 
 
-class LoggedIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="logged-in"):
-    """The client may submit and pull; every pull has this many slots."""
+class LoggedIn(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="logged-in"
+):
+    """The client may submit and pull; every pull has this many slots.
+
+    `push`: the edge sends MAIL frames of so many slots by itself, each of which the client answers with a PULL.
+    `at_once`: it does so when there is mail and not at a fixed rate, and takes a PULL at any time.
+    """
 
     slots: Annotated[int, msgspec.Meta(ge=1, le=MOST_SLOTS)]
+    push: bool = False
+    at_once: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="refused"):
@@ -128,14 +139,19 @@ def encode_pull(confirm: Sequence[int], slots: int) -> bytes:
     if len(confirm) > slots:
         raise ValueError(f"a pull confirms at most {slots} items")
     body = b"".join(_NUMBER.pack(number) for number in confirm)
-    return encode_body(FrameType.PULL, body.ljust(slots * _NUMBER.size, b"\0"))
+    return encode_body(FrameType.PULL, body.ljust(pull_length(slots), b"\0"))
 
 
 def parse_pull(body: bytes, slots: int) -> list[int]:
     """The numbers that a PULL confirms. Raises `FrameError`."""
-    if len(body) != slots * _NUMBER.size:
+    if len(body) != pull_length(slots):
         raise FrameError("a pull of the wrong length")
     return [number for (number,) in _NUMBER.iter_unpack(body) if number]
+
+
+def pull_length(slots: int) -> int:
+    """The length of a PULL body."""
+    return slots * _NUMBER.size
 
 
 def mail_length(slots: int) -> int:

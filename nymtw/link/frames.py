@@ -96,7 +96,10 @@ class FrameParser:
         return len(self._rest)
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes, oldest first. Raises `FrameError`."""
+        """The frames that `data` completes, oldest first, as far as the first CONTROL frame. Raises `FrameError`.
+
+        What such a frame says may change what may follow it: call again, with b"", when it has been heard.
+        """
         if self._rest:
             data = self._rest + data
         frames: list[Frame] = []
@@ -116,6 +119,9 @@ class FrameParser:
                 if stop > end:
                     break
                 frames.append(Frame(frame_type, size_class, epoch, data[body:stop]))
+                if kind == FrameType.CONTROL:
+                    start = stop
+                    break
             start = stop
         self._rest = data[start:] if start else data
         return frames

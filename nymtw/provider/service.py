@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from nymtw.errors import NymtwError, PluginError
 from nymtw.interfaces import IMailboxHost
-from nymtw.link.client_link import ClientLinkFactory
+from nymtw.link.edge_link import ClientLinkFactory
 from nymtw.node.home import NodeHome
 from nymtw.node.mix_node import AtStop, MixNode, MixParts, Surroundings
 from nymtw.node.service import Listener
@@ -43,7 +43,6 @@ class ProviderService(MixNode):
             self.clients = ClientLinkFactory(
                 reactor,
                 around.security(parts.identity),
-                store=None,
                 submit=core.submit,
                 slots=Recommended().fetch_slots,
                 random=around.random,
@@ -126,7 +125,7 @@ class ProviderService(MixNode):
     def _is_called(self) -> None:
         """The implementation's `start` has been called: now there are mailboxes."""
         if self.clients is not None:
-            self.clients.store = self.implementation.provider.mailboxes
+            self.clients.use_store(self.implementation.provider.mailboxes)
 
     def _is_ready(self) -> None:
         """The implementation has started."""

@@ -172,8 +172,10 @@ class SQLiteMailboxes:
         return self._when_durable()
 
     def pull(self, mailbox: bytes, count: int, after: int) -> list[StoredItem]:
-        rows = self._read(_PULL, (mailbox, after, count))
-        return [StoredItem(number, kind, content) for number, kind, content in rows]
+        gone = {number for number, owner in self._confirmed if owner == mailbox and number > after}
+        rows = self._read(_PULL, (mailbox, after, count + len(gone)))
+        items = [StoredItem(number, kind, content) for number, kind, content in rows if number not in gone]
+        return items[:count]
 
     def confirm(self, mailbox: bytes, numbers: Sequence[int]) -> None:
         for number in numbers:
