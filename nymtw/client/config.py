@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from nymtw.errors import ConfigError
+from nymtw.encoding import parse_key_text
+from nymtw.errors import ConfigError, EncodingError
 from nymtw.node.home import NodeHome
 from nymtw.topology.document import Recommended
 
@@ -41,8 +42,15 @@ class ClientSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     provider_id: Annotated[
         str,
         _about(
-            "The identity of the provider that keeps this client's messages. With none here, one is picked at random "
-            "at the first start, and kept."
+            "The identity of the provider that keeps this client's messages. With neither a provider nor a gateway "
+            "here, a provider is picked at random at the first start, and kept."
+        ),
+    ] = ""
+    gateway_id: Annotated[
+        str,
+        _about(
+            "The identity of the gateway that keeps this client's messages and sends them as they come: one or the "
+            "other."
         ),
     ] = ""
     mixapps_directory: Annotated[str, _about("Where applications keep their files.")] = "mixapps"
@@ -131,6 +139,18 @@ def rates(debug: DebugSection, recommended: Recommended) -> Rates:
     )
 
 
+def edge(config: ClientConfig) -> bytes | None:
+    """The identity (32 bytes) of the provider or gateway that is configured, if any. Raises `ConfigError`."""
+    for name in ("provider_id", "gateway_id"):
+        text = getattr(config.client, name)
+        if text:
+            try:
+                return parse_key_text(text)
+            except EncodingError as error:
+                raise ConfigError(f"{name}: {error}") from None
+    return None
+
+
 def differing(debug: DebugSection) -> list[str]:
     """What is configured otherwise than recommended, for a warning: it tells this client from others."""
     return [name for name, value in msgspec.to_builtins(debug).items() if value]
@@ -145,6 +165,9 @@ def in_home(home: NodeHome, path: str) -> Path:
 
 def check(config: ClientConfig) -> None:
     """Raises `ConfigError` for what no limit on a single value can tell."""
+    if config.client.provider_id and config.client.gateway_id:
+        raise ConfigError("provider_id and gateway_id are both set, and a client's messages are kept in one place")
+    edge(config)
     values: dict[str, Any] = msgspec.to_builtins(config.debug)
     for name, value in values.items():
         if isinstance(value, float) and value != value:

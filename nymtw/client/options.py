@@ -29,6 +29,7 @@ class ClientOptions(usage.Options):
     optParameters: ClassVar[list[Any]] = [
         ["id", None, None, "Name of this client; its files are in ~/.nym/clients/ID"],
         ["provider", None, None, "Identity of the provider that keeps this client's messages"],
+        ["gateway", None, None, "Identity of the gateway that keeps them, and sends them as they come"],
         ["directory", None, None, "URL of the directory, such as http://127.0.0.1:8080"],
         ["directory-key", None, None, "The directory's identity key: 44 characters, or the path of its PEM file"],
     ]
@@ -37,16 +38,24 @@ class ClientOptions(usage.Options):
 
     def postOptions(self) -> None:
         """Check what can be checked before a file is touched."""
-        if self["provider"] is not None:
+        if self["provider"] is not None and self["gateway"] is not None:
+            raise usage.UsageError("--provider and --gateway: a client's messages are kept in one place")
+        for option in ("provider", "gateway"):
             try:
-                parse_key_text(self["provider"])
+                if self[option] is not None:
+                    parse_key_text(self[option])
             except EncodingError as error:
-                raise usage.UsageError(f"--provider: {error}") from None
+                raise usage.UsageError(f"--{option}: {error}") from None
 
     def given(self) -> dict[str, Any]:
         """What stands on the command line, under the names of `config.toml`."""
-        names = {"directory": "directory_server_topology", "provider": "provider_id"}
+        names = {"directory": "directory_server_topology", "provider": "provider_id", "gateway": "gateway_id"}
         given = {key: self[option] for option, key in names.items() if self[option] is not None}
+        # One takes the place of the other, whichever the file names.
+        if "gateway_id" in given:
+            given["provider_id"] = ""
+        elif "provider_id" in given:
+            given["gateway_id"] = ""
         if self["directory-key"] is not None:
             given["directory_identity_key"] = key_text(read_directory_key(self["directory-key"]))
         return given

@@ -9,15 +9,14 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from nymtw.client.config import ClientConfig, differing, in_home
+from nymtw.client.config import ClientConfig, differing, edge, in_home
 from nymtw.client.core import ClientCore
 from nymtw.client.keys import ClientKeys, load_or_create_keys
 from nymtw.client.provider_link import ProviderLink
 from nymtw.client.store import ClientStore
 from nymtw.client.tcp_socket import RequestSocketFactory
 from nymtw.client.websocket import MixSocketFactory
-from nymtw.encoding import parse_key_text
-from nymtw.errors import ConfigError, EncodingError
+from nymtw.errors import ConfigError
 from nymtw.interfaces import IDirectory
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.node.directory_client import HTTPDirectory
@@ -85,7 +84,7 @@ class ClientService(NodeService):
         """`home` exists and is locked. Raises `ConfigError`, or `AddressError` for the socket's recipient."""
         super().__init__()
         self._reactor, self._config, self._keys, self._around = reactor, config, keys, around
-        self._provider = _provider(config)
+        self._edge = edge(config)
         self._store: ClientStore | None = None
         self._waiting: list[Deferred[ClientCore]] = []
         self._logging_in: list[Deferred[None]] = []
@@ -139,7 +138,7 @@ class ClientService(NodeService):
             mailbox=mailbox_id(bytes(keys.mailbox.verify_key)),
             private_key=keys.private,
             public_key=keys.public,
-            provider=self._provider,
+            provider=self._edge,
             debug=self._config.debug,
         )
         self.link = ProviderLink(
@@ -218,12 +217,3 @@ class ClientService(NodeService):
         if self._store is not None:
             self._store.close()
         self.home.unlock()
-
-
-def _provider(config: ClientConfig) -> bytes | None:
-    if not config.client.provider_id:
-        return None
-    try:
-        return parse_key_text(config.client.provider_id)
-    except EncodingError as error:
-        raise ConfigError(f"provider_id: {error}") from None
