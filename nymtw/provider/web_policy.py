@@ -3,49 +3,26 @@
 The connection goes to the very address that was checked: a name that is resolved twice may have two answers.
 """
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IHostResolution, IResolutionReceiver, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from nymtw.errors import NymtwError
+from nymtw.provider.addresses import is_public, resolve
 
 CONNECT_TIMEOUT: Final = 20.0
-_MOST_ADDRESSES: Final = 16
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class PolicyError(NymtwError):
     """This web proxy does not go there."""
-
-
-def is_public(address: str) -> bool:
-    """Whether a numeric address is one of the public internet, whatever it is wrapped in.
-
-    Not: private, loopback, link-local (the metadata addresses of clouds among them), shared, multicast, reserved.
-    """
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.teredo is not None or ip.scope_id is not None:
-            return False
-        inner = ip.ipv4_mapped or ip.sixtofour
-        if ip in _NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,31 +89,6 @@ class _CheckedEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: Any) -> Any:
-        address = self._policy.choose(await _resolve(self._reactor, self._host))
+        address = self._policy.choose(await resolve(self._reactor, self._host))
         kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
         return await kind(self._reactor, address, self._port, timeout=CONNECT_TIMEOUT).connect(factory)
-
-
-def _resolve(reactor: Any, host: str) -> "Deferred[list[str]]":
-    """The numeric addresses of a host; of a numeric one, itself."""
-    receiver = _Receiver()
-    reactor.nameResolver.resolveHostName(receiver, host, 0)
-    return receiver.done
-
-
-@implementer(IResolutionReceiver)
-class _Receiver:
-    def __init__(self) -> None:
-        self._addresses: list[str] = []
-        self.done: Deferred[list[str]] = Deferred()
-
-    def resolutionBegan(self, resolution: IHostResolution) -> None:
-        """Nothing to do yet."""
-
-    def addressResolved(self, address: Any) -> None:
-        if isinstance(address, (IPv4Address, IPv6Address)) and len(self._addresses) < _MOST_ADDRESSES:
-            self._addresses.append(address.host)
-
-    def resolutionComplete(self) -> None:
-        if not self.done.called:
-            self.done.callback(self._addresses)

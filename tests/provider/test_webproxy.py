@@ -12,7 +12,8 @@ from twisted.web.client import URI
 
 from nymtw.errors import ConfigError
 from nymtw.message.web import WebHead, WebPart, WebRequest
-from nymtw.provider.web_policy import CheckedEndpoints, PolicyError, WebPolicy, is_public
+from nymtw.provider.addresses import is_public
+from nymtw.provider.web_policy import CheckedEndpoints, PolicyError, WebPolicy
 from nymtw.provider.webproxy import Options, make_provider
 from nymtw.testing.provider_contracts import ServiceContract
 from nymtw.testing.service_bench import ServiceBench
@@ -273,6 +274,8 @@ def test_private_addresses_where_the_operator_allows_them(seed: int) -> None:
         ("224.0.0.1", False),
         ("240.0.0.1", False),
         ("255.255.255.255", False),
+        ("192.0.0.192", False),
+        ("168.63.129.16", False),
         ("::", False),
         ("::1", False),
         ("fe80::1", False),
@@ -286,6 +289,10 @@ def test_private_addresses_where_the_operator_allows_them(seed: int) -> None:
         ("2002:7f00:1::", False),
         ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
         ("2001:db8::1", False),
+        ("fec0::1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("::127.0.0.1", False),
+        ("3fff::1", False),
         ("a name", False),
     ],
 )
