@@ -158,7 +158,7 @@ class IDirectory(Interface):
     """
 
     def announce(path: str, heartbeat: Mapping[str, Any]) -> Any:
-        """Post one signed heartbeat (JSON-able) to the presence `path`: "mixnodes", "mixproviders" or "gateways"."""
+        """Post one signed heartbeat (JSON-able) to the presence `path`: "mixnodes", "mixproviders", "gateways", "nodes"."""
 
     def topology() -> Any:
         """Fires with the bytes of the newest signed topology (`nymtw.topology.document.SignedTopology`, CBOR)."""

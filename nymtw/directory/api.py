@@ -70,8 +70,8 @@ def routes(directory: Directory, figures: Figures) -> list[Route]:
     return [
         Route("GET", "/api/healthcheck", healthcheck, reading("Whether the directory is there", "Ok")),
         *(
-            Route("POST", f"/api/presence/{path}", announce(path), posting(f"A {role} is there", "HeartbeatPost"))
-            for path, role in PATHS.items()
+            Route("POST", f"/api/presence/{path}", announce(path), posting(f"A {what} is there", "HeartbeatPost"))
+            for path, what in {**PATHS, "nodes": "node that takes any role"}.items()
         ),
         Route(
             "POST",

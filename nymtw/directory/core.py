@@ -16,14 +16,16 @@ from nymtw.directory.registry import Entry, Registry, is_loopback
 from nymtw.encoding import key_text, parse_key_text
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.interfaces import IDirectory
-from nymtw.topology.document import GATEWAY, MIXNODE, PROVIDER
+from nymtw.topology.document import ANY, GATEWAY, MIXNODE, PROVIDER, NodeRecord
 from nymtw.topology.presence import Metric, read_heartbeat, read_metric, read_validator
 
 # The last part of the path of /api/presence/..., and the role that announces itself there.
-PATHS: Mapping[str, str] = {"mixnodes": MIXNODE, "mixproviders": PROVIDER, "gateways": GATEWAY}
+PATHS: Mapping[str, str] = {"mixnodes": MIXNODE, "mixproviders": PROVIDER, "gateways": GATEWAY, "nodes": ANY}
 # The role's list in GET /api/presence/topology, and as later releases wrote it.
 LISTS: Mapping[str, str] = {MIXNODE: "MixNodes", PROVIDER: "MixProviderNodes", GATEWAY: "GatewayNodes"}
 VALIDATORS = "coconodes"
+# Where the first networks posted what nobody has signed.
+UNSIGNED = tuple(path for path, role in PATHS.items() if role in LISTS)
 LIST_NAMES = ("CocoNodes", *LISTS.values())
 
 MOST_PACKETS = 10**9  # in one metric
@@ -71,14 +73,22 @@ class Directory:
         """Who is there: what each has posted, and `lastSeen` in nanoseconds; `lower` for mixNodes and so on."""
         lists: dict[str, list[Mapping[str, Any]]] = {name: [] for name in LIST_NAMES}
         for entry in self.registry.live():
-            lists[LISTS[entry.record.role]].append({**entry.post, "lastSeen": entry.last_seen})
-        for path, name in {**{path: LISTS[role] for path, role in PATHS.items()}, VALIDATORS: "CocoNodes"}.items():
+            name = LISTS.get(self.placed(entry).role)
+            if name is not None:
+                lists[name].append({**entry.post, "lastSeen": entry.last_seen})
+        for path, name in {**{path: LISTS[PATHS[path]] for path in UNSIGNED}, VALIDATORS: "CocoNodes"}.items():
             lists[name] += [{**shown.post, "lastSeen": shown.last_seen} for shown in self.board.posts(path)]
         return {lower_first(name) if lower else name: nodes for name, nodes in lists.items()}
 
     def nodes(self) -> list[Mapping[str, Any]]:
         """Who is there, for people, by identity; nothing in it is new with every heartbeat."""
-        return [describe(entry) for entry in self.registry.live()]
+        return [describe(entry, self.placed(entry)) for entry in self.registry.live()]
+
+    def placed(self, entry: Entry) -> NodeRecord:
+        """The node's record, in the role that it has now; it is "any" for a moment where the directory decides that."""
+        if entry.record.role != ANY:
+            return entry.record
+        return self.publisher.topology().find(entry.record.identity) or entry.record
 
     def validators(self) -> list[Mapping[str, Any]]:
         """The validators, for people; `lastSeen` is in milliseconds since 1970."""
@@ -93,7 +103,7 @@ class Directory:
         ]
 
     def _announce(self, path: str, body: object, source: str) -> None:
-        if self._may_be_unsigned(body, source):
+        if self._may_be_unsigned(body, source) and path in (VALIDATORS, *UNSIGNED):
             post = read_unsigned(path, body)
             self.board.put(path, post["pubKey"], post, int(self._wall_clock() * 1e9))
             return
@@ -127,7 +137,7 @@ class Directory:
             return
         metric = read_metric(body, self._wall_clock())
         entry = self.registry.find(metric.identity)
-        if entry is None or entry.record.role != MIXNODE:
+        if entry is None or self.placed(entry).role != MIXNODE:
             raise DirectoryError("no mixnode with this identity is announced")
         if metric.public_key not in map(key_text, entry.record.sphinx_keys.values()):
             raise DirectoryError("pubKey: this mixnode has announced another key")
@@ -140,7 +150,7 @@ class Directory:
         if identity.startswith(b"unsigned "):
             return self.board.has("mixnodes", identity.removeprefix(b"unsigned ").decode())
         entry = self.registry.find(identity)
-        return entry is not None and entry.record.role == MIXNODE
+        return entry is not None and self.placed(entry).role == MIXNODE
 
     def _counted(self, path: str, take: Callable[[], None]) -> None:
         try:
@@ -156,9 +166,9 @@ def lower_first(name: str) -> str:
     return name[0].lower() + name[1:]
 
 
-def describe(entry: Entry) -> dict[str, Any]:
-    """A node as the dashboard shows it: JSON-able, `since` in milliseconds since 1970."""
-    record, said = entry.record, entry.heartbeat
+def describe(entry: Entry, record: NodeRecord) -> dict[str, Any]:
+    """A node as the dashboard shows it, in the role of `record`: JSON-able, `since` in milliseconds since 1970."""
+    said = entry.heartbeat
     return {
         "identityKey": key_text(record.identity),
         "pubKey": entry.post["pubKey"],

@@ -35,7 +35,8 @@ class Figures:
         topology = self._directory.publisher.topology()
         document = self._directory.publisher.document()
         nodes = GaugeMetricFamily("nymtw_directory_nodes", "Nodes that are announced now.", labels=["role", "layer"])
-        roles = Counter((entry.record.role, entry.record.layer) for entry in self._directory.registry.live())
+        placed = [self._directory.placed(entry) for entry in self._directory.registry.live()]
+        roles = Counter((record.role, record.layer) for record in placed)
         for role, layer in [*((MIXNODE, layer) for layer in LAYERS), *((role, 0) for role in EDGE_ROLES)]:
             nodes.add_metric([role, str(layer) if layer else ""], roles[role, layer])
         yield nodes

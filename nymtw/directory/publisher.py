@@ -5,6 +5,7 @@ from itertools import chain, islice, zip_longest
 
 from nacl.signing import SigningKey
 
+from nymtw.directory.assignment import assign, places_in
 from nymtw.directory.registry import Registry
 from nymtw.errors import TopologyError
 from nymtw.topology.delta import make_delta
@@ -129,7 +130,14 @@ class Publisher:
             epoch=self._epoch(),
             epoch_seconds=self._epoch_seconds,
             recommended=self._recommended,
-            nodes=tuple(entry.record for entry in entries),
+            nodes=assign(
+                [entry.record for entry in entries],
+                places_in(self._topology),
+                epoch=self._epoch(),
+                published=published,
+                epoch_seconds=self._epoch_seconds,
+                refresh=self._refresh,
+            ),
             clients=_listed([entry.clients for entry in entries]),
         )
         self._document = sign_topology(self._topology, self._signing_keys)

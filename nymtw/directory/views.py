@@ -56,7 +56,11 @@ def view_routes(directory: Directory, recorder: Recorder, wall_clock: Callable[[
             }
             if entry is not None:
                 skew = (entry.timestamp - entry.last_seen) / 1e9
-                body["node"] = {**describe(entry), "clockSkew": round(skew, 3), "lastSeen": entry.last_seen}
+                body["node"] = {
+                    **describe(entry, directory.placed(entry)),
+                    "clockSkew": round(skew, 3),
+                    "lastSeen": entry.last_seen,
+                }
             return as_json(body)
 
         return Deferred.fromCoroutine(describe_it())

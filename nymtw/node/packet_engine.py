@@ -6,6 +6,7 @@ What happens to a packet that ends at this node is the role's part.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -44,6 +45,14 @@ class Links(Protocol):
 
 # What the delay queue holds: (next node, key epoch, packet), or what to do with a packet that ends here.
 Held = tuple[bytes, int, bytes] | Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """Who is beside this node for packets of one key epoch. `strangers`: who was or will be a neighbour, and is not."""
+
+    next_hops: frozenset[bytes]
+    strangers: frozenset[bytes]
 
 
 class _Ration:
@@ -85,8 +94,10 @@ class PacketEngine(ABC):
         self.set_max_delay(max_delay)
         self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity)
         self._links: Links | None = None
+        # Of all key epochs together; `_around` has them for each.
         self._next_hops: frozenset[bytes] = frozenset()
         self._allowed_peers: frozenset[bytes] = frozenset()
+        self._around = {0: _Around(frozenset(), frozenset())}
         self._numbers: dict[int, list[int]] = {}  # epoch -> numbers of its keys, the newest first
         self._rations: dict[int, _Ration] = {}  # number of a key -> what is left of its filter
         self._disk_failed = False
@@ -98,13 +109,36 @@ class PacketEngine(ABC):
         self._links = links
 
     def use_topology(self, topology: Topology) -> None:
-        """From now on packets go to, and are taken from, the neighbours that `topology` names."""
-        nodes = [topology.find(identity) for identity in topology.successors(self.own)]
-        peers = {node.identity: (node.host, node.port) for node in nodes if node is not None}
+        """From now on packets go to, and are taken from, the neighbours that `topology` names.
+
+        A node that changes its role has other neighbours in one key epoch than in the next: those of a packet are the
+        ones of its epoch.
+        """
+        peers: dict[bytes, tuple[str, int]] = {}
+        beside: dict[int, tuple[frozenset[bytes], frozenset[bytes]]] = {}
+        for epoch in (topology.epoch - 1, topology.epoch, topology.epoch + 1):
+            there = topology.at(epoch)
+            listed = there.find(self.own.identity)
+            own = listed if listed is not None and listed.places else self.own
+            nodes = [there.find(identity) for identity in there.successors(own)]
+            after = {node.identity: (node.host, node.port) for node in nodes if node is not None}
+            peers |= after
+            beside[epoch] = frozenset(after), there.predecessors(own)
         self._next_hops = frozenset(peers)
-        self._allowed_peers = frozenset(topology.predecessors(self.own))
+        self._allowed_peers = frozenset().union(*(before for _, before in beside.values()))
+        self._around = {
+            epoch: _Around(after, self._allowed_peers - before) for epoch, (after, before) in beside.items()
+        }
         if self._links is not None:
             self._links.set_peers(peers)
+
+    def next_hops(self, epoch: int) -> frozenset[bytes]:
+        """To whom a packet of this key epoch may go from here."""
+        return self._beside(epoch).next_hops
+
+    def _beside(self, epoch: int) -> _Around:
+        around = self._around
+        return around.get(epoch) or around[max(around) if epoch > max(around) else min(around)]
 
     def use_keys(self, private_keys: Mapping[int, bytes]) -> None:
         """Unwrap with these keys (32 bytes each, by the number that `KeyRing` gives them).
@@ -127,7 +161,7 @@ class PacketEngine(ABC):
         self._rations.setdefault(number, _Ration(share))
 
     def admits(self, peer: bytes) -> bool:
-        """Whether this node takes packets from `peer`: it does from the layer before its own."""
+        """Whether this node takes packets from `peer`: it does from the layer before its own, in any key epoch."""
         return peer in self._allowed_peers
 
     @property
@@ -141,9 +175,13 @@ class PacketEngine(ABC):
         if self._draining:
             self.account.dropped(DropReason.SHUTDOWN, len(frames))
             return
-        next_hops = self._next_hops
         for epoch, run in groupby(frames, key=attrgetter("epoch")):
             packets = [frame.body for frame in run]
+            around = self._beside(epoch)
+            if peer in around.strangers:
+                self.account.dropped(DropReason.WRONG_LAYER, len(packets))
+                continue
+            next_hops = around.next_hops
             for hop in self._unwrap(peer, epoch, packets):
                 if isinstance(hop, ForwardHop) and hop.next_address in next_hops:
                     self.hold((hop.next_address, epoch, hop.packet), hop.delay)

@@ -32,7 +32,7 @@ class Presence(Poster):
         random: "random.Random",
         interval: float = INTERVAL,
     ) -> None:
-        """`path`: "mixnodes", "mixproviders" or "gateways"; `interval` in seconds."""
+        """`path`: "mixnodes", "mixproviders", "gateways" or "nodes"; `interval` in seconds."""
         super().__init__(clock, lambda: directory.announce(path, make()), random, interval)
         self.announced = False
 

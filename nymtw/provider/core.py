@@ -89,7 +89,7 @@ class ProviderCore(PacketEngine):
             self.hold(partial(self._pass_on, ack.first_hop, ack.epoch, ack.packet), ack.delay)
 
     def _pass_on(self, first_hop: bytes, epoch: int, packet: bytes) -> None:
-        if self._links is not None and first_hop in self._next_hops:
+        if self._links is not None and first_hop in self.next_hops(epoch):
             self._links.send(first_hop, epoch, packet)
         else:
             self.account.dropped(DropReason.UNKNOWN_NEXT_HOP)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from nacl.exceptions import BadSignatureError
@@ -30,6 +30,7 @@ MIXNODE: Final = "mixnode"
 PROVIDER: Final = "provider"
 GATEWAY: Final = "gateway"
 EDGE_ROLES: Final = (PROVIDER, GATEWAY)
+ANY: Final = "any"  # of a node that takes the role it is given; none in a topology has it
 NETWORK_LENGTH: Final = 16
 MAX_TOPOLOGY_LENGTH: Final = 8 * 1024 * 1024  # about 30,000 nodes
 _SIGNATURE_PREFIX: Final = b"nymtw topology v1\0"
@@ -46,12 +47,25 @@ ServiceName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
 Services = Annotated[dict[ServiceName, Annotated[str, msgspec.Meta(max_length=200)]], msgspec.Meta(max_length=64)]
 
 
+# What a node that takes any role can be asked to be, and where that is in the network: (role, layer).
+Mode = Literal["mixnode", "entry-gateway", "exit-gateway"]
+Place = Literal["mixnode-1", "mixnode-2", "mixnode-3", "entry-gateway", "exit-gateway"]
+PLACES: Final[Mapping[str, tuple[str, int]]] = {
+    **{f"mixnode-{layer}": (MIXNODE, layer) for layer in LAYERS},
+    "entry-gateway": (GATEWAY, 0),
+    "exit-gateway": (GATEWAY, 0),
+}
+
+
 class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One node. `identity` is its Ed25519 key (32 bytes), its name everywhere, and its address inside a Sphinx header.
 
     `host` and `port` are where other nodes connect, `client_port` is where clients do (providers and gateways);
     `layer` is 1 to 3 for a mixnode, else 0; `sphinx_keys` has an X25519 key (32 bytes) for each announced key epoch;
     `services` are those of a provider, and not there if it has none.
+
+    A node whose role the directory decides says which it `takes`, and has in `places` where it works from a key epoch
+    on: `role` and `layer` are those of the topology's epoch.
     """
 
     role: str
@@ -62,6 +76,22 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     client_port: Port = 0
     sphinx_keys: Annotated[dict[Epoch, Key], msgspec.Meta(max_length=8)]
     services: Services | msgspec.UnsetType = msgspec.UNSET
+    takes: Annotated[tuple[Mode, ...], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
+    places: Annotated[dict[Epoch, Place], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
+
+    def place(self, epoch: int) -> str:
+        """Where it works in this key epoch: a name of `PLACES`; empty for a node whose role is its own."""
+        if not self.places:
+            return ""
+        return self.places[max((each for each in self.places if each <= epoch), default=min(self.places))]
+
+    def at(self, epoch: int) -> "NodeRecord":
+        """The same node with the role and the layer that it has in this key epoch."""
+        place = self.place(epoch)
+        if not place or PLACES[place] == (self.role, self.layer):
+            return self
+        role, layer = PLACES[place]
+        return msgspec.structs.replace(self, role=role, layer=layer)
 
     def sphinx_key(self, epoch: int) -> bytes:
         """The X25519 key of this key epoch, 32 bytes. Raises `TopologyIncomplete` where none is announced."""
@@ -117,6 +147,19 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @cached_property
     def _by_identity(self) -> dict[bytes, NodeRecord]:
         return {node.identity: node for node in self.nodes}
+
+    @cached_property
+    def _movers(self) -> bool:
+        return any(node.places and len(node.places) > 1 for node in self.nodes)
+
+    def at(self, epoch: int) -> "Topology":
+        """The same network, each node in the role that it has for packets of this key epoch.
+
+        It differs from this one only while a node changes its role, and only in roles and layers.
+        """
+        if not self._movers:
+            return self
+        return msgspec.structs.replace(self, nodes=tuple(node.at(epoch) for node in self.nodes))
 
     @cached_property
     def _by_layer(self) -> dict[int, tuple[NodeRecord, ...]]:
@@ -272,6 +315,8 @@ def check_consistent(topology: Topology) -> None:
             raise TopologyError(f"the topology lists a node of unknown role {node.role!r:.40}")
         if (node.role == MIXNODE) != (node.layer in LAYERS):
             raise TopologyError(f"the topology lists a {node.role} in layer {node.layer}")
+        if node.at(topology.epoch) is not node:
+            raise TopologyError("the topology lists a node in a role that is not that of its place")
 
 
 def check_usable(topology: Topology) -> None:

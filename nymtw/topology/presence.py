@@ -17,7 +17,17 @@ from nacl.signing import SigningKey, VerifyKey
 from nymtw.encoding import key_text, parse_key_text, to_cbor
 from nymtw.errors import AddressError, EncodingError
 from nymtw.topology.address import MAX_ADDRESS_LENGTH, split_address
-from nymtw.topology.document import EDGE_ROLES, GATEWAY, LAYERS, MIXNODE, ListedClient, NodeRecord, Services
+from nymtw.topology.document import (
+    ANY,
+    EDGE_ROLES,
+    GATEWAY,
+    LAYERS,
+    MIXNODE,
+    ListedClient,
+    Mode,
+    NodeRecord,
+    Services,
+)
 
 MAX_SKEW: Final = 120.0  # seconds that a node's clock may differ from the directory's
 MAX_LISTED: Final = 10_000  # listed clients of one provider
@@ -48,6 +58,7 @@ class HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", 
     mixnet_listener: _Endpoint | None = None
     client_listener: _Endpoint | None = None
     layer: int = 0
+    takes: Annotated[list[Mode], msgspec.Meta(max_length=3)] = []
     registered_clients: Annotated[list[_ClientPost], msgspec.Meta(max_length=MAX_LISTED)] = []
     number: _Count = 0
     services: Services = {}
@@ -89,7 +100,7 @@ class Heartbeat:
     """What a node says of itself: `clients` are those that asked to be listed, `number` counts all that registered.
 
     `record.host` may be empty: then the directory fills in where the post came from. A mixnode in layer 0 asks the
-    directory for a layer.
+    directory for a layer. A node of the role "any" leaves all of it to the directory, within what the record `takes`.
     """
 
     record: NodeRecord
@@ -131,13 +142,15 @@ def make_heartbeat(
     number: int = 0,
     version: str = "",
     services: Mapping[str, str] | None = None,
+    takes: Sequence[str] = (),
     description: str = "",
     country: str = "",
 ) -> dict[str, Any]:
     """The JSON-able post of a node. `keys`: the Sphinx key of the current key epoch and that of the next.
 
     `registered_clients` are the addresses (text) of those that asked to be listed, `services` those of a provider's
-    services by their names. `description` (at most 280 characters) and `country` (two capital letters) are for people.
+    services by their names. `takes`: of a node of the role "any", what it can be. `description` (at most 280
+    characters) and `country` (two capital letters) are for people.
     """
     epoch = min(keys)
     post: dict[str, Any] = {
@@ -152,6 +165,8 @@ def make_heartbeat(
     if epoch + 1 in keys:
         post["nextPubKey"] = key_text(keys[epoch + 1])
     post.update({name: text for name, text in (("description", description), ("country", country)) if text})
+    if role == ANY:
+        post["takes"] = list(takes)
     if role == MIXNODE:
         post["layer"] = layer
     else:
@@ -169,8 +184,10 @@ def make_heartbeat(
 def read_heartbeat(body: object, now: float) -> Heartbeat:
     """The heartbeat in a JSON value; `now` is in wall-clock seconds. Raises `EncodingError` with the reason."""
     post = _open_post(body, HeartbeatPost, _HEARTBEAT_PREFIX, now)
-    if post.role not in (MIXNODE, *EDGE_ROLES):
-        raise EncodingError(f"role: {post.role!r:.40} is none of {MIXNODE}, {', '.join(EDGE_ROLES)}")
+    if post.role not in (MIXNODE, *EDGE_ROLES, ANY):
+        raise EncodingError(f"role: {post.role!r:.40} is none of {MIXNODE}, {', '.join(EDGE_ROLES)}, {ANY}")
+    if (post.role == ANY) != bool(post.takes) or len(set(post.takes)) != len(post.takes):
+        raise EncodingError(f"takes: a node of the role {ANY}, and no other, says here what it can be, each once")
     if post.layer not in (0, *(LAYERS if post.role == MIXNODE else ())):
         raise EncodingError(f"layer: a {post.role} is not in layer {post.layer}")
     name, listener, other = ("host", post.host, post.mixnet_listener)
@@ -201,6 +218,7 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
         client_port=client_port,
         sphinx_keys=keys,
         services=post.services or msgspec.UNSET,
+        takes=tuple(post.takes) or msgspec.UNSET,
     )
     clients = tuple(_read_client(client, identity) for client in post.registered_clients)
     return Heartbeat(record, clients, post.number, post.timestamp, post.version, post.description, post.country)
