@@ -1,6 +1,6 @@
-"""Takes what many links of a busy node receive within half a millisecond as one: packets cost less together than alone.
+"""Takes what many links of a busy node receive within two milliseconds as one: packets cost less together than alone.
 
-Between two packets the processor's caches fill with the kernel's, the reactor's and OpenSSL's code; three unwraps in a
+Between two packets the processor's caches fill with the kernel's, the reactor's and OpenSSL's code; eight unwraps in a
 row share what one alone has to fetch. At 4,000 packets/s that is a tenth of a node's time (`benchmarks/mixnode.py`).
 Below `BUSY` the processor has time to spare and a packet does not wait.
 """
@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from nymtw.link.frames import Frame
 
 BUSY: Final = 3000.0  # frames/s from which on frames wait for each other
-WAIT: Final = 0.0005  # seconds; the timers of a reactor are good to a millisecond, unless packets keep it awake
+WAIT: Final = 0.002  # seconds
 MOST: Final = 64  # frames that wait
 _MEMORY: Final = 0.01  # the weight of a frame in the running mean of the time between frames
 _LONGEST: Final = 0.01  # seconds: a longer silence counts as this much, so that a burst is noticed within 100 frames

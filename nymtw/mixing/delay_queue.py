@@ -3,11 +3,16 @@
 import random
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 T = TypeVar("T")
+
+# A queue with more items than BUSY releases no sooner than BEAT seconds after it last did, because packets that leave
+# together cost less, in turns of the reactor and in writes. Nobody leaves early, and nobody later than by a beat.
+BUSY: Final = 128
+BEAT: Final = 0.002
 
 
 class DelayQueue(Generic[T]):
@@ -28,6 +33,7 @@ class DelayQueue(Generic[T]):
         self._count = 0  # of all items ever: keeps the heap from comparing items
         self._timer: IDelayedCall | None = None
         self._armed_for = 0.0
+        self._released = float("-inf")  # when
         self._paused = False
 
     def __len__(self) -> int:
@@ -72,9 +78,14 @@ class DelayQueue(Generic[T]):
         """Arm the timer for the earliest entry, if the queue is not paused."""
         if self._paused:
             return
+        when = self._heap[0][0]
+        if len(self._heap) > BUSY:
+            when = max(when, self._released + BEAT)
         if self._timer is not None:
+            if when == self._armed_for:
+                return
             self._timer.cancel()
-        self._armed_for = self._heap[0][0]
+        self._armed_for = when
         self._timer = self._clock.callLater(max(0.0, self._armed_for - self._clock.seconds()), self._due)
 
     def _due(self) -> None:
@@ -82,6 +93,7 @@ class DelayQueue(Generic[T]):
         # What the timer was armed for is due, even where rounding made it fire a hair early.
         now = max(self._clock.seconds(), self._armed_for)
         heap = self._heap
+        self._released = now
         items = []
         while heap and heap[0][0] <= now:
             items.append(heappop(heap)[2])

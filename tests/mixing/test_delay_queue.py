@@ -1,6 +1,7 @@
 """The delay queue: every packet leaves when it is due, in random order among those due together; one timer."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from twisted.internet.task import Clock
 
-from nymtw.mixing.delay_queue import DelayQueue
+from nymtw.mixing.delay_queue import BEAT, BUSY, DelayQueue
 from nymtw.testing.clock import FakeClock
 
 MS = 1_000_000  # nanoseconds
@@ -64,6 +65,27 @@ def test_every_packet_leaves_at_its_time_whatever_the_clock_reads(delays, start)
     assert sorted(item for _, item in released) == sorted(delays)
     for when, delay in released:
         assert when == pytest.approx(start + delay * 1e-9, rel=1e-15, abs=1e-6)
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_long_queue_releases_in_beats_none_early_and_none_later_than_a_beat():
+    clock, random_source = FakeClock(1e6), random.Random(20)
+    queue, released = make(clock, capacity=10_000)
+    due = []
+    for number in range(4 * BUSY):
+        due.append(clock.seconds() + random_source.randrange(50 * MS) * 1e-9)
+        queue.add(number, round((due[-1] - clock.seconds()) * 1e9))
+        assert len(clock.getDelayedCalls()) == 1
+        clock.advance(random_source.random() * 1e-4)
+    clock.advance(1)
+    late = [when - due[number] for when, number in released]
+    assert sorted(number for _, number in released) == list(range(4 * BUSY))
+    assert min(late) >= -1e-6
+    assert max(late) <= BEAT + 1e-6
+    busy = [when for place, (when, _) in enumerate(released) if BUSY < len(released) - place < 3 * BUSY]
+    apart = [after - before for before, after in pairwise(busy) if after != before]
+    assert len(apart) > 3
+    assert min(apart) >= BEAT - 1e-6
     assert clock.getDelayedCalls() == []
 
 
