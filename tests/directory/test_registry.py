@@ -325,9 +325,9 @@ def test_after_a_restart_the_last_topology_stands_until_everybody_could_have_ann
 
 
 def test_nobody_crowds_out_the_listed_clients_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nymtw.directory import publisher
+    from nymtw.directory import merge
 
-    monkeypatch.setattr(publisher, "MAX_CLIENTS", 4)
+    monkeypatch.setattr(merge, "MAX_CLIENTS", 4)
     world = World()
     addresses = {
         number: [Address(bytes([n]) * 32, bytes(32), identity(number)).encode(bytes(16)) for n in range(count)]

@@ -17,7 +17,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from nymtw.directory.config import DirectoryConfig, DirectorySection
-from nymtw.directory.publisher import DELTAS
+from nymtw.directory.shelf import DELTAS
 from nymtw.directory.service import DirectoryService, make_directory
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.node.directory_client import HTTPDirectory
