@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from provider_webproxy import measure
+from provider_webproxy import measure, simulate
 
 from nymtw.link.frames import Frame, FrameType
 from nymtw.message.fragments import FRAGMENT_LENGTH
@@ -179,9 +179,12 @@ def main() -> None:
     parser.add_argument("--mib", type=float, default=10.0, help="size of the download")
     parser.add_argument("--sending", type=float, default=300.0, help="packets a second that its client sends")
     parser.add_argument("--first", action="store_true", help="as root: let other programs wait for the download")
+    parser.add_argument("--simulated", action="store_true", help="the download in the simulated network")
     options = parser.parse_args()
     if options.what == "store":
         store(options.count)
+    elif options.simulated:
+        simulate(int(options.mib * 2**20), options.sending)
     else:
         measure(int(options.mib * 2**20), options.sending, options.first)
 

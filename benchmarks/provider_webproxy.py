@@ -1,5 +1,7 @@
 """A download through a localnet of real processes, and where its processor time goes: `provider.py webproxy`.
 
+With `--simulated` it crosses the simulated network instead, on the fake clock.
+
 The localnet's own clients are stopped, so that the machine carries what is measured and no more. The client is a
 `nym-client http-proxy` that is logged in already; time runs from the request to the last byte of the page.
 """
@@ -7,6 +9,7 @@ The localnet's own clients are stopped, so that the machine carries what is meas
 import http.client
 import http.server
 import os
+import random
 import re
 import signal
 import sys
@@ -20,10 +23,17 @@ from typing import Any
 
 from client import children, cpu, free_port, idle_cores, make_client, spawn
 
+from twisted.internet.defer import Deferred
+from twisted.web import http as http_server
+
+from nymtw.client.config import DebugSection
+from nymtw.client.web import WebClient
 from nymtw.message.fragments import REPLY_FRAGMENT_CAPACITY
 from nymtw.provider.dispatch import DEFAULT_RATE
+from nymtw.testing.simulation import SimulatedNetwork
 
 FETCHING = 70.0  # pulls a second: 16 items each, more than replies, own loops and acks together
+SETTLED = 5.0  # seconds until every link is there
 ROLE = re.compile(r"nym-([a-z]+).*--id=(\S+)")
 
 
@@ -31,7 +41,7 @@ ROLE = re.compile(r"nym-([a-z]+).*--id=(\S+)")
 def web_server(content: bytes) -> Iterator[int]:
     """Serves one page on loopback; gives the port."""
 
-    class Page(http.server.BaseHTTPRequestHandler):
+    class Served(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
@@ -41,7 +51,7 @@ def web_server(content: bytes) -> Iterator[int]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Served)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server.server_port
@@ -100,7 +110,7 @@ def measure(size: int, sending: float, before_others: bool) -> None:
                 client = spawn("nymtw.client.commands", *words, home=home, output=output)
             wait_for(said, "An HTTP proxy is at", client)
             nodes[client.pid] = "client"
-            time.sleep(5)
+            time.sleep(SETTLED)
             idle = idle_cores()
             for number in (*nodes, 0) if before_others else ():
                 os.sched_setscheduler(number, os.SCHED_RR, os.sched_param(1))
@@ -123,3 +133,48 @@ def measure(size: int, sending: float, before_others: bool) -> None:
     print(f"used: {sum(busy.values()):.2f} cores, of which")
     for who, share in sorted(busy.items(), key=lambda one: -one[1]):
         print(f"    {who:<16} {share:.2f}")
+
+
+class Page(http_server.Request):
+    """Whatever is asked for, the site's one page."""
+
+    def process(self) -> None:
+        channel: Any = self.channel
+        self.write(channel.factory.page)
+        self.finish()
+
+
+def simulate(size: int, sending: float) -> None:
+    """The same in the simulated network, where processor time does not count; its start is part of it."""
+    words = ["--impl=store", "--impl=webproxy", "--web-private", "--web-ports=all"]
+    debug = DebugSection(message_sending_rate=sending, fetch_message_rate=FETCHING)
+    network = SimulatedNetwork(
+        1, mixnodes_per_layer=1, providers=1, clients=["alice"], debug=debug, implementations={"provider-1": words}
+    )
+    site: Any = http_server.HTTPFactory(reactor=network.network.host("web"))
+    site.page, site.log = random.Random(1).randbytes(size), lambda request: None
+    channel = site.buildProtocol
+
+    def build(address: Any) -> Any:
+        made = channel(address)
+        made.requestFactory = Page
+        return made
+
+    site.buildProtocol = build
+    got: list[bytes] = []
+    with network:
+        network.run(SETTLED)
+        port = network.network.host("web").listenTCP(8000, site)
+        alice = network.clients["alice"]
+        web = WebClient(
+            alice.core, network.network.host("alice"), random.Random(1), lambda: alice.service.watch.current
+        )
+        start = network.clock.seconds()
+        asked = web.request("GET", "http://127.0.0.1:8000/", head=lambda head: None, take=got.append)
+        network.clock.wait_for(Deferred.fromCoroutine(asked), 3600)
+        elapsed = network.clock.seconds() - start
+        web.close()
+        port.stopListening()
+    assert b"".join(got) == site.page, "what came is not what the server has"
+    limit = DEFAULT_RATE * REPLY_FRAGMENT_CAPACITY
+    print(f"{size / 2**20:.1f} MiB in {elapsed:.1f} simulated seconds: {size / elapsed / limit:.0%} of the limit")

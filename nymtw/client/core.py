@@ -72,9 +72,9 @@ class ClientCore:
     ) -> None:
         """`topology()` gives the newest one or raises a `TopologyError` that says why there is none.
 
-        `mailbox`, `private_key` and `public_key` are this client's own; `network` is the network's id. With no
-        `provider` (identity) the one of an earlier start is taken, or one is picked from the first topology and kept.
-        Past `inbox_limit` bytes that nobody takes, messages are left with the provider.
+        `mailbox`, `private_key` and `public_key` are this client's own; `network` is the network's id. `provider` is
+        the identity of a provider or gateway; with none the one of an earlier start is taken, or one is picked from the
+        first topology and kept. Past `inbox_limit` bytes that nobody takes, messages are left there.
         """
         self.network = network
         self._mailbox, self._public_key = mailbox, public_key
@@ -146,11 +146,12 @@ class ClientCore:
         self.outbox.stop()
 
     def connected(self, connection: Any) -> None:
-        """Logged in: `connection` has `submit`, `pull`, `pulling` and `slots` of `ProviderConnection`."""
-        self._connection = self.emitter.connection = self.intake.connection = connection
+        """Logged in: `connection` has what `ProviderConnection` has after login. Where mail is pushed, none is fetched."""
+        self._connection = self.emitter.connection = connection
         self._use_rates()
         self.outbox.resume()
-        self.streams.start()
+        self.streams.start(fetching=not connection.push)
+        self.intake.connected(connection)
 
     def disconnected(self) -> None:
         """The link is gone. What is to be sent is kept; the next session starts from the oldest unconfirmed item."""
@@ -163,14 +164,16 @@ class ClientCore:
         """A new topology came: it may recommend other rates, and the first one has a provider to choose."""
         self._use_rates(topology)
         self.replies.use_topology(topology)
-        providers = [node for node in topology.providers() if node.client_port]
-        if self._address is None and providers:
-            provider = self._random.choice(providers).identity
+        if self._address is not None:
+            return
+        doors = [node for node in topology.providers() or topology.gateways() if node.client_port]
+        if doors:
+            provider = self._random.choice(doors).identity
             self._store.set_setting(PROVIDER_SETTING, provider)
             self._address = Address(self._mailbox, self._public_key, provider)
 
     def provider_record(self) -> NodeRecord | None:
-        """Where the provider is, or None while the topology does not list it. Raises `TopologyError`."""
+        """Where the provider or gateway is, or None while the topology does not list it. Raises `TopologyError`."""
         topology = self._topology()
         return None if self._address is None else topology.find(self._address.provider)
 
@@ -273,8 +276,13 @@ class ClientCore:
             follower(progress)
 
     @property
+    def sending_rate(self) -> float:
+        """Packets a second that this client sends of its applications' messages; 0 before the first topology."""
+        return 0.0 if self._rates is None else self._rates.sending
+
+    @property
     def has_address(self) -> bool:
-        """Whether the provider is known."""
+        """Whether the provider or gateway is known."""
         return self._address is not None
 
     @property
@@ -305,6 +313,7 @@ class ClientCore:
             "connected": self._connection is not None,
             "trouble": self.trouble or self.link_trouble(),
             "provider": key_text(self.address.provider) if self.has_address else None,
+            "pushed": self._connection is not None and bool(self._connection.push),
             "address": self.own_address() if self.has_address else None,
             "topologyAge": None if topology is None else round(self._wall_clock() - topology.published / 1e9, 3),
             "loopsSent": self.cover.sent,

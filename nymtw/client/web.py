@@ -10,10 +10,14 @@ from twisted.internet.defer import Deferred
 from nymtw.client.core import ClientCore
 from nymtw.client.inbox import Received
 from nymtw.errors import EncodingError, NymtwError, TopologyIncomplete
+from nymtw.message.envelope import BLOCK_LENGTH
+from nymtw.message.fragments import FRAGMENT_CAPACITY
 from nymtw.message.web import ID_LENGTH, SERVICE, WebHead, WebPart, WebRequest
 from nymtw.topology.address import Address
 
-BLOCKS: Final = 60  # reply blocks sent along: a response of 100 KB; the proxy asks for more
+BLOCKS: Final = 60  # reply blocks sent along, at least: a response of 100 KB; the proxy asks for more
+MOST_BLOCKS: Final = 240
+FIRST: Final = 0.2  # seconds of the sending stream that reply blocks may take, where those are more than `BLOCKS`
 PATIENCE: Final = 120.0  # seconds for the next part
 _MOST_EARLY: Final = 256  # parts that came before the one that is next
 
@@ -76,10 +80,14 @@ class WebClient:
         self._responses[wanted.id] = response
         self._wait(response)
         try:
-            await self._core.send(wanted.encode(), self._choose(), self, surbs=BLOCKS)
+            await self._core.send(wanted.encode(), self._choose(), self, surbs=self._blocks())
             await response.done
         finally:
             self._forget(response)
+
+    def _blocks(self) -> int:
+        """As many as a long response needs until the first of those that the proxy asks for can be there."""
+        return min(MOST_BLOCKS, max(BLOCKS, int(FIRST * self._core.sending_rate * FRAGMENT_CAPACITY / BLOCK_LENGTH)))
 
     def _choose(self) -> Address:
         if self._service is not None:

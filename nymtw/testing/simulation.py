@@ -345,11 +345,17 @@ class SimulatedNetwork:
         return make
 
     def _provider(self, name: str, port: int, client_port: int) -> Callable[[], ProviderService]:
-        section = ProviderSection(
-            id=name, host=LOCALHOST, port=port, client_port=client_port, directory_key="", rate=NODE_RATE
-        )
         options = ProviderCommandLine()
         options.parseOptions(list(self._implementations.get(name, ())))
+        section = ProviderSection(
+            id=name,
+            host=LOCALHOST,
+            port=port,
+            client_port=client_port,
+            directory_key="",
+            rate=NODE_RATE,
+            **options.mix_given("stream-rate"),
+        )
 
         def make() -> ProviderService:
             return ProviderService.from_config(

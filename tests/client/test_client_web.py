@@ -9,13 +9,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.web import http
 
+from nymtw.client.config import DebugSection
 from nymtw.client.fetch import FetchOptions, Unpacker
 from nymtw.client.http_proxy import ProxyFactory
 from nymtw.client.web import WebClient, WebError
+from nymtw.message.fragments import REPLY_FRAGMENT_CAPACITY
 from nymtw.message.web import WebHead, WebPart
 from nymtw.testing.simulation import SimulatedNetwork
 
 BODY = bytes(range(256)) * 700
+LONG = bytes(range(256)) * 4096
 
 
 class Page(http.Request):
@@ -26,7 +29,7 @@ class Page(http.Request):
             channel: Any = self.channel
             channel.loseConnection()
             return
-        self.write(BODY if self.path == b"/body" else b"a page")
+        self.write({b"/body": BODY, b"/long": LONG}.get(self.path, b"a page"))
         self.finish()
 
 
@@ -57,10 +60,18 @@ class Browser(Protocol):
 
 
 class World:
-    def __init__(self, seed: int) -> None:
-        both = {"provider-1": ["--impl=store", "--impl=webproxy", "--web-private", "--web-ports=all"]}
+    def __init__(
+        self, seed: int, *options: str, clients: tuple[str, ...] = ("alice", "bob"), debug: DebugSection | None = None
+    ) -> None:
+        both = {"provider-1": ["--impl=store", "--impl=webproxy", "--web-private", "--web-ports=all", *options]}
         self.network = SimulatedNetwork(
-            seed, mixnodes_per_layer=1, providers=2, clients=["alice", "bob"], refresh=5.0, implementations=both
+            seed,
+            mixnodes_per_layer=1,
+            providers=2,
+            clients=clients,
+            refresh=5.0,
+            implementations=both,
+            debug=debug,
         )
         self.network.start()
         web = self.network.network.host("web")
@@ -113,6 +124,19 @@ def test_pages_come_through_the_mixnet_and_other_messages_stay(world: World) -> 
     with pytest.raises(WebError, match="cannot be reached"):
         world.fetch("http://127.0.0.1:8001/")
     world.network.deliver("bob", "alice", b"a message")
+
+
+def test_a_download_takes_what_the_stream_of_replies_carries(seed: int) -> None:
+    rates = DebugSection(message_sending_rate=100.0, fetch_message_rate=30.0)
+    world = World(seed, "--stream-rate=100", clients=("alice",), debug=rates)
+    world.network.run(5.0)  # every link is there
+    start = world.network.clock.seconds()
+    _, body = world.fetch("http://127.0.0.1:8000/long")
+    seconds = world.network.clock.seconds() - start
+    world.stop()
+    assert body == LONG
+    carried = 100 * REPLY_FRAGMENT_CAPACITY * seconds
+    assert len(body) >= 0.7 * carried, f"{len(body) / carried:.0%} of what could have come"
 
 
 def test_a_browser_behind_the_http_proxy(world: World) -> None:
