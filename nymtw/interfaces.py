@@ -11,6 +11,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     import random
 
+    from nymtw.errors import DropReason
     from nymtw.topology.document import NodeRecord, Topology
 
 
@@ -167,6 +168,33 @@ class IDirectory(Interface):
         """Post one signed metric (JSON-able) of a mixnode."""
 
 
+class ICredentialVerifier(Interface):
+    """Who may send over a gateway, and how much: the seam for anonymous credentials. `nymtw.gateway.admission` has the
+    default, which lets everybody send what a client of this network sends, and a tenth more.
+    """
+
+    def verify(mailbox: bytes, credential: bytes) -> Any:
+        """Called at each login, once the client has proved that the mailbox (id: 32 bytes) is its own, with what it
+        shows (0 to 1,024 bytes). May wait, but not for longer than the handshake's deadline (20 seconds).
+
+        Returns the `IAllowance` of this session. Raise `RegistrationRefused` to refuse the login: its text, at most
+        200 characters, is told to the client. Whoever logs in again and again must not get more by it. Log nothing
+        that names a client.
+        """
+
+    def use_topology(topology: "Topology") -> None:
+        """Called with each topology, the first time before any packet can pass."""
+
+
+class IAllowance(Interface):
+    """What one session may send."""
+
+    def take() -> "DropReason | None":
+        """Called for each packet that the client asks to have passed on. None: it goes on its way; else why it is
+        dropped, which is counted and not told. Answers at once, in a microsecond or two.
+        """
+
+
 class IMailboxStore(Interface):
     """Where a store-and-forward provider keeps mail.
 
@@ -192,7 +220,7 @@ class IMailboxStore(Interface):
 
     def subscribe(callback: Callable[[bytes], object]) -> None:
         """From now on call `callback(mailbox)` each time that mail of this mailbox has become durable, once for many
-        items that became so together. Called in the reactor's thread, after which a `pull` returns them.
+        items that became so together. Called in the reactor's thread; a `pull` in it returns them already.
         """
 
     def count() -> int:

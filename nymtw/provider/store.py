@@ -10,7 +10,8 @@ from zope.interface import implementer
 from nymtw.interfaces import IMailboxHost, IMailboxStore, IProviderContext
 from nymtw.node.mix_node import positive
 from nymtw.provider.delivery import Delivery
-from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
+from nymtw.storage.mailboxes import SQLiteMailboxes
+from nymtw.storage.tally import MailboxLimits
 
 DATABASE: Final = "mailboxes.sqlite"
 _GIBIBYTE: Final = 2**30

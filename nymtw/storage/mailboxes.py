@@ -7,19 +7,17 @@ lack the last moments before it.
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from nymtw.errors import DiskError, MailboxFull, NymtwError, UnknownDestination
+from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
+from nymtw.storage.tally import MailboxLimits, MailboxRecord, StoredItem, Subscribers, Tally
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mailboxes (
@@ -48,34 +46,6 @@ _SWEEP = 1000  # items looked at in one go, so that nothing else waits for long
 _LONGEST_INTERVAL = 3600.0
 
 
-class MailboxRecord(msgspec.Struct, frozen=True):
-    """What a provider knows of a mailbox: its owner's Ed25519 key and the hash of its token, 32 bytes each."""
-
-    public_key: bytes
-    token_hash: bytes
-
-
-class StoredItem(msgspec.Struct, frozen=True, gc=False):
-    """One item of mail. Numbers grow and are never used twice."""
-
-    number: int
-    kind: int
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailboxLimits:
-    """How much a provider keeps: mailboxes; items and bytes of content in one; bytes of content in all of them; and
-    for how long (seconds), after which an item that was not fetched is deleted.
-    """
-
-    mailboxes: int = 100_000
-    items_per_mailbox: int = 100_000
-    bytes_per_mailbox: int = 256 << 20
-    total_bytes: int = 32 << 30
-    item_age: float = 30 * 86400.0
-
-
 # mailbox, kind, content, when it was stored
 _Item = tuple[bytes, int, bytes, int]
 
@@ -85,9 +55,8 @@ class SQLiteMailboxes:
     """An `IMailboxStore` in one SQLite file (mode 0600), or in memory for the path ":memory:".
 
     `commit_interval`: seconds from the first change to the commit that makes it durable; `wall_clock`: seconds since
-    1970. Deferreds fail with
-    `DiskError` where the disk refuses the commit; nothing of that commit is kept. Raises `DiskError` where the file
-    cannot be opened.
+    1970. Deferreds fail with `DiskError` where the disk refuses the commit; nothing of that commit is kept. Reading
+    answers at once. Raises `DiskError` where the file cannot be opened.
     """
 
     def __init__(
@@ -102,7 +71,8 @@ class SQLiteMailboxes:
         self._wall_clock = wall_clock
         self._sweeper: IDelayedCall | None = None
         self._interval = commit_interval
-        self._limits = limits or MailboxLimits()
+        self._tally = Tally(limits or MailboxLimits())
+        self._subscribers = Subscribers()
         self._path = str(path)
         self._timer: IDelayedCall | None = None
         self._registrations: dict[bytes, tuple[bytes, bytes]] = {}
@@ -130,23 +100,21 @@ class SQLiteMailboxes:
             )
 
     def _count_all(self) -> None:
-        """How many items and bytes there are; kept up to date in memory, pending ones included."""
-        self._counts = {mailbox: 0 for (mailbox,) in self._database.execute("SELECT mailbox FROM mailboxes")}
-        self._sizes: dict[bytes, int] = {}
-        counted = "SELECT mailbox, COUNT(*), SUM(LENGTH(content)) FROM items GROUP BY mailbox"
-        for mailbox, count, size in self._database.execute(counted):
-            self._counts[mailbox], self._sizes[mailbox] = count, size
-        self._bytes = sum(self._sizes.values())
-        if self._bytes:
+        """How many items and bytes there are."""
+        self._tally.start_from(
+            (mailbox for (mailbox,) in self._database.execute("SELECT mailbox FROM mailboxes")),
+            self._database.execute("SELECT mailbox, COUNT(*), SUM(LENGTH(content)) FROM items GROUP BY mailbox"),
+        )
+        if self._tally.bytes:
             self._arm_sweeper()
 
     # IMailboxStore
 
     def register(self, mailbox: bytes, public_key: bytes, token_hash: bytes) -> "Deferred[None]":
-        new = len(self._registrations.keys() - self._counts.keys())
-        known = mailbox in self._counts or mailbox in self._registrations
-        if not known and len(self._counts) + new >= self._limits.mailboxes:
-            return fail(MailboxFull())
+        try:
+            self._tally.expect(mailbox)
+        except NymtwError:
+            return fail()
         self._registrations[mailbox] = (public_key, token_hash)
         return self._when_durable()
 
@@ -155,18 +123,16 @@ class SQLiteMailboxes:
         return None if row is None else MailboxRecord(*row)
 
     def count(self) -> int:
-        return len(self._counts)
+        return len(self._tally.counts)
+
+    def subscribe(self, callback: Callable[[bytes], object]) -> None:
+        self._subscribers.add(callback)
 
     def store(self, mailbox: bytes, kind: int, content: bytes) -> "Deferred[None]":
-        count = self._counts.get(mailbox)
-        if count is None:
-            return fail(UnknownDestination())
-        limits, held = self._limits, self._sizes.get(mailbox, 0) + len(content)
-        size = self._bytes + len(content)
-        if count >= limits.items_per_mailbox or held > limits.bytes_per_mailbox or size > limits.total_bytes:
-            return fail(MailboxFull())
-        self._counts[mailbox], self._sizes[mailbox] = count + 1, held
-        self._bytes = size
+        try:
+            self._tally.take(mailbox, len(content))
+        except NymtwError:
+            return fail()
         self._items.append((mailbox, kind, content, int(self._wall_clock())))
         self._arm_sweeper()
         return self._when_durable()
@@ -177,11 +143,12 @@ class SQLiteMailboxes:
         items = [StoredItem(number, kind, content) for number, kind, content in rows if number not in gone]
         return items[:count]
 
-    def confirm(self, mailbox: bytes, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            if 0 < number <= _LARGEST:
-                self._confirmed[(number, mailbox)] = None
-        self._arm()
+    def confirm(self, mailbox: bytes, numbers: Sequence[int]) -> "Deferred[None]":
+        wanted = dict.fromkeys((number, mailbox) for number in numbers if 0 < number <= _LARGEST)
+        if not wanted:
+            return succeed(None)
+        self._confirmed |= wanted
+        return self._when_durable()
 
     def close(self) -> None:
         if self._sweeper is not None:
@@ -225,12 +192,15 @@ class SQLiteMailboxes:
             self._write(registrations, items, confirmed)
         except sqlite3.Error as problem:
             error = DiskError(f"{self._path}: {problem}")
-            self._forget(items)
+            self._tally.not_registered(registrations)
+            self._tally.count_out((mailbox, len(content)) for mailbox, _, content, _ in items)
         for deferred in waiting:
             if error is None:
                 deferred.callback(None)
             else:
                 deferred.errback(error)
+        if error is None:
+            self._subscribers.tell(mailbox for mailbox, *_ in items)
 
     def _write(
         self,
@@ -251,39 +221,24 @@ class SQLiteMailboxes:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
-        for mailbox in registrations:
-            self._counts.setdefault(mailbox, 0)
-        self._count_out(deleted)
-
-    def _forget(self, items: list[_Item]) -> None:
-        """Count out what a failed commit did not store."""
-        self._count_out((mailbox, len(content)) for mailbox, _, content, _ in items)
-
-    def _count_out(self, gone: Iterable[tuple[bytes, int]]) -> None:
-        for mailbox, size in gone:
-            self._counts[mailbox] -= 1
-            self._bytes -= size
-            left = self._sizes.get(mailbox, 0) - size
-            if left > 0:
-                self._sizes[mailbox] = left
-            else:
-                self._sizes.pop(mailbox, None)
+        self._tally.registered(registrations)
+        self._tally.count_out(deleted)
 
     # what nobody fetches
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
         if self._sweeper is None:
-            interval = min(_LONGEST_INTERVAL, self._limits.item_age / 4) if seconds is None else seconds
+            interval = min(_LONGEST_INTERVAL, self._tally.limits.item_age / 4) if seconds is None else seconds
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:
         """Delete what is too old, some at a time; the oldest have the lowest numbers."""
         self._sweeper = None
-        before = int(self._wall_clock() - self._limits.item_age)
+        before = int(self._wall_clock() - self._tally.limits.item_age)
         try:
             gone = self._database.execute(_EXPIRE, (_SWEEP, before)).fetchall()
         except sqlite3.Error:
             gone = []  # the disk refuses: it is tried again
-        self._count_out(gone)
-        if self._bytes:
+        self._tally.count_out(gone)
+        if self._tally.bytes:
             self._arm_sweeper(self._interval if len(gone) == _SWEEP else None)

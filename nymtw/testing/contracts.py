@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from twisted.internet.defer import maybeDeferred
 from zope.interface.verify import verifyObject
 
 from nymtw.errors import MailboxFull, TopologyIncomplete, UnknownDestination
 from nymtw.interfaces import ICoverPolicy, IDelayStrategy, IMailboxStore, IRouteStrategy
 from nymtw.mixnode.loss import ACTIONS, GO_ON, LoopLoss
-from nymtw.storage.mailboxes import MailboxLimits
+from nymtw.storage.tally import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, Topology
 
@@ -42,135 +43,192 @@ class MailboxStoreContract:
     def store(self, clock: FakeClock) -> Any:
         store = self.make_store(clock, MailboxLimits(mailboxes=2, items_per_mailbox=3, total_bytes=100))
         yield store
-        store.close()
+        self.wait(clock, store.close())
+
+    def wait(self, clock: FakeClock, answer: Any) -> Any:
+        """What a call of the store has led to: the value, Deferred or coroutine that it returned, waited for.
+
+        A store that works in threads of its own overrides this with something that lets them have their turn.
+        """
+        return clock.wait_for(maybeDeferred(lambda: answer), DURABLE)
 
     def register(self, clock: FakeClock, store: Any, *mailboxes: bytes) -> None:
         for mailbox in mailboxes:
-            clock.wait_for(store.register(mailbox, KEY, TOKEN), DURABLE)
+            self.wait(clock, store.register(mailbox, KEY, TOKEN))
 
-    def contents(self, store: Any, mailbox: bytes, count: int = 100, after: int = 0) -> list[bytes]:
-        return [item.content for item in store.pull(mailbox, count, after)]
+    def find(self, clock: FakeClock, store: Any, mailbox: bytes) -> Any:
+        return self.wait(clock, store.find(mailbox))
+
+    def pull(self, clock: FakeClock, store: Any, mailbox: bytes, count: int, after: int) -> Any:
+        return self.wait(clock, store.pull(mailbox, count, after))
+
+    def contents(self, clock: FakeClock, store: Any, mailbox: bytes, count: int = 100, after: int = 0) -> list[bytes]:
+        return [item.content for item in self.pull(clock, store, mailbox, count, after)]
 
     def test_interface(self, store: Any) -> None:
         assert verifyObject(IMailboxStore, store)
 
     def test_what_was_registered_is_found(self, clock: FakeClock, store: Any) -> None:
-        assert store.find(ALICE) is None
+        assert self.find(clock, store, ALICE) is None
         self.register(clock, store, ALICE)
-        record = store.find(ALICE)
+        record = self.find(clock, store, ALICE)
         assert (record.public_key, record.token_hash) == (KEY, TOKEN)
-        assert store.find(BOB) is None
+        assert self.find(clock, store, BOB) is None
 
     def test_registering_again_replaces_the_token_and_keeps_the_mail(self, clock: FakeClock, store: Any) -> None:
         self.register(clock, store, ALICE)
-        clock.wait_for(store.store(ALICE, 1, b"kept"), DURABLE)
-        clock.wait_for(store.register(ALICE, KEY, b"T" * 32), DURABLE)
-        assert store.find(ALICE).token_hash == b"T" * 32
-        assert self.contents(store, ALICE) == [b"kept"]
+        self.wait(clock, store.store(ALICE, 1, b"kept"))
+        self.wait(clock, store.register(ALICE, KEY, b"T" * 32))
+        assert self.find(clock, store, ALICE).token_hash == b"T" * 32
+        assert self.contents(clock, store, ALICE) == [b"kept"]
 
     def test_items_come_oldest_first_with_growing_numbers(self, clock: FakeClock, store: Any) -> None:
         self.register(clock, store, ALICE)
         for number in range(3):
-            clock.wait_for(store.store(ALICE, number + 1, b"%d" % number), DURABLE)
-        items = store.pull(ALICE, 10, 0)
+            self.wait(clock, store.store(ALICE, number + 1, b"%d" % number))
+        items = self.pull(clock, store, ALICE, 10, 0)
         assert [(item.kind, item.content) for item in items] == [(1, b"0"), (2, b"1"), (3, b"2")]
         numbers = [item.number for item in items]
         assert numbers == sorted(set(numbers))
         assert numbers[0] > 0
-        assert self.contents(store, ALICE, count=2) == [b"0", b"1"]
-        assert self.contents(store, ALICE, after=numbers[0]) == [b"1", b"2"]
+        assert self.contents(clock, store, ALICE, count=2) == [b"0", b"1"]
+        assert self.contents(clock, store, ALICE, after=numbers[0]) == [b"1", b"2"]
 
     def test_only_what_is_durable_is_handed_out(self, clock: FakeClock, store: Any) -> None:
         self.register(clock, store, ALICE)
         stored: list[Any] = []
         store.store(ALICE, 1, b"x").addCallback(stored.append)
         if not stored:
-            assert self.contents(store, ALICE) == []
+            assert self.contents(clock, store, ALICE) == []
         clock.advance(DURABLE)
         assert stored == [None]
-        assert self.contents(store, ALICE) == [b"x"]
+        assert self.contents(clock, store, ALICE) == [b"x"]
 
     def test_a_pull_deletes_nothing(self, clock: FakeClock, store: Any) -> None:
         self.register(clock, store, ALICE)
-        clock.wait_for(store.store(ALICE, 1, b"x"), DURABLE)
-        assert self.contents(store, ALICE) == self.contents(store, ALICE) == [b"x"]
+        self.wait(clock, store.store(ALICE, 1, b"x"))
+        assert self.contents(clock, store, ALICE) == self.contents(clock, store, ALICE) == [b"x"]
 
     def test_confirmed_items_are_gone_and_their_numbers_never_come_back(self, clock: FakeClock, store: Any) -> None:
         self.register(clock, store, ALICE)
         for content in (b"0", b"1"):
-            clock.wait_for(store.store(ALICE, 1, content), DURABLE)
-        first, last = [item.number for item in store.pull(ALICE, 10, 0)]
-        store.confirm(ALICE, [last])
-        store.confirm(ALICE, [last, 2**63, 0])  # again, and what never was: nothing happens
+            self.wait(clock, store.store(ALICE, 1, content))
+        first, last = [item.number for item in self.pull(clock, store, ALICE, 10, 0)]
+        self.wait(clock, store.confirm(ALICE, [last]))
+        self.wait(clock, store.confirm(ALICE, [last, 2**63, 0]))  # again, and what never was: nothing happens
         clock.advance(DURABLE)
-        assert self.contents(store, ALICE) == [b"0"]
-        clock.wait_for(store.store(ALICE, 1, b"2"), DURABLE)
-        assert store.pull(ALICE, 10, first)[0].number > last
+        assert self.contents(clock, store, ALICE) == [b"0"]
+        self.wait(clock, store.store(ALICE, 1, b"2"))
+        assert self.pull(clock, store, ALICE, 10, first)[0].number > last
+
+    def test_once_confirming_has_finished_nothing_of_it_comes_back(self, clock: FakeClock, store: Any) -> None:
+        self.register(clock, store, ALICE)
+        for content in (b"0", b"1"):
+            self.wait(clock, store.store(ALICE, 1, content))
+        first, last = [item.number for item in self.pull(clock, store, ALICE, 10, 0)]
+        self.wait(clock, store.confirm(ALICE, [first]))
+        assert self.contents(clock, store, ALICE) == [b"1"]
+        self.wait(clock, store.confirm(ALICE, []))
+        self.wait(clock, store.confirm(ALICE, [last, last]))
+        assert self.contents(clock, store, ALICE) == []
+
+    def test_subscribers_are_told_when_mail_is_durable(self, clock: FakeClock, store: Any) -> None:
+        self.register(clock, store, ALICE, BOB)
+        told: list[tuple[bytes, int]] = []
+        asked: list[Any] = []
+
+        def mail_came(mailbox: bytes) -> None:
+            # What a subscriber asks for in the call itself has the new mail in it.
+            asked.append(store.pull(mailbox, 10, 0))
+            told.append((mailbox, len(asked)))
+
+        store.subscribe(mail_came)
+        self.wait(clock, store.store(ALICE, 1, b"0"))
+        self.wait(clock, store.store(BOB, 2, b"1"))
+        clock.advance(DURABLE)
+        assert told == [(ALICE, 1), (BOB, 2)]
+        found = [[item.content for item in self.wait(clock, answer)] for answer in asked]
+        assert found == [[b"0"], [b"1"]]
+
+    def test_nobody_is_told_of_what_was_refused_or_deleted(self, clock: FakeClock, store: Any) -> None:
+        self.register(clock, store, ALICE)
+        self.wait(clock, store.store(ALICE, 1, bytes(100)))
+        [item] = self.pull(clock, store, ALICE, 1, 0)
+        told: list[bytes] = []
+        store.subscribe(told.append)
+        with pytest.raises(MailboxFull):
+            self.wait(clock, store.store(ALICE, 1, b"x"))
+        with pytest.raises(UnknownDestination):
+            self.wait(clock, store.store(BOB, 1, b"x"))
+        self.wait(clock, store.confirm(ALICE, [item.number]))
+        self.register(clock, store, ALICE)
+        clock.advance(DURABLE)
+        assert told == []
 
     def test_mailboxes_are_apart(self, clock: FakeClock, store: Any) -> None:
         self.register(clock, store, ALICE, BOB)
-        clock.wait_for(store.store(ALICE, 1, b"for alice"), DURABLE)
-        [item] = store.pull(ALICE, 10, 0)
-        store.confirm(BOB, [item.number])
+        self.wait(clock, store.store(ALICE, 1, b"for alice"))
+        [item] = self.pull(clock, store, ALICE, 10, 0)
+        self.wait(clock, store.confirm(BOB, [item.number]))
         clock.advance(DURABLE)
-        assert self.contents(store, BOB) == []
-        assert self.contents(store, ALICE) == [b"for alice"]
+        assert self.contents(clock, store, BOB) == []
+        assert self.contents(clock, store, ALICE) == [b"for alice"]
 
     def test_an_unknown_mailbox(self, clock: FakeClock, store: Any) -> None:
         with pytest.raises(UnknownDestination):
-            clock.wait_for(store.store(BOB, 1, b"x"), DURABLE)
-        assert self.contents(store, BOB) == []
-        store.confirm(BOB, [1])
+            self.wait(clock, store.store(BOB, 1, b"x"))
+        assert self.contents(clock, store, BOB) == []
+        self.wait(clock, store.confirm(BOB, [1]))
         clock.advance(DURABLE)
 
     def test_a_full_mailbox_refuses_until_something_is_confirmed(self, clock: FakeClock, store: Any) -> None:
         self.register(clock, store, ALICE, BOB)
         for _ in range(3):
-            clock.wait_for(store.store(ALICE, 1, b"x"), DURABLE)
+            self.wait(clock, store.store(ALICE, 1, b"x"))
         with pytest.raises(MailboxFull):
-            clock.wait_for(store.store(ALICE, 1, b"x"), DURABLE)
-        clock.wait_for(store.store(BOB, 1, b"x"), DURABLE)
-        store.confirm(ALICE, [store.pull(ALICE, 1, 0)[0].number])
+            self.wait(clock, store.store(ALICE, 1, b"x"))
+        self.wait(clock, store.store(BOB, 1, b"x"))
+        self.wait(clock, store.confirm(ALICE, [self.pull(clock, store, ALICE, 1, 0)[0].number]))
         clock.advance(DURABLE)
-        clock.wait_for(store.store(ALICE, 1, b"x"), DURABLE)
+        self.wait(clock, store.store(ALICE, 1, b"x"))
 
     def test_a_mailbox_with_too_many_bytes_refuses_until_something_is_confirmed(self, clock: FakeClock) -> None:
         store = self.make_store(clock, MailboxLimits(mailboxes=2, bytes_per_mailbox=50))
         self.register(clock, store, ALICE, BOB)
-        clock.wait_for(store.store(ALICE, 1, bytes(30)), DURABLE)
+        self.wait(clock, store.store(ALICE, 1, bytes(30)))
         with pytest.raises(MailboxFull):
-            clock.wait_for(store.store(ALICE, 1, bytes(21)), DURABLE)
-        clock.wait_for(store.store(ALICE, 1, bytes(20)), DURABLE)
-        clock.wait_for(store.store(BOB, 1, bytes(50)), DURABLE)
-        store.confirm(ALICE, [store.pull(ALICE, 1, 0)[0].number])
+            self.wait(clock, store.store(ALICE, 1, bytes(21)))
+        self.wait(clock, store.store(ALICE, 1, bytes(20)))
+        self.wait(clock, store.store(BOB, 1, bytes(50)))
+        self.wait(clock, store.confirm(ALICE, [self.pull(clock, store, ALICE, 1, 0)[0].number]))
         clock.advance(DURABLE)
-        clock.wait_for(store.store(ALICE, 1, bytes(30)), DURABLE)
-        store.close()
+        self.wait(clock, store.store(ALICE, 1, bytes(30)))
+        self.wait(clock, store.close())
 
     def test_what_nobody_fetches_goes_when_it_is_too_old_and_makes_room(self, clock: FakeClock) -> None:
         store = self.make_store(clock, MailboxLimits(mailboxes=2, items_per_mailbox=2, item_age=1000))
         self.register(clock, store, ALICE)
-        clock.wait_for(store.store(ALICE, 1, b"old"), DURABLE)
+        self.wait(clock, store.store(ALICE, 1, b"old"))
         clock.advance(600)
-        clock.wait_for(store.store(ALICE, 1, b"new"), DURABLE)
-        assert self.contents(store, ALICE) == [b"old", b"new"]
+        self.wait(clock, store.store(ALICE, 1, b"new"))
+        assert self.contents(clock, store, ALICE) == [b"old", b"new"]
         clock.advance(700)
-        assert self.contents(store, ALICE) == [b"new"]
-        clock.wait_for(store.store(ALICE, 1, b"newest"), DURABLE)
+        assert self.contents(clock, store, ALICE) == [b"new"]
+        self.wait(clock, store.store(ALICE, 1, b"newest"))
         clock.advance(1500)
-        assert self.contents(store, ALICE) == []
-        store.close()
+        assert self.contents(clock, store, ALICE) == []
+        self.wait(clock, store.close())
         clock.advance(1)
         assert clock.getDelayedCalls() == []
 
     def test_a_full_store_refuses(self, clock: FakeClock, store: Any) -> None:
         self.register(clock, store, ALICE, BOB)
-        clock.wait_for(store.store(ALICE, 1, bytes(60)), DURABLE)
+        self.wait(clock, store.store(ALICE, 1, bytes(60)))
         with pytest.raises(MailboxFull):
-            clock.wait_for(store.store(BOB, 1, bytes(60)), DURABLE)
-        clock.wait_for(store.store(BOB, 1, bytes(40)), DURABLE)
+            self.wait(clock, store.store(BOB, 1, bytes(60)))
+        self.wait(clock, store.store(BOB, 1, bytes(40)))
         with pytest.raises(MailboxFull):
-            clock.wait_for(store.register(b"c" * 32, KEY, TOKEN), DURABLE)
+            self.wait(clock, store.register(b"c" * 32, KEY, TOKEN))
 
 
 class DelayStrategyContract:

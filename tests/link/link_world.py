@@ -4,14 +4,15 @@ import random
 
 from nacl.signing import SigningKey
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import ClientFactory, Protocol
 
 from nymtw.link.client_link import ClientLinkLimits, connect_to_provider
 from nymtw.link.downlink import Downlink
 from nymtw.link.edge_link import ClientLinkFactory
 from nymtw.link.security import TLSSecurity
-from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
+from nymtw.storage.mailboxes import SQLiteMailboxes
+from nymtw.storage.tally import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 from nymtw.testing.security import MemorySecurity
@@ -54,10 +55,7 @@ class SlowStore:
         answer = Deferred()
 
         def ask():
-            try:
-                answer.callback(getattr(self.inner, name)(*arguments))
-            except Exception:
-                answer.errback()
+            maybeDeferred(getattr(self.inner, name), *arguments).chainDeferred(answer)
 
         self.clock.callLater(self.delay, ask)
         return answer

@@ -12,7 +12,8 @@ import pytest
 from twisted.python.failure import Failure
 
 from nymtw.errors import DiskError, MailboxFull, UnknownDestination
-from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
+from nymtw.storage.mailboxes import SQLiteMailboxes
+from nymtw.storage.tally import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract
 
@@ -158,8 +159,8 @@ def test_a_full_disk_refuses_the_whole_commit_and_the_store_lives_on(path, clock
     store._database.execute(f"PRAGMA max_page_count = {pages + 1000}")
     clock.wait_for(store.store(ALICE, 1, b"after"), 1)
     assert contents(store) == [b"before", b"after"]
-    assert store._counts == {ALICE: 2}
-    assert store._bytes == len(b"before") + len(b"after")
+    assert store._tally.counts == {ALICE: 2}
+    assert store._tally.bytes == len(b"before") + len(b"after")
     store.close()
 
 
@@ -218,9 +219,10 @@ def test_counts_agree_with_the_file_after_anything(path, clock):
             store.confirm(mailbox, [item.number for item in items] * 2)
         clock.advance(rng.choice((0, 0, 0.005)))
     clock.advance(1)
-    counts, size = dict(store._counts), store._bytes
+    tally = store._tally
+    counts, sizes, size = dict(tally.counts), dict(tally.sizes), tally.bytes
     store._count_all()
-    assert (counts, size) == (store._counts, store._bytes)
+    assert (counts, sizes, size) == (tally.counts, tally.sizes, tally.bytes)
     store.close()
 
 
@@ -262,4 +264,28 @@ def test_many_old_items_go_in_steps_and_all_are_counted_out(clock: FakeClock) ->
     assert store.pull(b"a" * 32, 10, 0) == []
     for _ in range(2500):
         clock.wait_for(store.store(b"a" * 32, 1, b"x"), 1)
+    store.close()
+
+
+def test_a_subscriber_is_told_once_for_what_one_commit_has_stored(path, clock):
+    store = registered(path, clock)
+    clock.wait_for(store.register(BOB, b"k" * 32, b"t" * 32), 1)
+    told = []
+    store.subscribe(told.append)
+    for mailbox in (ALICE, BOB, ALICE, ALICE):
+        store.store(mailbox, 1, b"x")
+    clock.advance(0.0049)
+    assert told == []
+    clock.advance(0.0002)
+    assert told == [ALICE, BOB]
+    store.close()
+
+
+def test_confirming_has_finished_once_it_is_committed(path, clock):
+    store = registered(path, clock)
+    clock.wait_for(store.store(ALICE, 1, b"x"), 1)
+    done = result(store.confirm(ALICE, [store.pull(ALICE, 1, 0)[0].number]))
+    assert done == []
+    clock.advance(0.0051)
+    assert done == [None]
     store.close()
