@@ -74,7 +74,7 @@ class MixnodeService(MixNode):
         engine = parts.engine(reactor, parts.record(MIXNODE, layer=layer))
         if config.node.workers == 1:
             return cls(reactor, parts, MixnodeCore(**engine), config.node, policy)
-        crew = hire(reactor, config.node.workers, bytes(parts.identity), engine)
+        crew = hire(reactor, config.node.workers, bytes(parts.identity), engine, parts.limits())
         return cls(reactor, parts, crew.judge, config.node, policy, crew)
 
     def use_topology(self, topology: Topology) -> None:

@@ -46,10 +46,12 @@ class Crew:
     listener: "Acceptor"
 
 
-def hire(reactor: Any, count: int, identity: bytes, engine: Mapping[str, Any]) -> Crew:
-    """`count` workers for the node whose identity's seed is `identity`; `engine` is what `PacketEngine` is given."""
+def hire(reactor: Any, count: int, identity: bytes, engine: Mapping[str, Any], limits: LinkLimits) -> Crew:
+    """`count` workers for the node whose identity's seed is `identity`; `engine` is what `PacketEngine` is given.
+
+    `limits` are the whole node's: the workers share them.
+    """
     judge = Judge(**engine)
-    limits = LinkLimits()
 
     def share(bound: int) -> int:
         return -(-bound // count)
