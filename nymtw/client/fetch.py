@@ -113,7 +113,7 @@ class Unpacker:
             raise WebError("the page is compressed, and broken") from None
 
 
-def run(options: WebOptions, work: Callable[[ClientService, Any], Awaitable[Any]]) -> Any:
+def run(options: ClientOptions, work: Callable[[ClientService, Any], Awaitable[Any]]) -> Any:
     """Start the client, wait for `work`, stop the client; returns what `work` did. Raises what goes wrong."""
     from twisted.internet import reactor as module
 

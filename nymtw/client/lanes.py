@@ -17,10 +17,10 @@ class _Lane:
 
     def take(self) -> "Waiting | None":
         while self.again:
-            waiting = self.again.popleft()
+            again = self.again.popleft()
             self.queued -= 1
-            if waiting.message.waiting.get(waiting.number) is waiting:
-                return waiting
+            if again.message.waiting.get(again.number) is again:
+                return again
         while self.messages:
             message = self.messages[0]
             waiting = message.take()

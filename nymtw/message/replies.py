@@ -201,6 +201,10 @@ class Grants:
             if left > 1:
                 given.appendleft((when, left - 1))
 
+    def forget(self, tag: bytes) -> None:
+        """Nothing more is given to this correspondent."""
+        self._given.pop(tag, None)
+
 
 class ReceiptSchedule:
     """When the asker sends the receipts for replies: at once when one is whole, else one an interval while it grows."""
