@@ -146,7 +146,7 @@ class ClientCore:
         self.outbox.stop()
 
     def connected(self, connection: Any) -> None:
-        """Logged in: `connection` has what `ProviderConnection` has after login. Where mail is pushed, none is fetched."""
+        """Logged in: `connection` has what a `ProviderConnection` has then. Where mail is pushed, none is fetched."""
         self._connection = self.emitter.connection = connection
         self._use_rates()
         self.outbox.resume()

@@ -47,6 +47,7 @@ class Inbox:
         self._subscribers: list[Subscriber] = []
         self._fresh: Received | None = None
         self._pumping = False
+        self.on_room: Callable[[], None] = lambda: None  # called when a message has left the row
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -138,3 +139,4 @@ class Inbox:
         self.size -= row.length
         self._handed.discard(number)
         self._store.remove_received(row.message_id)
+        self.on_room()

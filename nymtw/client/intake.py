@@ -1,7 +1,8 @@
-"""What a client makes of what its provider has for it, acks, fragments and replies, and when that may be forgotten."""
+"""What a client makes of what its provider or gateway has for it, and when that may be forgotten there."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -20,10 +21,11 @@ from nymtw.message.fragments import MESSAGE_ID_LENGTH
 
 
 class Intake:
-    """`fetch` pulls; what comes goes to outbox, cover account, replies and inbox, and is confirmed once it is durable.
+    """Mail is pushed, or `fetch` pulls it; it goes to outbox, cover account, replies and inbox, and is confirmed once
+    it is durable.
 
-    `connection` is where mail comes from, None while there is none. `replies` is to be set before the first `fetch`.
-    `begin_again()` asks for a new session, which starts from the oldest item that is not confirmed.
+    `replies` is to be set before the first session. `begin_again()` asks for a new session, which starts from the
+    oldest item that is not confirmed.
     """
 
     log = Logger()
@@ -51,6 +53,7 @@ class Intake:
         self._whole: list[Received] = []
         self.connection: Any = None
         self.inbox = Inbox(store, self._load)
+        self.inbox.on_room = self._make_up
         self.receiver = Receiver(
             store,
             clock,
@@ -60,6 +63,12 @@ class Intake:
             loop_returned=cover.loop_returned,
             complete=self._complete,
         )
+
+    def connected(self, connection: Any) -> None:
+        """A session begins, with all that is not confirmed."""
+        self.connection = connection
+        if connection.push:
+            connection.pushed = partial(self._pushed, connection)
 
     def disconnected(self) -> None:
         """The link is gone: the next session starts from the oldest unconfirmed item."""
@@ -82,20 +91,29 @@ class Intake:
         # Where the link breaks before the answer, the next session starts from what is not confirmed.
         pulled.addCallbacks(self._mail, lambda failure: None, callbackArgs=(connection,))
         pulled.addErrback(lambda failure: self.log.failure("Mail could not be taken", failure))
-        if self._refused and self.inbox.size < self._inbox_limit // 2:
-            self._refused = False
-            self._begin_again()  # a new session gives again what there was no room for
+
+    def _pushed(self, connection: Any, items: Sequence[MailItem]) -> None:
+        try:
+            self._mail(items, connection)
+        except Exception:
+            self.log.failure("Mail could not be taken")
 
     def _mail(self, items: Sequence[MailItem], connection: Any) -> None:
         if connection is not self.connection:
             return
         for item in items:
             self._item(item)
+        self._confirm_pushed()
         if self._written or self._whole:
             self._commit()
         if self._pull_again:
             self._pull_again = False
             self.fetch()
+
+    def _confirm_pushed(self) -> None:
+        if self._confirm and self.connection is not None and self.connection.push:
+            self.connection.confirm(tuple(self._confirm))
+            self._confirm.clear()
 
     def _item(self, item: MailItem) -> None:
         if item.kind == MailKind.ACK:
@@ -110,7 +128,7 @@ class Intake:
                 self._written.append(item.number)
             elif not self._refused:
                 self._refused = True
-                self.log.warn("The inbox is full: messages wait at the provider until an application takes some")
+                self.log.warn("The inbox is full: messages wait where they are kept until an application takes some")
         elif item.kind == MailKind.REPLY and self.replies.packet(item.content):
             self._written.append(item.number)
         else:
@@ -143,10 +161,17 @@ class Intake:
         def written(_: None) -> None:
             if self.connection is not None:
                 self._confirm.extend(numbers)
+                self._confirm_pushed()
             for received in whole:
                 self.inbox.add(received)
 
         self._store.committed().addCallbacks(written, lambda failure: failure.trap(StoreError) and None)
+
+    def _make_up(self) -> None:
+        """There is room: a new session gives again what there was none for."""
+        if self._refused and self.inbox.size < self._inbox_limit // 2:
+            self._refused = False
+            self._begin_again()
 
     def store_failed(self) -> None:
         """What was written is lost: begin again with what the store has, and let the provider begin again too."""

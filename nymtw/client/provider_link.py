@@ -1,4 +1,4 @@
-"""The client's one link: to its provider. Registered once, logged in each time, made again with jitter if it breaks."""
+"""The client's one link: to its provider or gateway. Registered once, logged in each time, made again if it breaks."""
 
 import random as random_module
 from collections.abc import Callable
@@ -14,17 +14,20 @@ from twisted.python.failure import Failure
 from nymtw.client.store import ClientStore
 from nymtw.errors import NymtwError, RegistrationRefused, TopologyError
 from nymtw.link.client_link import ProviderConnection, connect_to_provider
-from nymtw.topology.document import NodeRecord
+from nymtw.topology.document import PROVIDER, NodeRecord
 
 FIRST_RETRY = 0.5  # seconds
 LONGEST_RETRY = 60.0
+LASTING = 30.0  # seconds: the shortest session after which the first attempt comes as early as ever
 TOKEN_SETTING = "token"  # noqa: S105  # the name of a setting
 
 
 class ProviderLink(Service):
     """Calls `connected(connection)` after each login and `disconnected()` when that link is gone.
 
-    `where` gives the provider's record, or None while the topology does not list it, or raises a `TopologyError`.
+    `where` gives the record of the provider or gateway, or None while the topology does not list it, or raises a
+    `TopologyError`. `role` is what it is called before that. Attempts come with jitter, and less often the more of them
+    have failed or led to short sessions: two copies of a client, which end each other's, do not do so without pause.
     """
 
     log = Logger()
@@ -41,11 +44,15 @@ class ProviderLink(Service):
         connected: Callable[[ProviderConnection], None],
         disconnected: Callable[[], None],
         listing: Callable[[], str] = lambda: "",
+        role: str = PROVIDER,
     ) -> None:
         """`listing` gives the address to be listed, or "" for none."""
         self._reactor, self._security, self._mailbox_key = reactor, security, mailbox_key
         self._store, self._where, self._random = store, where, random
         self._connected, self._disconnected, self._listing = connected, disconnected, listing
+        self._role = role
+        self._since = 0.0  # when the session began
+        self._pause = FIRST_RETRY  # after the next session, if that is short
         self._attempt: Deferred[Any] | None = None
         self._connection: ProviderConnection | None = None
         self._up = False
@@ -53,8 +60,8 @@ class ProviderLink(Service):
         self._retry = FIRST_RETRY
         self._said = ""
         self._ever = False
-        self._blind = False  # the provider is nowhere to be seen: a new topology is worth an attempt
-        self._unlisted = False  # the provider has just refused a login with an address to be listed
+        self._blind = False  # it is nowhere to be seen: a new topology is worth an attempt
+        self._unlisted = False  # a login with an address to be listed has just been refused
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -68,7 +75,7 @@ class ProviderLink(Service):
         return "" if self._up else self._said or "connecting"
 
     def startService(self) -> None:
-        """Connect as soon as the provider is in the topology."""
+        """Connect as soon as the topology lists whom to connect to."""
         super().startService()
         self._try()
 
@@ -87,13 +94,13 @@ class ProviderLink(Service):
         return self._stopped
 
     def topology_changed(self) -> None:
-        """The provider may be there now: do not wait for the next attempt's time."""
+        """It may be listed now: do not wait for the next attempt's time."""
         if self._timer is not None and self._connection is None and self._blind:
             self._timer.cancel()
             self._try()
 
     def drop(self) -> None:
-        """Hang up and connect again: the provider then starts from the oldest item that is not confirmed."""
+        """Hang up and connect again: the next session starts from the oldest item that is not confirmed."""
         if self._connection is not None:
             self._connection.abort()
 
@@ -104,15 +111,15 @@ class ProviderLink(Service):
 
     async def _connect(self) -> None:
         self._blind = True
-        provider = self._where()
-        if provider is None:
-            raise NymtwError("the provider is not in the topology: it is down, or the directory does not see it")
-        self._blind = False
+        edge = self._where()
+        if edge is None:
+            raise NymtwError(f"the {self._role} is not in the topology: it is down, or the directory does not see it")
+        self._blind, self._role = False, edge.role
         connection = await connect_to_provider(
             self._reactor,
-            provider.host,
-            provider.client_port,
-            provider.identity,
+            edge.host,
+            edge.client_port,
+            edge.identity,
             self._security,
             mailbox_key=self._mailbox_key,
             lost=self._lost,
@@ -123,7 +130,7 @@ class ProviderLink(Service):
             token = await connection.register()
             self._store.set_setting(TOKEN_SETTING, token)
             await self._store.committed()
-            self.log.info("Registered with the provider")
+            self.log.info("Registered with the {role}", role=self._role)
         listing = "" if self._unlisted else self._listing()
         try:
             await connection.login(token, listing)
@@ -132,15 +139,15 @@ class ProviderLink(Service):
                 # It may be the listing: the next attempt does without.
                 self._unlisted = True
             else:
-                # The provider may have lost its mailboxes: the next attempt registers the same key once more.
+                # Its mailboxes may be lost there: the next attempt registers the same key once more.
                 self._store.set_setting(TOKEN_SETTING, b"")
             raise
         self._attempt = None
         if self._unlisted:
             self._unlisted = False  # for the next session: there may be room then
-            self.log.warn("The provider does not list this client: it cannot be found by others")
-        self._up, self._retry = True, FIRST_RETRY
-        self.log.info("Connected to the provider again" if self._ever else "Connected to the provider")
+            self.log.warn("The {role} does not list this client: it cannot be found by others", role=self._role)
+        self._up, self._since, self._retry = True, self._reactor.seconds(), FIRST_RETRY
+        self.log.info("Connected to the {role}{again}", role=self._role, again=" again" if self._ever else "")
         self._ever, self._said = True, ""
         self._connected(connection)
 
@@ -150,9 +157,9 @@ class ProviderLink(Service):
             return
         if self._connection is not None:
             self._connection.abort()
-        cause = (
-            str(failure.value) if failure.check(NymtwError) else "the provider cannot be reached: " + _cause(failure)
-        )
+        cause = str(failure.value)
+        if not failure.check(NymtwError):
+            cause = f"the {self._role} cannot be reached: {_cause(failure)}"
         if cause != self._said:
             self._said = cause
             if not failure.check(TopologyError):  # whoever watches the topology has said so
@@ -164,9 +171,11 @@ class ProviderLink(Service):
         self._connection = None
         if self._up:
             self._up = False
+            lasted = self._reactor.seconds() - self._since >= LASTING
+            self._retry = self._pause = FIRST_RETRY if lasted else min(self._pause * 1.6, LONGEST_RETRY)
             if self.running:
-                self._said = "the provider closed the connection"
-                self.log.warn("The link to the provider is gone; what is to be sent is kept")
+                self._said = f"the {self._role} closed the connection"
+                self.log.warn("The link to the {role} is gone; what is to be sent is kept", role=self._role)
             self._disconnected()
         if self._stopped is not None:
             self._stopped.callback(None)

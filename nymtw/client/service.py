@@ -25,7 +25,7 @@ from nymtw.node.keys import read_directory_key
 from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.node.topology_watch import TopologyWatch
 from nymtw.topology.address import Address, mailbox_id
-from nymtw.topology.document import Topology, Trust
+from nymtw.topology.document import GATEWAY, PROVIDER, Topology, Trust
 
 LOOPBACK = "127.0.0.1"
 DATABASE = "client.db"
@@ -68,7 +68,7 @@ class Socket:
 
 
 class ClientService(NodeService):
-    """Store, core, link to the provider, topology watch, and the socket for applications."""
+    """Store, core, link to the provider or gateway, topology watch, and the socket for applications."""
 
     log = Logger()
 
@@ -151,6 +151,7 @@ class ClientService(NodeService):
             connected=self._connected,
             disconnected=core.disconnected,
             listing=core.own_address if self._config.client.listed else lambda: "",
+            role=GATEWAY if self._config.client.gateway_id else PROVIDER,
         )
         core.on_store_failure = self.link.drop
         core.link_trouble = lambda: self.link.trouble if self.link is not None else ""
@@ -179,7 +180,7 @@ class ClientService(NodeService):
         return waiting
 
     def logged_in(self) -> "Deferred[None]":
-        """Fires when the link to the provider is up."""
+        """Fires when the link to the provider or gateway is up."""
         if self.link is not None and self.link.up:
             return succeed(None)
         waiting: Deferred[None] = Deferred()

@@ -33,9 +33,11 @@ class Streams:
         for stream, rate in zip(self._all, (rates.sending, rates.loops, rates.drops, rates.fetching), strict=True):
             stream.set_rate(rate)
 
-    def start(self) -> None:
+    def start(self, fetching: bool) -> None:
+        """Begin; without `fetching` that stream stands still, since mail comes by itself."""
         for stream in self._all:
-            stream.start()
+            if fetching or stream is not self._fetching:
+                stream.start()
 
     def stop(self) -> None:
         for stream in self._all:

@@ -101,6 +101,7 @@ class Net:
 class Connection:
     """What `ProviderConnection` is to a core: one session, which gives no item twice."""
 
+    push = False
     slots = SLOTS
     blocked = False
 
