@@ -22,6 +22,11 @@ from nymtw.provider.delivery import Delivery, MailKind
 from nymtw.provider.dispatch import Dispatch
 from nymtw.provider.metrics import Faults, Metrics
 
+# What is counted of every service, here and by the mount and the watchdog.
+COUNTS: Final = (
+    *("requests", "answered", "unanswered", "failed", "timed-out", "busy", "refused-replies", "malformed"),
+    *("incomplete", "failed-timers", "timers-left", "blocked"),
+)
 _EXPIRE_INTERVAL: Final = 30.0
 _IDLE: Final = 300.0  # seconds without a new fragment after which a request that is not whole is given up
 _REMEMBER: Final = 3600.0
@@ -39,7 +44,7 @@ class _Running:
 class ServiceProvider:
     """An `IProvider` around `service`, which is reached at the address whose private key (32 bytes) is `private_key`.
 
-    What it counts: `requests`, `answered`, `unanswered`, `failed`, `timed-out`, `busy`, `malformed`, `refused-replies`.
+    What it counts: `COUNTS`, listed in `docs/writing-a-provider.md`.
     """
 
     def __init__(
@@ -102,7 +107,17 @@ class ServiceProvider:
 
     def __len__(self) -> int:
         """How many requests run or wait."""
-        return len(self._running) + len(self._waiting)
+        return self.running + self.waiting
+
+    @property
+    def running(self) -> int:
+        """Requests that are being handled."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for one of those to end."""
+        return len(self._waiting)
 
     # one message
 

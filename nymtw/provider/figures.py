@@ -1,11 +1,12 @@
 """What a provider shows to Prometheus besides what every node does. No label names a client."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from nymtw.node.figures import gauge
+from nymtw.provider.adapter import COUNTS
 
 if TYPE_CHECKING:
     from nymtw.provider.service import ProviderService
@@ -20,6 +21,24 @@ def provider_figures(node: "ProviderService") -> Iterable[Metric]:
         "nymtw_implementation", "What an implementation counts.", labels=["implementation", "count"]
     )
     for mount in node.mounts:
-        for name, number in mount.metrics.snapshot().items():
+        # A count that appears with its first event hides that event from who asks for the growth.
+        expected = dict.fromkeys(COUNTS, 0) if mount.is_service else {}
+        for name, number in {**expected, **mount.metrics.snapshot()}.items():
             counts.add_metric([mount.name, name], number)
     yield counts
+    yield from _services([mount for mount in node.mounts if mount.is_service])
+
+
+def _services(mounts: Sequence[Any]) -> Iterable[Metric]:
+    labels = ["implementation"]
+    requests = GaugeMetricFamily("nymtw_service_requests", "Requests at a service.", labels=[*labels, "place"])
+    size = GaugeMetricFamily("nymtw_service_bytes_under_way", "Bytes of answers not yet there.", labels=labels)
+    sent = CounterMetricFamily("nymtw_service_packets", "Packets that a service sent.", labels=labels)
+    again = CounterMetricFamily("nymtw_service_packets_again", "Those that were sent again.", labels=labels)
+    for mount in mounts:
+        requests.add_metric([mount.name, "running"], mount.provider.running)
+        requests.add_metric([mount.name, "waiting"], mount.provider.waiting)
+        size.add_metric([mount.name], mount.dispatch.size)
+        sent.add_metric([mount.name], mount.dispatch.packets)
+        again.add_metric([mount.name], mount.dispatch.again)
+    yield from (requests, size, sent, again)

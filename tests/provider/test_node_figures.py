@@ -13,7 +13,10 @@ from twisted.internet.protocol import ClientFactory, Protocol
 
 from nymtw.errors import DropReason, ListenError
 from nymtw.node.mix_node import MixNode
+from nymtw.provider.adapter import COUNTS
+from nymtw.provider.plugin import find_implementations
 from nymtw.provider.service import ProviderService
+from nymtw.testing.simulation import SimulatedNetwork
 
 PORT = 9100
 MANUAL = Path(__file__).parents[2] / "docs" / "operating.md"
@@ -129,6 +132,31 @@ def test_a_provider_counts_its_mailboxes_and_sessions(world: World) -> None:
     first.connection.abort()
 
 
+def test_a_service_shows_what_it_did_with_requests(seed: int) -> None:
+    words = {"provider-1": ["--impl=store", "--impl=echo"]}
+    with SimulatedNetwork(
+        seed, mixnodes_per_layer=1, providers=1, clients=["alice"], refresh=5.0, implementations=words
+    ) as network:
+        node = network.nodes["provider-1"]
+
+        def figures() -> dict[tuple[str, ...], float]:
+            return samples(node.figures.text().decode())
+
+        counts = {names[1]: value for names, value in figures().items() if names[0] == "nymtw_implementation_total"}
+        assert counts == dict.fromkeys(COUNTS, 0), "a count that appears with its first event hides that event"
+        alice = network.clients["alice"]
+        alice.send(node.mounts[1].address, b"to be echoed", surbs=20)
+        network.run_until(lambda: b"to be echoed" in alice.received, 60)
+        found = figures()
+        for name, value in {"requests": 1, "answered": 1, "failed": 0, "blocked": 0}.items():
+            assert found["nymtw_implementation_total", name, "echo"] == value
+        assert found["nymtw_service_packets_total", "echo"] >= 1
+        assert found["nymtw_service_packets_again_total", "echo"] == 0
+        assert found["nymtw_service_requests", "echo", "running"] == 0
+        network.run(10)
+        assert figures()["nymtw_service_bytes_under_way", "echo"] == 0
+
+
 def test_nothing_in_the_figures_names_anybody(world: World) -> None:
     _, port = started(world)
     client = world.client(world.running[-1])  # type: ignore[arg-type]
@@ -167,9 +195,10 @@ def test_the_manual_lists_every_figure_and_no_other(world: World) -> None:
     provider = world.running[-1]
     assert isinstance(provider, ProviderService)
     provider.mounts[0].metrics.count("something")
+    service = world.provider(find_implementations().choose("echo"), name="service")
     names = {
         sample.name
-        for node in (mixnode, provider)
+        for node in (mixnode, provider, service)
         for family in text_string_to_metric_families(node.figures.text().decode())
         for sample in family.samples
         if not sample.name.startswith("process_")
