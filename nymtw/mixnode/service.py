@@ -6,16 +6,13 @@ from typing import Any
 from msgspec import structs
 
 from nymtw.mixnode.core import MixnodeCore
-from nymtw.mixnode.loops import MixLoops
-from nymtw.mixnode.loss import ByChance
+from nymtw.mixnode.cover import Cover
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
 from nymtw.mixnode.worker_spawn import Crew, hire
 from nymtw.node.home import NodeHome, write_file
-from nymtw.node.metrics import MetricsReport
 from nymtw.node.mix_node import MixNode, MixParts, Surroundings
 from nymtw.node.placement import thinnest_layer
 from nymtw.topology.document import MIXNODE, Topology
-from nymtw.topology.presence import make_metric
 
 
 class MixnodeService(MixNode):
@@ -37,23 +34,8 @@ class MixnodeService(MixNode):
             super().__init__(reactor, parts, core)
         else:
             super().__init__(reactor, parts, core, [crew.workers], crew.workers, crew.listener)
-        around = parts.surroundings
-        self.loops = MixLoops(
-            reactor,
-            core,
-            self.links,
-            self.watch.usable,
-            policy or ByChance(section.on_loop_loss),
-            around.random,
-            rate=section.loop_rate,
-            window=section.loop_window,
-        )
-        self.figures.add(self.loops.figures)
-        self.add(self.loops)
-        self._policy_is_given = policy is not None
-        self._metrics = MetricsReport(
-            reactor, around.directory, parts.account, self._metric, around.random, more=self.loops.totals
-        )
+        self.cover = Cover(reactor, self, core, section, policy)
+        self.loops = self.cover.loops
 
     @classmethod
     def from_config(
@@ -85,38 +67,11 @@ class MixnodeService(MixNode):
             self.core.own = structs.replace(self.core.own, layer=layer)
             self.log.info("This mixnode works in layer {layer}, the thinnest", layer=layer)
         super().use_topology(topology)
-        self._report_metrics()
+        self.cover.use_topology()
 
     def apply(self, section: MixnodeSection) -> frozenset[str]:
         """As every node; and loops, and whether the directory gets metrics."""
-        applied = super().apply(section) | {"loop_rate", "metrics"}
-        self.loops.set_rate(section.loop_rate)
-        if not self._policy_is_given:
-            self.loops.policy = ByChance(section.on_loop_loss)
-            applied |= {"on_loop_loss"}
-        self.section = structs.replace(self.section, metrics=section.metrics)
-        self._report_metrics()
-        return applied
-
-    def _report_metrics(self) -> None:
-        """Tell the directory or do not, as the configuration says; it takes metrics only from nodes that it knows."""
-        topology = self.watch.current
-        wanted = self.section.metrics and topology is not None and topology.find(self.core.own.identity) is not None
-        if wanted and self._metrics.parent is None:
-            self.add(self._metrics)
-        elif not self.section.metrics and self._metrics.parent is not None:
-            self._metrics.disownServiceParent()
-
-    def _metric(self, sent: int, received: int, *loops: int) -> Mapping[str, Any]:
-        epoch = self.rotation.epoch
-        return make_metric(
-            public_key=self.rotation.public_keys()[epoch or 0],
-            received=received,
-            sent=sent,
-            loops=(loops[0], loops[1]),
-            timestamp=int(self.parts.surroundings.wall_clock() * 1e9),
-            signing_key=self.parts.identity,
-        )
+        return super().apply(section) | self.cover.apply(section)
 
     def announced(self) -> Mapping[str, Any]:
         """The layer."""

@@ -303,15 +303,15 @@ class BoundedFactory(WrappingFactory):
         return super().buildProtocol(addr) if len(self.protocols) < self.limit else None
 
 
-def bounded_site(routes: Resource, reactor: Any, security: Any = None) -> BoundedFactory:
-    """The factory to listen with: idle connections end after a minute, and there are never more than fit.
+def bounded_site(routes: Resource, reactor: Any, security: Any = None, most: int = MAX_CONNECTIONS) -> BoundedFactory:
+    """The factory to listen with: idle connections end after a minute, and there are never more than `most`, or fit.
 
     With `security` (an `IOpenSSLServerConnectionCreator`) it speaks HTTPS, to a tenth of them.
     """
     site: Any = QuietSite(routes, timeout=IDLE_TIMEOUT, reactor=reactor)
     site.displayTracebacks = False
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = min(MAX_CONNECTIONS, descriptors - _RESERVED_DESCRIPTORS)
+    limit = min(most, descriptors - _RESERVED_DESCRIPTORS)
     if security is not None:
         # Its connections take fifty times the memory, and have their share of the descriptors.
         site, limit = TLSMemoryBIOFactory(security, False, site), limit // 10

@@ -1,0 +1,73 @@
+"""What a node does besides while it is a mixnode: loops of its own, and metrics for the directory."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nymtw.mixnode.core import MixnodeCore
+from nymtw.mixnode.loops import MixLoops
+from nymtw.mixnode.loss import ByChance
+from nymtw.node.metrics import MetricsReport
+from nymtw.node.mix_node import MixNode
+from nymtw.topology.document import MIXNODE
+from nymtw.topology.presence import make_metric
+
+
+class Cover:
+    """Loops and metrics as services of `node`; both rest while the topology does not list it as a mixnode.
+
+    `section` has `loop_rate`, `loop_window`, `on_loop_loss` and `metrics`. `policy`: an `ICoverPolicy`; None is
+    `ByChance`, with what the section says.
+    """
+
+    def __init__(self, reactor: Any, node: MixNode, core: MixnodeCore, section: Any, policy: Any = None) -> None:
+        around = node.parts.surroundings
+        self._node = node
+        self._wanted: bool = section.metrics
+        self._policy_is_given = policy is not None
+        self.loops = MixLoops(
+            reactor,
+            core,
+            node.links,
+            node.watch.usable,
+            policy or ByChance(section.on_loop_loss),
+            around.random,
+            rate=section.loop_rate,
+            window=section.loop_window,
+        )
+        node.figures.add(self.loops.figures)
+        node.add(self.loops)
+        self._metrics = MetricsReport(
+            reactor, around.directory, node.account, self._metric, around.random, more=self.loops.totals
+        )
+
+    def use_topology(self) -> None:
+        """A new topology has come: the directory takes metrics only from mixnodes that it knows."""
+        topology, own = self._node.watch.current, self._node.core.own.identity
+        listed = None if topology is None else topology.find(own)
+        wanted = self._wanted and listed is not None and listed.role == MIXNODE
+        if wanted and self._metrics.parent is None:
+            self._node.add(self._metrics)
+        elif not wanted and self._metrics.parent is not None:
+            self._metrics.disownServiceParent()
+
+    def apply(self, section: Any) -> frozenset[str]:
+        """As `MixNode.apply`."""
+        applied = frozenset(("loop_rate", "metrics"))
+        self.loops.set_rate(section.loop_rate)
+        if not self._policy_is_given:
+            self.loops.policy = ByChance(section.on_loop_loss)
+            applied |= {"on_loop_loss"}
+        self._wanted = section.metrics
+        self.use_topology()
+        return applied
+
+    def _metric(self, sent: int, received: int, *loops: int) -> Mapping[str, Any]:
+        node = self._node
+        return make_metric(
+            public_key=node.rotation.public_keys()[node.rotation.epoch or 0],
+            received=received,
+            sent=sent,
+            loops=(loops[0], loops[1]),
+            timestamp=int(node.parts.surroundings.wall_clock() * 1e9),
+            signing_key=node.parts.identity,
+        )
