@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
@@ -73,17 +74,16 @@ class CheckedEndpoints:
         if uri.scheme not in (b"http", b"https"):
             raise PolicyError("this web proxy speaks http and https")
         self._policy.check_name(host, uri.port)
-        endpoint: Any = _CheckedEndpoint(self._reactor, self._policy, host, uri.port)
-        if uri.scheme == b"https":
-            # Verified by service-identity, against the name that was asked for.
-            endpoint = wrapClientTLS(optionsForClientTLS(host, trustRoot=self._trust_root), endpoint)
-        return endpoint
+        # With https verified by service-identity, against the name that was asked for.
+        tls = optionsForClientTLS(host, trustRoot=self._trust_root) if uri.scheme == b"https" else None
+        return _CheckedEndpoint(self._reactor, self._policy, host, uri.port, tls)
 
 
 @implementer(IStreamClientEndpoint)
 class _CheckedEndpoint:
-    def __init__(self, reactor: Any, policy: WebPolicy, host: str, port: int) -> None:
-        self._reactor, self._policy, self._host, self._port = reactor, policy, host, port
+    def __init__(self, reactor: Any, policy: WebPolicy, host: str, port: int, tls: Any) -> None:
+        """`tls`: what makes the client's end of TLS, or None."""
+        self._reactor, self._policy, self._host, self._port, self._tls = reactor, policy, host, port, tls
 
     def connect(self, protocolFactory: Any) -> "Deferred[Any]":
         return Deferred.fromCoroutine(self._connect(protocolFactory))
@@ -91,4 +91,9 @@ class _CheckedEndpoint:
     async def _connect(self, factory: Any) -> Any:
         address = self._policy.choose(await resolve(self._reactor, self._host))
         kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
-        return await kind(self._reactor, address, self._port, timeout=CONNECT_TIMEOUT).connect(factory)
+        endpoint = kind(self._reactor, address, self._port, timeout=CONNECT_TIMEOUT)
+        if self._tls is None:
+            return await endpoint.connect(factory)
+        # As `wrapClientTLS` does it, with our clock.
+        wrapped: Any = await endpoint.connect(TLSMemoryBIOFactory(self._tls, True, factory, clock=self._reactor))
+        return wrapped.wrappedProtocol

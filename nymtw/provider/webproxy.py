@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import urljoin, urlsplit
 
+from OpenSSL import SSL
+from service_identity import VerificationError
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
 from twisted.internet.protocol import Protocol
@@ -316,6 +319,11 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc.lower()
 
 
+def _says_untrusted(error: BaseException) -> bool:
+    """Whether OpenSSL has refused a certificate: self-signed, expired, of an authority that is not known."""
+    return isinstance(error, SSL.Error) and "certificate verify failed" in str(error)
+
+
 def _explain(error: BaseException) -> str:
     """What to tell who asked."""
     if isinstance(error, QueueFull):
@@ -328,6 +336,10 @@ def _explain(error: BaseException) -> str:
         reasons = [reason.value for reason in error.reasons]
         if any(isinstance(reason, CancelledError) for reason in reasons):
             return "the server has not answered in time"
+        if any(isinstance(reason, VerificationError) or _says_untrusted(reason) for reason in reasons):
+            return "the server's certificate is not one for this host"
+        if any(isinstance(reason, SSL.Error) for reason in reasons):
+            return "this server cannot be spoken to over TLS"
         kind = type(reasons[0]).__name__ if reasons else "nothing"
         return f"the server did not answer as a web server does ({kind})"
     if isinstance(error, (ConnectError, ConnectionLost)):
