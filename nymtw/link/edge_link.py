@@ -38,6 +38,10 @@ def _forget(reason: DropReason) -> None:
     pass
 
 
+def _open_to_all() -> str:
+    return ""
+
+
 class ClientLinkFactory:
     """An edge's end of all its clients' links. Listen with `.factory`, and give it the mailboxes with `use_store`.
 
@@ -64,6 +68,8 @@ class ClientLinkFactory:
     ) -> None:
         self.security: Any = security
         self.store: Any = None
+        # Why nobody can register now; empty where everybody can.
+        self.closed: Callable[[], str] = _open_to_all
         self.submit = submit
         self.slots = slots
         self.random = random
@@ -236,6 +242,9 @@ class ClientSession(FramedProtocol):
         if not is_signed(request.mailbox_key, exporter, request.signature):
             self._refuse("the signature is wrong")
             return
+        if closed := self._links.closed():
+            self._refuse(closed)
+            return
         if not self._links.registrations.take(self._address):
             self._refuse("too many registrations from one address; try again in an hour")
             return
@@ -275,7 +284,7 @@ class ClientSession(FramedProtocol):
             return
         if links.verifier is not None:
             try:
-                self._allowance = await maybeDeferred(links.verifier.verify, request.credential)
+                self._allowance = await maybeDeferred(links.verifier.verify, mailbox, request.credential)
             except RegistrationRefused as refusal:
                 self._refuse(str(refusal)[:200])
                 return

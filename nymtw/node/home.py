@@ -110,4 +110,4 @@ class NodeHome:
 
 
 def _plural(role: str) -> str:
-    return f"{role[:-1]}ies" if role.endswith("y") else f"{role}s"
+    return f"{role[:-1]}ies" if role.endswith("ry") else f"{role}s"

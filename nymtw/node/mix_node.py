@@ -38,7 +38,7 @@ from nymtw.node.self_check import carried_rate, unwraps_per_second
 from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.node.topology_watch import TopologyWatch
 from nymtw.sphinx import GEOMETRIES, SizeClass, Unwrapper
-from nymtw.topology.document import MIXNODE, PROVIDER, NodeRecord, Topology, Trust
+from nymtw.topology.document import ANY, GATEWAY, MIXNODE, PROVIDER, NodeRecord, Topology, Trust
 from nymtw.topology.presence import make_heartbeat
 
 __all__ = [
@@ -52,7 +52,7 @@ __all__ = [
     "seconds",
 ]
 
-_PRESENCE_PATHS: Final = {MIXNODE: "mixnodes", PROVIDER: "mixproviders"}
+_PRESENCE_PATHS: Final = {MIXNODE: "mixnodes", PROVIDER: "mixproviders", GATEWAY: "gateways", ANY: "nodes"}
 _VERSION: Final = version("nymtw")  # reading it takes a quarter of a millisecond
 _SECONDS_OF_QUEUE: Final = 30
 _REGULAR: Final = GEOMETRIES[SizeClass.REGULAR].packet_length
@@ -280,7 +280,7 @@ class MixNode(NodeService):
         """One signed post of presence."""
         own = self.core.own
         return make_heartbeat(
-            own.role,
+            self.role_announced(),
             host=own.host,
             port=self.listener.port,
             keys=self.rotation.public_keys(),
@@ -289,6 +289,10 @@ class MixNode(NodeService):
             version=_VERSION,
             **self.announced(),
         )
+
+    def role_announced(self) -> str:
+        """The role in the heartbeat."""
+        return self.core.own.role
 
     def announced(self) -> Mapping[str, Any]:
         """What this role announces besides."""

@@ -44,6 +44,11 @@ class ProviderCore(PacketEngine):
         self.account.received()
         self._pass_on(first_hop, epoch, packet)
 
+    def refuse(self, reason: DropReason) -> None:
+        """A packet from a client that may not send it."""
+        self.account.received()
+        self.account.dropped(reason)
+
     def ends_here(self, hop: ForwardHop | FinalHop) -> None:
         """A last hop is delivered at once, a reply for a mailbox when it is due; both once their tags are written."""
         if isinstance(hop, FinalHop):

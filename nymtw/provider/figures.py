@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from nymtw.node.figures import gauge
+from nymtw.node.figures import counter, gauge
 from nymtw.provider.adapter import COUNTS
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ def provider_figures(node: "ProviderService") -> Iterable[Metric]:
     clients = node.clients
     yield gauge("mailboxes", "Mailboxes.", clients.store.count() if clients is not None and clients.store else 0)
     yield gauge("client_sessions", "Clients that are logged in.", len(clients.sessions) if clients is not None else 0)
+    failed = 0 if clients is None else clients.failed_logins
+    yield counter("client_logins_failed", "Logins with a wrong mailbox, token or signature.", failed)
     counts = CounterMetricFamily(
         "nymtw_implementation", "What an implementation counts.", labels=["implementation", "count"]
     )

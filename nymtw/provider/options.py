@@ -4,7 +4,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, ClassVar, Final, NoReturn
 
 import msgspec
 
@@ -24,7 +24,7 @@ DEFAULT_IMPLEMENTATION: Final = "store"
 
 
 class ProviderSection(MixSection, frozen=True, kw_only=True):
-    """`[node]` of a provider."""
+    """`[node]` of a provider, and most of a gateway's."""
 
     client_port: Annotated[
         int, msgspec.Meta(ge=0, le=65535, description="TCP port for clients, if the implementation serves any.")
@@ -41,11 +41,13 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     node: ProviderSection
 
 
-class Options(MixOptions):
-    """The command line of `twistd nym-provider` and `nym-provider run`.
+class EdgeOptions(MixOptions):
+    """The command line of a node with implementations, whose options are part of it: `--help` shows them all."""
 
-    The options of the implementations are part of it: `--impl=NAME --help` shows both.
-    """
+    program: ClassVar[str]
+    """The command's name."""
+    default: ClassVar[tuple[str, ...]]
+    """The implementations without a word about them on the command line."""
 
     optParameters = [
         ["client-port", None, None, "TCP port for clients [default: 9000]", port_number],
@@ -55,26 +57,21 @@ class Options(MixOptions):
     factories: tuple[Any, ...] = ()
     """The chosen `IProviderFactory`s, once the command line has been parsed."""
 
-    def opt_impl(self, name: str) -> None:
-        """What the provider does [default: store]; give it again for more; 'list' shows what is installed"""
-        self._named.append(name)
+    def names_on(self, argv: Sequence[str]) -> list[str]:
+        """The implementations that this command line means, before it is parsed."""
+        raise NotImplementedError
 
-    opt_impl.coerceDoc = None  # type: ignore[attr-defined]
-
-    def opt_help_impls(self) -> NoReturn:
-        """Show every implementation installed, with its options, and exit."""
-        print(help_text(find_implementations()))
-        raise SystemExit(0)
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raises `UsageError` where the parsed command line means others: what chooses them was abbreviated."""
+        raise NotImplementedError
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As `usage.Options`. Raises `UsageError` for an unknown, doubled or broken implementation too."""
         argv = sys.argv[1:] if options is None else list(options)
-        names = implementations_named(argv)
-        self._named: list[str] = []
+        names = self.names_on(argv)
         if self.factories:
             super().parseOptions(argv)
-            if (self._named or [DEFAULT_IMPLEMENTATION]) != names:
-                raise usage.UsageError(f"write --impl={self._named[-1]} in full")
+            self.check_names(names)
             return
         found = find_implementations()
         if RESERVED in names:
@@ -93,24 +90,55 @@ class Options(MixOptions):
         """The help, in which the options of the implementations stand too: of the default one where none is chosen."""
         if not self.factories:
             try:
-                return self._merged(find_implementations(), [DEFAULT_IMPLEMENTATION]).getUsage(width)
+                return self._merged(find_implementations(), self.default).getUsage(width)
             except PluginError:
                 pass  # The command's own options can be told all the same.
         return super().getUsage(width)
 
-    def _merged(self, found: Implementations, names: Sequence[str]) -> "Options":
+    def _merged(self, found: Implementations, names: Sequence[str]) -> "EdgeOptions":
         factories = tuple(found.choose(name) for name in names)
         own = {name: load_options(factory) for name, factory in zip(names, factories, strict=True)}
         for name, options in own.items():
-            check_options(name, options)
+            check_options(name, options, type(self))
         check_together(names, own)
-        bases: tuple[Any, ...] = (_Merged, *dict.fromkeys(own.values()), Options)
-        merged: Options = type("Options", bases, {"factories": factories, "__doc__": Options.__doc__})()
+        bases: tuple[Any, ...] = (_Merged, *dict.fromkeys(own.values()), type(self))
+        merged: EdgeOptions = type("Options", bases, {"factories": factories, "__doc__": type(self).__doc__})()
         merged.parent = self.parent
         for words in ("synopsis", "longdesc"):
             if hasattr(self, words):
                 setattr(merged, words, getattr(self, words))
         return merged
+
+
+class Options(EdgeOptions):
+    """The command line of `twistd nym-provider` and `nym-provider run`.
+
+    The options of the implementations are part of it: `--impl=NAME --help` shows both.
+    """
+
+    program = "nym-provider"
+    default = (DEFAULT_IMPLEMENTATION,)
+
+    def opt_impl(self, name: str) -> None:
+        """What the provider does [default: store]; give it again for more; 'list' shows what is installed"""
+        self._named.append(name)
+
+    opt_impl.coerceDoc = None  # type: ignore[attr-defined]
+
+    def opt_help_impls(self) -> NoReturn:
+        """Show every implementation installed, with its options, and exit."""
+        print(help_text(find_implementations()))
+        raise SystemExit(0)
+
+    def names_on(self, argv: Sequence[str]) -> list[str]:
+        """What `--impl` names."""
+        self._named: list[str] = []
+        return implementations_named(argv)
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """As `EdgeOptions`."""
+        if (self._named or [DEFAULT_IMPLEMENTATION]) != names:
+            raise usage.UsageError(f"write --impl={self._named[-1]} in full")
 
 
 class _Merged(usage.Options):
@@ -135,13 +163,13 @@ def implementations_named(argv: Sequence[str]) -> list[str]:
     return names or [DEFAULT_IMPLEMENTATION]
 
 
-def check_options(name: str, own: type[usage.Options]) -> None:
+def check_options(name: str, own: type[usage.Options], command: type[EdgeOptions] = Options) -> None:
     """Raises `PluginError` where an implementation has an option of the command's name: one would hide the other."""
     always = set(usage.Options().longOpt)
-    doubled = sorted((set(own().longOpt) & set(Options().longOpt)) - always)
+    doubled = sorted((set(own().longOpt) & set(command().longOpt)) - always)
     if doubled:
         options = ", ".join(f"--{option.rstrip('=')}" for option in doubled)
-        raise PluginError(f"the provider {name!r} is broken: {options} is an option of nym-provider itself")
+        raise PluginError(f"the provider {name!r} is broken: {options} is an option of {command.program} itself")
 
 
 def check_together(names: Sequence[str], own: Mapping[str, type[usage.Options]]) -> None:

@@ -1,7 +1,7 @@
 """A provider: where packets end. Around its core, an implementation and, if that has mailboxes, a port for clients."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -28,9 +28,19 @@ from nymtw.topology.document import PROVIDER, Recommended, Topology
 class ProviderService(MixNode):
     """The parts of every node that mixes, the implementation, and its clients' links if it has any."""
 
+    role: ClassVar[str] = PROVIDER
+    core_type: ClassVar[type[ProviderCore]] = ProviderCore
+
     def __init__(
-        self, reactor: Any, parts: MixParts, core: ProviderCore, implementation: "Implementation", client_port: int
+        self,
+        reactor: Any,
+        parts: MixParts,
+        core: ProviderCore,
+        implementation: "Implementation",
+        client_port: int,
+        **links: Any,
     ) -> None:
+        """`links`: what its `ClientLinkFactory` is given besides what every provider gives it."""
         super().__init__(reactor, parts, core, [implementation])
         self.implementation = implementation
         implementation.tell(self._is_called, self._is_ready)
@@ -47,6 +57,8 @@ class ProviderService(MixNode):
                 slots=Recommended().fetch_slots,
                 random=around.random,
                 list_client=self.listed.put,
+                dropped=core.refuse,
+                **links,
             )
             self.client_listener = Listener(reactor, core.own.host, client_port, self.clients.factory)
             self.add(AtStop(self.clients.stop))
@@ -61,22 +73,31 @@ class ProviderService(MixNode):
         factories: Sequence[Any],
         options: Mapping[str, Any],
         around: Surroundings | None = None,
-    ) -> "ProviderService":
+        **links: Any,
+    ) -> Self:
         """The provider whose files are in `home`, with the implementations that `factories` (`IProviderFactory`) make.
 
-        Raises `ConfigError`, `KeyFileError`, `DiskError`, and `PluginError` for an implementation that cannot be made.
+        `links`: as for `__init__`. Raises `ConfigError`, `KeyFileError`, `DiskError`, and `PluginError` for an
+        implementation that cannot be made.
         """
         parts = MixParts.at(home, config.node, around or Surroundings.real(reactor, config.node))
-        record = parts.record(PROVIDER, client_port=config.node.client_port)
+        record = parts.record(cls.role, client_port=config.node.client_port)
         surroundings = parts.surroundings
         node = Node(reactor, surroundings.random, surroundings.wall_clock, record.identity)
         hub = Hub([Mount(node, home, factory, options, config.node.stream_rate) for factory in factories])
         names = " and ".join(factory.name for factory in factories)
-        core = ProviderCore(deliveries=Deliveries(reactor, hub), **parts.engine(reactor, record))
-        service = cls(reactor, parts, core, Implementation(reactor, names, hub), config.node.client_port)
+        core = cls.core_type(deliveries=Deliveries(reactor, hub), **parts.engine(reactor, record))
+        implementation = Implementation(reactor, f"nym-{cls.role}", names, hub)
+        links = {**cls.link_parts(reactor, config.node), **links}
+        service = cls(reactor, parts, core, implementation, config.node.client_port, **links)
         node.topology = lambda: service.watch.current
         node.submit = lambda first_hop, epoch, packet: core.submit(first_hop, 0, epoch, packet)
         return service
+
+    @classmethod
+    def link_parts(cls, reactor: Any, section: Any) -> dict[str, Any]:
+        """What this role gives its `ClientLinkFactory` besides."""
+        return {}
 
     @property
     def mounts(self) -> tuple[Mount, ...]:
@@ -136,8 +157,9 @@ class ProviderService(MixNode):
 class Implementation(Service):
     """Starts and stops an `IProvider`, either of which may wait."""
 
-    def __init__(self, reactor: Any, name: str, provider: Any) -> None:
+    def __init__(self, reactor: Any, program: str, name: str, provider: Any) -> None:
         self._reactor = reactor
+        self._program = program
         self._name = name
         self._called: Callable[[], None] = _nothing
         self._is_ready: Callable[[], None] = _nothing
@@ -174,7 +196,7 @@ class Implementation(Service):
 
     def _end_process(self, failures: list[Failure]) -> None:
         if self.running:
-            stop_with(self._reactor, "nym-provider", self._error(failures[0]))
+            stop_with(self._reactor, self._program, self._error(failures[0]))
 
     def _error(self, failure: Failure) -> NymtwError:
         if isinstance(failure.value, NymtwError):

@@ -280,7 +280,8 @@ def test_a_verifier_decides_who_may_send_and_how_much():
             return None if self.left >= 0 else DropReason.OVER_ALLOWANCE
 
     class Verifier:
-        def verify(self, credential):
+        def verify(self, mailbox, credential):
+            assert mailbox == world.mailbox("alice")
             if credential != b"good":
                 raise RegistrationRefused("no valid credential")
             answer = Deferred()

@@ -23,7 +23,13 @@ def test_nymtw_home_moves_everything() -> None:
 
 @pytest.mark.parametrize(
     ("role", "folder"),
-    [("mixnode", "mixnodes"), ("provider", "providers"), ("client", "clients"), ("directory", "directories")],
+    [
+        ("mixnode", "mixnodes"),
+        ("provider", "providers"),
+        ("client", "clients"),
+        ("directory", "directories"),
+        ("gateway", "gateways"),
+    ],
 )
 def test_a_role_has_its_folder(tmp_path: Path, role: str, folder: str) -> None:
     assert NodeHome(role, "one", tmp_path).path == tmp_path / folder / "one"

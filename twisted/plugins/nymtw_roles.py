@@ -7,4 +7,7 @@ directory = ServiceMaker(
 )
 mixnode = ServiceMaker("nymtw mixnode", "nymtw.mixnode.tap", "A mixnode: holds packets, passes them on", "nym-mixnode")
 provider = ServiceMaker("nymtw provider", "nymtw.provider.tap", "A provider: where packets end", "nym-provider")
+gateway = ServiceMaker(
+    "nymtw gateway", "nymtw.gateway.tap", "A gateway: the clients' door to the mixnet", "nym-gateway"
+)
 client = ServiceMaker("nymtw client", "nymtw.client.tap", "A client: sends and receives messages", "nym-client")

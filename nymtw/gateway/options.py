@@ -1,0 +1,120 @@
+"""What a gateway is told: its command line, into which the options of its mode's implementations merge, and its
+`config.toml`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Final
+
+import msgspec
+
+from twisted.python import usage
+
+from nymtw.node.config import load_config
+from nymtw.node.home import NodeHome
+from nymtw.provider.options import EdgeOptions, ProviderConfig, ProviderSection
+
+HEADING: Final = "A gateway. What is given on the command line overrides this file."
+ENTRY: Final = "entry"
+EXIT: Final = "exit"
+# The implementations that each mode is made of.
+MODES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({ENTRY: ("store",), EXIT: ("store", "exit")})
+_MOST: Final = 10_000.0
+
+
+def rate(text: str) -> float:
+    """Something a second, 0 to 10,000. `usage.Options` turns the `ValueError` into a usage error."""
+    value = float(text)
+    if not (math.isfinite(value) and 0 <= value <= _MOST):
+        raise ValueError("this is a number from 0 to 10000")
+    return value
+
+
+rate.coerceDoc = "must be a number from 0 to 10000."  # type: ignore[attr-defined]  # what usage.Options asks for
+
+
+class GatewaySection(ProviderSection, frozen=True, kw_only=True):
+    """`[node]` of a gateway."""
+
+    downlink_rate: Annotated[
+        float | None,
+        msgspec.Meta(
+            description="Slots (2,424 bytes) a second pushed to each client, mail or no mail; 0: mail at once and "
+            "nothing else, so that whoever watches a client's line sees when it receives. Not there: enough for the "
+            "rates that the topology recommends, with the usual ones 70, which is 170 KB a second for each client."
+        ),
+    ] = None
+    client_rate: Annotated[
+        float | None,
+        msgspec.Meta(
+            description="Packets a second that a client may send, 100 at once; more are dropped. Not there: what the "
+            "topology recommends, and a tenth more."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        for name in ("downlink_rate", "client_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= _MOST:
+                raise ValueError(f"{name}: a number from 0 to 10000")
+
+
+class GatewayConfig(ProviderConfig, frozen=True, kw_only=True):
+    """A gateway's `config.toml`."""
+
+    node: GatewaySection
+
+
+class Options(EdgeOptions):
+    """The command line of `twistd nym-gateway` and `nym-gateway run`.
+
+    The options of what the mode needs are part of it: `--mode=exit --help` shows those of an exit.
+    """
+
+    program = "nym-gateway"
+    default = MODES[ENTRY]
+
+    optParameters = [
+        ["mode", None, ENTRY, "entry: for clients; exit: it speaks to the internet for them as well"],
+        ["downlink-rate", None, None, "Slots a second to each client [default: from the topology]; 0: at once", rate],
+        ["client-rate", None, None, "Packets a second from each client [default: from the topology]", rate],
+    ]
+
+    def names_on(self, argv: Sequence[str]) -> list[str]:
+        """The implementations of the mode. Raises `UsageError` for an unknown one."""
+        return list(implementations_of(mode_on(argv)))
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """As `EdgeOptions`."""
+        if list(implementations_of(self["mode"])) != names:
+            raise usage.UsageError(f"write --mode={self['mode']} in full")
+
+
+def implementations_of(mode: str) -> tuple[str, ...]:
+    """The names of the implementations of `mode`. Raises `UsageError`."""
+    if mode not in MODES:
+        raise usage.UsageError(f"--mode is one of {', '.join(MODES)}, not {mode!r:.40}")
+    return MODES[mode]
+
+
+def mode_on(argv: Sequence[str]) -> str:
+    """What `--mode` says on this command line, the last time that it is there."""
+    mode = ENTRY
+    for position, word in enumerate(argv):
+        if word == "--":
+            break
+        if word.startswith("--mode="):
+            mode = word.removeprefix("--mode=")
+        elif word == "--mode" and position + 1 < len(argv):
+            mode = argv[position + 1]
+    return mode
+
+
+def configure(options: Options) -> tuple[NodeHome, GatewayConfig]:
+    """The home and the configuration that the command line means. Raises `ConfigError`."""
+    name = options["id"] or f"gateway-{options['port'] or 1789}"
+    home = NodeHome("gateway", name)
+    home.create()
+    given = {"id": name, **options.mix_given("client-port", "stream-rate", "downlink-rate", "client-rate")}
+    return home, load_config(home.config_file, GatewayConfig, {"node": given}, HEADING)

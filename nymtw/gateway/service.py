@@ -1,0 +1,62 @@
+"""A gateway: a provider whose clients are pushed their mail, and may send as much as its admission lets them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client.core import Metric
+
+from nymtw.errors import PluginError
+from nymtw.gateway.admission import OpenAdmission, downlink_rate
+from nymtw.link.downlink import Downlink
+from nymtw.node.figures import gauge
+from nymtw.provider.service import ProviderService
+from nymtw.topology.document import GATEWAY, Recommended, Topology
+
+
+class GatewayService(ProviderService):
+    """Made like a provider, `GatewayService.from_config(reactor, home, config, factories, options)`, with a
+    `GatewayConfig`; `nymtw.gateway.options.MODES` names the implementations of each mode, one of which has mailboxes.
+
+    `verifier=` may be another `ICredentialVerifier` than `OpenAdmission`.
+    """
+
+    role = GATEWAY
+
+    def __init__(self, *parts: Any, **links: Any) -> None:
+        """As of a provider. Raises `PluginError` where no implementation has mailboxes."""
+        super().__init__(*parts, **links)
+        if self.clients is None:
+            raise PluginError("a gateway needs an implementation with mailboxes, such as 'store'")
+        self._door = self.clients
+        self.figures.add(self._gateway_figures)
+
+    @classmethod
+    def link_parts(cls, reactor: Any, section: Any) -> dict[str, Any]:
+        """A downlink, and who decides on what clients send; both follow the topology unless the section says how."""
+        rate = downlink_rate(Recommended()) if section.downlink_rate is None else section.downlink_rate
+        return {"downlink": Downlink(reactor, rate), "verifier": OpenAdmission(reactor, section.client_rate)}
+
+    def use_topology(self, topology: Topology) -> None:
+        """A new topology has come: it may recommend other rates. A client's downlink stays as it was at its login."""
+        section: Any = self.section
+        self._door.verifier.use_topology(topology)
+        self._use_downlink(section.downlink_rate, topology.recommended)
+        super().use_topology(topology)
+
+    def apply(self, section: Any) -> frozenset[str]:
+        """As every node; the two rates too, the downlink's for those who log in later."""
+        topology = self.watch.current
+        recommended = Recommended() if topology is None else topology.recommended
+        self._use_downlink(section.downlink_rate, recommended)
+        if isinstance(self._door.verifier, OpenAdmission):
+            self._door.verifier.use_rate(section.client_rate, recommended)
+        return super().apply(section) | {"downlink_rate", "client_rate"}
+
+    def _use_downlink(self, given: float | None, recommended: Recommended) -> None:
+        rate = downlink_rate(recommended) if given is None else given
+        if self._door.downlink is None or self._door.downlink.rate != rate:
+            self._door.downlink = Downlink(self._door.housekeeper.clock, rate)
+
+    def _gateway_figures(self) -> Iterable[Metric]:
+        rate = 0.0 if self._door.downlink is None else self._door.downlink.rate
+        yield gauge("downlink_slots_per_second", "Slots pushed to each client that logs in now; 0: at once.", rate)
