@@ -173,6 +173,11 @@ class ReceiveWindow:
         self._end: int | None = None
 
     @property
+    def next(self) -> int:
+        """The number of the next message in order: all before it have come."""
+        return self._sequencer.next
+
+    @property
     def size(self) -> int:
         """About how many bytes of memory are taken by what waits for its turn."""
         return self._sequencer.size

@@ -8,3 +8,4 @@ webproxy = ProviderFactory("webproxy", "Makes web requests for whoever sends the
 broadcaster = ProviderFactory(
     "broadcaster", "Submits signed transactions to Ethereum, CometBFT and Bitcoin nodes.", "nymtw.provider.broadcaster"
 )
+exit_ = ProviderFactory("exit", "Opens TCP connections for whoever asks.", "nymtw.provider.exit")
