@@ -17,7 +17,16 @@ from zope.interface import implementer
 
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
-from nymtw.storage.tally import MailboxLimits, MailboxRecord, StoredItem, Subscribers, Tally
+from nymtw.storage.tally import (
+    LARGEST,
+    SWEEP,
+    MailboxLimits,
+    MailboxRecord,
+    StoredItem,
+    Subscribers,
+    Tally,
+    sweep_interval,
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mailboxes (
@@ -41,11 +50,6 @@ _EXPIRE = (
     "DELETE FROM items WHERE number IN (SELECT number FROM items ORDER BY number LIMIT ?) AND stored < ? "
     "RETURNING mailbox, LENGTH(content)"
 )
-_LARGEST = 2**63 - 1
-_SWEEP = 1000  # items looked at in one go, so that nothing else waits for long
-_LONGEST_INTERVAL = 3600.0
-
-
 # mailbox, kind, content, when it was stored
 _Item = tuple[bytes, int, bytes, int]
 
@@ -144,7 +148,7 @@ class SQLiteMailboxes:
         return items[:count]
 
     def confirm(self, mailbox: bytes, numbers: Sequence[int]) -> "Deferred[None]":
-        wanted = dict.fromkeys((number, mailbox) for number in numbers if 0 < number <= _LARGEST)
+        wanted = dict.fromkeys((number, mailbox) for number in numbers if 0 < number <= LARGEST)
         if not wanted:
             return succeed(None)
         self._confirmed |= wanted
@@ -228,7 +232,7 @@ class SQLiteMailboxes:
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
         if self._sweeper is None:
-            interval = min(_LONGEST_INTERVAL, self._tally.limits.item_age / 4) if seconds is None else seconds
+            interval = sweep_interval(self._tally.limits) if seconds is None else seconds
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:
@@ -236,9 +240,9 @@ class SQLiteMailboxes:
         self._sweeper = None
         before = int(self._wall_clock() - self._tally.limits.item_age)
         try:
-            gone = self._database.execute(_EXPIRE, (_SWEEP, before)).fetchall()
+            gone = self._database.execute(_EXPIRE, (SWEEP, before)).fetchall()
         except sqlite3.Error:
             gone = []  # the disk refuses: it is tried again
         self._tally.count_out(gone)
         if self._tally.bytes:
-            self._arm_sweeper(self._interval if len(gone) == _SWEEP else None)
+            self._arm_sweeper(self._interval if len(gone) == SWEEP else None)

@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from twisted.logger import Logger
 
 from nymtw.errors import MailboxFull, UnknownDestination
+
+SWEEP: Final = 1000  # items looked at in one go, so that nothing else waits for long
+LARGEST: Final = 2**63 - 1  # number of an item
+_LONGEST_INTERVAL: Final = 3600.0
 
 
 class MailboxRecord(msgspec.Struct, frozen=True):
@@ -36,6 +41,11 @@ class MailboxLimits:
     bytes_per_mailbox: int = 256 << 20
     total_bytes: int = 32 << 30
     item_age: float = 30 * 86400.0
+
+
+def sweep_interval(limits: MailboxLimits) -> float:
+    """Seconds between two looks for what is too old."""
+    return min(_LONGEST_INTERVAL, limits.item_age / 4)
 
 
 class Tally:

@@ -1,0 +1,39 @@
+"""A thread for what blocks, so that the reactor never waits for it."""
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+
+class WorkerThread:
+    """One thread. Call it with a function that blocks: it returns a Deferred, which fires in the reactor's thread.
+
+    It is a daemon: a database that does not answer does not keep the process from ending.
+    """
+
+    def __init__(self, reactor: Any, name: str) -> None:
+        self._reactor = reactor
+        self._queue: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
+        Thread(target=self._run, name=name, daemon=True).start()
+
+    def __call__(self, call: Callable[[], Any]) -> "Deferred[Any]":
+        answer: Deferred[Any] = Deferred()
+        self._queue.put((call, answer))
+        return answer
+
+    def stop(self) -> None:
+        """End the thread, once it has done what it was given."""
+        self._queue.put(None)
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            call, answer = job
+            try:
+                result = call()
+            except Exception:
+                result = Failure()
+            self._reactor.callFromThread(answer.callback, result)
