@@ -12,9 +12,8 @@ from typing import Final
 
 import msgspec
 
-from nymtw.topology.document import ANY, LAYERS, MIXNODE, PLACES, NodeRecord, Topology
+from nymtw.topology.document import ANY, LAYERS, MIXNODE, NOTICE, PLACES, NodeRecord, Topology
 
-NOTICE: Final = 3  # refreshes: every node has asked twice by then
 _MIXES: Final = tuple(f"mixnode-{layer}" for layer in LAYERS)
 _ENTRY: Final = "entry-gateway"
 _EXIT: Final = "exit-gateway"

@@ -47,6 +47,9 @@ ServiceName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
 Services = Annotated[dict[ServiceName, Annotated[str, msgspec.Meta(max_length=200)]], msgspec.Meta(max_length=64)]
 
 
+# How many refreshes before a key epoch begins it is decided who works where in it: every node has asked twice by then.
+NOTICE: Final = 3
+
 # What a node that takes any role can be asked to be, and where that is in the network: (role, layer).
 Mode = Literal["mixnode", "entry-gateway", "exit-gateway"]
 Place = Literal["mixnode-1", "mixnode-2", "mixnode-3", "entry-gateway", "exit-gateway"]

@@ -6,12 +6,13 @@ from collections import Counter
 import msgspec
 import pytest
 
-from nymtw.directory.assignment import NOTICE, assign, places_in
+from nymtw.directory.assignment import assign, places_in
 from nymtw.topology.document import (
     ANY,
     GATEWAY,
     LAYERS,
     MIXNODE,
+    NOTICE,
     PLACES,
     PROVIDER,
     NodeRecord,

@@ -10,7 +10,7 @@ import nymtw
 
 ROOT = Path(nymtw.__file__).parent.parent
 PLUGINS = sorted((ROOT / "twisted" / "plugins").glob("*.py"))
-TAPS = ["directory", "mixnode", "provider", "client"]
+TAPS = ["directory", "mixnode", "provider", "client", "nym_node"]
 
 CHECK = """
 import sys, importlib, importlib.util

@@ -11,3 +11,4 @@ gateway = ServiceMaker(
     "nymtw gateway", "nymtw.gateway.tap", "A gateway: the clients' door to the mixnet", "nym-gateway"
 )
 client = ServiceMaker("nymtw client", "nymtw.client.tap", "A client: sends and receives messages", "nym-client")
+node = ServiceMaker("nymtw node", "nymtw.nym_node.tap", "A node that is a mixnode, a gateway, or either", "nym-node")

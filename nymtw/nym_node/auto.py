@@ -1,0 +1,135 @@
+"""A node that is what the directory asks for, from one key epoch to the next: a mixnode of any layer, or a gateway.
+
+It has all parts at all times, so that none is taken away from a packet. What it is decides who sends packets to it, and
+that goes by their key epoch; whether it takes new clients; and whether it sends loops of its own.
+
+A node with mailboxes stays a gateway: its clients' addresses name it. So that nobody registers at a gateway that is
+about to leave, one without mailboxes takes no clients for a moment before it is decided, and only then says that it
+could be something else.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from msgspec import structs
+
+from nymtw.gateway.service import GatewayService
+from nymtw.mixnode.cover import Cover
+from nymtw.node.home import NodeHome
+from nymtw.node.mix_node import Surroundings
+from nymtw.nym_node.config import NymNodeConfig
+from nymtw.nym_node.core import AnyCore
+from nymtw.nym_node.options import Options
+from nymtw.topology.document import ANY, NOTICE, NodeRecord, Topology
+
+ENTRY: Final = "entry-gateway"
+EXIT: Final = "exit-gateway"
+# Seconds before it is decided: from then on nobody can register, and somewhat later, when whoever was registering has
+# done so, the node says that it can leave. Less where an epoch is short.
+CLOSING: Final = 30.0
+OFFERING: Final = 20.0
+_PART_OF_EPOCH: Final = 0.1
+
+
+class AutoService(GatewayService):
+    """A gateway and a mixnode in one, of which the topology says which it is. Made by `for_config`."""
+
+    role: ClassVar[str] = ANY
+    core_type: ClassVar[Any] = AnyCore
+    core: AnyCore
+
+    @classmethod
+    def for_config(
+        cls,
+        reactor: Any,
+        home: NodeHome,
+        config: NymNodeConfig,
+        options: Options,
+        around: Surroundings | None = None,
+        policy: Any = None,
+    ) -> "AutoService":
+        """The node whose files are in `home`; `policy` is an `ICoverPolicy`, if it is not to be the default.
+
+        Raises `ConfigError`, `KeyFileError`, `DiskError`, `PluginError`.
+        """
+        told: Any = config.as_any()
+        service = cls.from_config(reactor, home, told, options.factories, options, around)
+        service.takes = tuple(config.node.takes)
+        service.cover = Cover(reactor, service, service.core, told.node, policy)
+        service.clients.closed = service.closed
+        return service
+
+    takes: tuple[str, ...]
+    cover: Cover
+    clients: Any
+
+    def use_topology(self, topology: Topology) -> None:
+        """A new topology has come, which may say what this node is."""
+        listed = topology.find(self.core.own.identity)
+        if listed is not None and listed.places:
+            self._become(listed, topology)
+        super().use_topology(topology)
+        self.cover.use_topology()
+
+    def _become(self, listed: NodeRecord, topology: Topology) -> None:
+        before = self.core.own
+        self.core.own = structs.replace(before, role=listed.role, layer=listed.layer, places=listed.places)
+        for epoch in (topology.epoch, topology.epoch + 1):
+            place = listed.place(epoch)
+            if not before.places or before.place(epoch) != place:
+                self.log.info("From key epoch {epoch} on this node is {place}", epoch=epoch, place=place)
+
+    def place(self) -> str:
+        """Where this node works now, by its own clock; empty before it has a place."""
+        topology = self.watch.current
+        if topology is None:
+            return ""
+        return self.core.own.place(max(topology.epoch, int(self._now() // topology.epoch_seconds)))
+
+    def closed(self) -> str:
+        """Why nobody can register now; empty where everybody can."""
+        place = self.place()
+        if place not in (ENTRY, EXIT):
+            return "this node is no gateway now"
+        if place == ENTRY and self._left() < CLOSING and not self.clients.store.count():
+            return "this gateway may be needed elsewhere in the network: use another one, or try again later"
+        return ""
+
+    def can_be(self) -> tuple[str, ...]:
+        """What this node could be in the next key epoch."""
+        place = self.place()
+        if place == EXIT or self.clients.store.count():
+            # Its clients, or those whose connections end here, are not left.
+            return (place if place in (ENTRY, EXIT) else ENTRY,)
+        if place == ENTRY and self._left() >= OFFERING:
+            return (ENTRY,)
+        return self.takes
+
+    def role_announced(self) -> str:
+        """What the heartbeat says."""
+        return ANY
+
+    def announced(self) -> Mapping[str, Any]:
+        """As a gateway, whatever it is now; an exit's service only where it is one. And what it can be."""
+        said = dict(super().announced())
+        if self.place() != EXIT:
+            said["services"] = {name: address for name, address in said["services"].items() if name != "exit"}
+        return {**said, "takes": self.can_be()}
+
+    def apply(self, section: Any) -> frozenset[str]:
+        """As a gateway and as a mixnode."""
+        return super().apply(section) | self.cover.apply(section)
+
+    def _left(self) -> float:
+        """Seconds until it is decided who works where in the next epoch, thirty in the longest epochs; negative: it has
+        been, as far as this node knows.
+        """
+        topology = self.watch.current
+        if topology is None:
+            return 0.0
+        decided = (topology.epoch + 1) * topology.epoch_seconds - NOTICE * topology.refresh
+        scale = min(1.0, _PART_OF_EPOCH * topology.epoch_seconds / CLOSING)
+        return (decided - self._now()) / scale
+
+    def _now(self) -> float:
+        return self.parts.surroundings.wall_clock()

@@ -1,0 +1,111 @@
+"""The `config.toml` of a node of any role: what every role is told, and a section for each role."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, get_type_hints
+
+import msgspec
+
+from nymtw.gateway.options import GatewayConfig, GatewaySection
+from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
+from nymtw.node.mix_node import MixSection
+
+HEADING: Final = "A node. What is given on the command line overrides this file."
+DEFAULT_MODE: Final = "mixnode"
+DEFAULT_TAKES: Final = ("mixnode", "entry-gateway")
+HTTP_PORT: Final = 8000
+
+_Said = msgspec.Meta(max_length=280, description="For people, at /api/v1/description; or empty.")
+
+
+class NodeSection(MixSection, frozen=True, kw_only=True):
+    """`[node]`: what every role is told, the HTTP API, and what the operator says of the node."""
+
+    mode: Annotated[
+        Literal["mixnode", "entry-gateway", "exit-gateway", "auto"],
+        msgspec.Meta(description="What the node is; auto: what the directory asks for in each key epoch."),
+    ] = DEFAULT_MODE
+    takes: Annotated[
+        list[Literal["mixnode", "entry-gateway", "exit-gateway"]],
+        msgspec.Meta(
+            min_length=1,
+            max_length=3,
+            description="With mode auto, what it can be asked to be. An exit speaks to the internet in this machine's "
+            "name: add exit-gateway only if that is meant.",
+        ),
+    ] = msgspec.field(default_factory=lambda: list(DEFAULT_TAKES))
+    http_host: Annotated[
+        str,
+        msgspec.Meta(
+            description="IP address at which the HTTP API listens. On 127.0.0.1 only this machine can ask: what the "
+            "API tells is no secret, but whoever can ask it can also load it."
+        ),
+    ] = "127.0.0.1"
+    http_port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port of the HTTP API; 0: none.")] = (
+        HTTP_PORT
+    )
+    moniker: Annotated[str, _Said] = ""
+    website: Annotated[str, _Said] = ""
+    security_contact: Annotated[str, _Said] = ""
+    details: Annotated[str, _Said] = ""
+
+
+def fields_of(section: type[msgspec.Struct]) -> dict[str, Any]:
+    """The fields of a section, as `msgspec.defstruct` takes them, by their names."""
+    hints = get_type_hints(section, include_extras=True)
+    return {
+        field.name: (field.name, hints[field.name], *(() if field.default is msgspec.NODEFAULT else (field.default,)))
+        for field in msgspec.structs.fields(section)
+    }
+
+
+def _section(name: str, fields: Mapping[str, Any]) -> Any:
+    return msgspec.defstruct(name, list(fields.values()), frozen=True, kw_only=True, forbid_unknown_fields=True)
+
+
+_EVERY: Final = fields_of(MixSection)
+_OF_MIXNODE: Final = {name: row for name, row in fields_of(MixnodeSection).items() if name not in _EVERY}
+_OF_GATEWAY: Final = {name: row for name, row in fields_of(GatewaySection).items() if name not in _EVERY}
+# What a role's own section has beyond what every role is told; and all of it in one.
+MixnodePart: Any = _section("MixnodePart", _OF_MIXNODE)
+GatewayPart: Any = _section("GatewayPart", _OF_GATEWAY)
+AnySection: Any = _section("AnySection", {**_EVERY, **_OF_MIXNODE, **_OF_GATEWAY})
+
+
+@dataclass(frozen=True, slots=True)
+class AnyConfig:
+    """What a node is told that can be both: all that a mixnode and a gateway are."""
+
+    node: Any
+
+
+class NymNodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A node's `config.toml`."""
+
+    node: NodeSection
+    mixnode: MixnodePart
+    gateway: GatewayPart
+
+    def as_mixnode(self) -> MixnodeConfig:
+        """What a mixnode is told."""
+        own = msgspec.structs.asdict(self.mixnode)
+        return MixnodeConfig(node=MixnodeSection(**self._common(), **own))
+
+    def as_gateway(self) -> GatewayConfig:
+        """What a gateway is told."""
+        own = msgspec.structs.asdict(self.gateway)
+        return GatewayConfig(node=GatewaySection(**self._common(), **own))
+
+    def as_any(self) -> AnyConfig:
+        """What a node is told that can be both."""
+        parts = msgspec.structs.asdict(self.mixnode) | msgspec.structs.asdict(self.gateway)
+        return AnyConfig(AnySection(**self._common(), **parts))
+
+    def section(self) -> Any:
+        """What a node of this mode is told."""
+        if self.node.mode == "mixnode":
+            return self.as_mixnode().node
+        return (self.as_any() if self.node.mode == "auto" else self.as_gateway()).node
+
+    def _common(self) -> dict[str, Any]:
+        return {name: getattr(self.node, name) for name in MixSection.__struct_fields__}

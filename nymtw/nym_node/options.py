@@ -1,0 +1,160 @@
+"""What a node of any role is told: one command line, whose options depend on what it is to be."""
+
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from twisted.python import usage
+
+from nymtw.errors import ConfigError
+from nymtw.gateway import options as gateway
+from nymtw.mixnode import options as mixnode
+from nymtw.node.config import load_config
+from nymtw.node.home import NodeHome
+from nymtw.node.mix_node import MixOptions
+from nymtw.node.tap import port_number
+from nymtw.nym_node.config import DEFAULT_MODE, DEFAULT_TAKES, HEADING, NymNodeConfig
+from nymtw.provider.options import EdgeOptions
+
+ROLES: Final = ("mixnode", "entry-gateway", "exit-gateway")
+MODES: Final = (*ROLES, "auto")
+
+
+def mode_name(text: str) -> str:
+    """One of `MODES`. `usage.Options` turns the `ValueError` into a usage error."""
+    if text not in MODES:
+        raise ValueError(f"this is one of {', '.join(MODES)}")
+    return text
+
+
+def role_names(text: str) -> list[str]:
+    """Some of `ROLES`, with commas between them. `usage.Options` turns the `ValueError` into a usage error."""
+    named = text.split(",")
+    if not set(named) <= set(ROLES) or len(set(named)) != len(named):
+        raise ValueError(f"this is one or more of {', '.join(ROLES)}")
+    return named
+
+
+mode_name.coerceDoc = f"must be one of {', '.join(MODES)}."  # type: ignore[attr-defined]  # what usage.Options asks for
+role_names.coerceDoc = f"must be some of {','.join(ROLES)}."  # type: ignore[attr-defined]
+
+_OWN: Final = ("mode", "takes", "http-host", "http-port", "moniker", "website", "security-contact", "details")
+_MIXNODE: Final = ("layer", "workers", "loop-rate")
+_GATEWAY_ROWS: Final = [row for row in gateway.Options.optParameters if row[0] != "mode"]
+_GATEWAY: Final = tuple(str(row[0]) for row in (*EdgeOptions.optParameters, *_GATEWAY_ROWS))
+# An option that has no effect in other modes than these.
+_MEANT_FOR: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("layer", "workers"), ("mixnode",)),
+    **dict.fromkeys(("loop-rate", "no-metrics"), ("mixnode", "auto")),
+    **dict.fromkeys(_GATEWAY, ("entry-gateway", "exit-gateway", "auto")),
+    "takes": ("auto",),
+}
+
+
+class Options(EdgeOptions):
+    """The command line of `twistd nym-node` and `nym-node run`. An option that has no effect in the mode is refused.
+
+    `--mode=MODE --help` shows the options of what the mode needs, too.
+    """
+
+    program = "nym-node"
+    default = ("store",)
+
+    optParameters = [
+        ["mode", None, None, "mixnode, entry-gateway, exit-gateway or auto [default: mixnode]", mode_name],
+        ["takes", None, None, "With auto, what it may be [default: mixnode,entry-gateway]", role_names],
+        ["http-host", None, None, "IP address of the HTTP API [default: 127.0.0.1]"],
+        ["http-port", None, None, "TCP port of the HTTP API; 0: none [default: 8000]", port_number],
+        ["moniker", None, None, "A name of the node, for people"],
+        ["website", None, None, "Where to read about it"],
+        ["security-contact", None, None, "Whom to tell of a weakness"],
+        ["details", None, None, "Whatever else there is to say of it"],
+        *mixnode.Options.optParameters,
+        *_GATEWAY_ROWS,
+    ]
+    optFlags = [*mixnode.Options.optFlags]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """As `usage.Options`. Raises `UsageError` for an option that has no effect in this mode too."""
+        argv = sys.argv[1:] if options is None else list(options)
+        if self.names_on(argv):
+            super().parseOptions(argv)
+        else:
+            MixOptions.parseOptions(self, argv)
+
+    def postOptions(self) -> None:
+        """Raises `UsageError` for an option that has no effect in this mode."""
+        mode = str(told(self)["mode"])
+        for name, modes in _MEANT_FOR.items():
+            is_given = bool(self[name]) if name == "no-metrics" else self[name] is not None
+            if is_given and mode not in modes:
+                raise usage.UsageError(f"--{name} has no effect in mode {mode}: it is for {', '.join(modes)}")
+
+    def names_on(self, argv: Sequence[str]) -> list[str]:
+        """The implementations that a node of this mode runs."""
+        return implementations_of(told(_words_of(argv)))
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """As `EdgeOptions`."""
+        if implementations_of(told(self)) != list(names):
+            raise usage.UsageError("write --id, --port, --mode and --takes in full")
+
+
+def implementations_of(node: Mapping[str, Any]) -> list[str]:
+    """By their names: a mixnode has none, and who may be asked to be an exit is ready for it."""
+    mode, takes = node["mode"], node["takes"]
+    if mode == "mixnode":
+        return []
+    is_exit = mode == "exit-gateway" or (mode == "auto" and "exit-gateway" in takes)
+    return list(gateway.MODES[gateway.EXIT if is_exit else gateway.ENTRY])
+
+
+def told(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Mode and takes as they are given on the command line, or else stand in the node's `config.toml`, or by default.
+
+    A file that cannot be read says nothing here: `load_config` says what is wrong with it.
+    """
+    found: dict[str, Any] = {"mode": DEFAULT_MODE, "takes": list(DEFAULT_TAKES)}
+    try:
+        kept = tomllib.loads(NodeHome("node", name_of(given)).config_file.read_text()).get("node", {})
+    except (OSError, ValueError, ConfigError):
+        kept = {}
+    for name, default in found.items():
+        value = given.get(name) if given.get(name) is not None else kept.get(name, default)
+        found[name] = value if isinstance(value, type(default)) else default
+    return found
+
+
+def name_of(given: Mapping[str, Any]) -> str:
+    """The node's id: what is given, or else one by its port."""
+    return str(given.get("id") or f"node-{given.get('port') or 1789}")
+
+
+def _words_of(argv: Sequence[str]) -> dict[str, Any]:
+    """What decides about the implementations, before the command line is parsed as a whole."""
+    found: dict[str, Any] = {}
+    for position, word in enumerate(argv):
+        if word == "--":
+            break
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in ("id", "port", "mode", "takes"):
+            value = value if equals else next(iter(argv[position + 1 : position + 2]), "")
+            found[name] = value.split(",") if name == "takes" else value
+    return found
+
+
+def configure(options: Options) -> tuple[NodeHome, NymNodeConfig]:
+    """The home and the configuration that the command line means. Raises `ConfigError`."""
+    name = name_of(options)
+    home = NodeHome("node", name)
+    home.create()
+    mixing = options.given(*_MIXNODE)
+    if options["no-metrics"]:
+        mixing["metrics"] = False
+    given = {
+        "node": {"id": name, **options.mix_given(*_OWN)},
+        "mixnode": mixing,
+        "gateway": options.given(*_GATEWAY),
+    }
+    return home, load_config(home.config_file, NymNodeConfig, given, HEADING)

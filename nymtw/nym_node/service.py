@@ -1,0 +1,54 @@
+"""A node of any role: a mixnode, a gateway, or what the directory asks for, and its HTTP API."""
+
+from collections import Counter
+from typing import Any, Final
+
+from nymtw.gateway.service import GatewayService
+from nymtw.mixnode.service import MixnodeService
+from nymtw.node.home import NodeHome
+from nymtw.node.mix_node import MixNode, Surroundings
+from nymtw.node.placement import check_host
+from nymtw.node.service import Listener
+from nymtw.nym_node.api import routes
+from nymtw.nym_node.auto import AutoService
+from nymtw.nym_node.config import NymNodeConfig
+from nymtw.nym_node.options import Options
+from nymtw.nym_node.statistics import Statistics
+from nymtw.web.http import RoutesResource, bounded_site
+
+MOST_CONNECTIONS: Final = 64  # to the HTTP API; whoever asks it must not take the links' descriptors
+
+
+def make_node(
+    reactor: Any, home: NodeHome, config: NymNodeConfig, options: Options, around: Surroundings | None = None
+) -> MixNode:
+    """The node whose files are in `home`, in the mode of `config`.
+
+    Raises `ConfigError`, `KeyFileError`, `DiskError`, `PluginError`.
+    """
+    mode = config.node.mode
+    node: MixNode
+    if mode == "mixnode":
+        node = MixnodeService.from_config(reactor, home, config.as_mixnode(), around)
+    elif mode == "auto":
+        node = AutoService.for_config(reactor, home, config, options, around)
+    else:
+        node = GatewayService.from_config(reactor, home, config.as_gateway(), options.factories, options, around)
+    if config.node.http_port:
+        add_api(reactor, node, config)
+    return node
+
+
+def add_api(reactor: Any, node: MixNode, config: NymNodeConfig) -> Statistics:
+    """Have `node` answer HTTP."""
+    section = config.node
+    statistics = node.add(Statistics(reactor, node.parts.surroundings.wall_clock, node.account.snapshot))
+    asked: Counter[tuple[str, str, int]] = Counter()
+
+    def count(method: str, path: str, code: int) -> None:
+        asked[method, path, code] += 1
+
+    resource = RoutesResource(routes(node, section.mode, section, statistics), count)
+    site = bounded_site(resource, reactor, most=MOST_CONNECTIONS)
+    node.add(Listener(reactor, check_host(section.http_host), section.http_port, site))
+    return statistics

@@ -1,0 +1,91 @@
+"""A node's packet counts for everybody to see: sums over whole minutes, and nothing of any peer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+
+from nymtw.node.account import AccountSnapshot
+
+RESOLUTION: Final = 60.0  # seconds
+_NOTHING: Final = AccountSnapshot(0, 0, 0, 0, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """An account as it was at `time`, in wall-clock seconds."""
+
+    time: float
+    account: AccountSnapshot
+
+
+class Statistics(Service):
+    """Takes the account when it starts and once a minute from then on; who asks in between gets the same again.
+
+    Whoever watches one line of a node learns from sums over all of them the less, the longer the time they are over.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, wall_clock: Callable[[], float], account: Callable[[], AccountSnapshot]
+    ) -> None:
+        self._clock: Any = clock
+        self._wall_clock = wall_clock
+        self._account = account
+        self._call: Any = None
+        self.started = self._clock.seconds()
+        self.last = self.before = Counts(wall_clock(), _NOTHING)
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the node was made."""
+        return float(self._clock.seconds()) - self.started
+
+    def startService(self) -> None:
+        """Count from now on."""
+        super().startService()
+        self._take()
+
+    def stopService(self) -> None:
+        """Take no more."""
+        super().stopService()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _take(self) -> None:
+        self._call = self._clock.callLater(RESOLUTION, self._take)
+        self.before, self.last = self.last, Counts(self._wall_clock(), self._account())
+
+    def mixing(self) -> dict[str, Any]:
+        """What came, left and was dropped, in all and within the last whole minute."""
+        now, before = self.last.account, self.before.account
+        return {
+            "update_time": _time_text(self.last.time),
+            "previous_update_time": _time_text(self.before.time),
+            "received_since_startup": now.received,
+            "sent_since_startup": now.forwarded,
+            "dropped_since_startup": sum(now.dropped.values()),
+            "received_since_last_update": now.received - before.received,
+            "sent_since_last_update": now.forwarded - before.forwarded,
+            "dropped_since_last_update": sum(now.dropped.values()) - sum(before.dropped.values()),
+        }
+
+    def packets(self) -> dict[str, Any]:
+        """The whole account: received = forwarded + delivered + queued + dropped."""
+        account = self.last.account
+        return {
+            "update_time": _time_text(self.last.time),
+            "received": account.received,
+            "forwarded": account.forwarded,
+            "delivered": account.delivered,
+            "queued": account.queued,
+            "dropped": {reason.value: number for reason, number in sorted(account.dropped.items()) if number},
+        }
+
+
+def _time_text(seconds: float) -> str:
+    """RFC 3339, in UTC, to the second."""
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
