@@ -52,6 +52,7 @@ class Circuit:
         self.signs: Callable[[], None] = lambda: None  # called when something of this circuit arrived at the service
         self.records: dict[bytes, tuple[int, SURBRecord]] = {}
         self.posted: dict[OutMessage, Callable[[State], None] | None] = {}
+        self.owed = 0  # blocks that are being made for it
 
     def post(
         self,
@@ -143,13 +144,13 @@ class Circuits:
     def post(self, circuit: Circuit, data: bytes, lane: Hashable, least: int) -> OutMessage:
         """As `Circuit.post`."""
         blocks = self._blocks(circuit, least)
-        have = OUTSTANDING - self._grants.allowed(circuit.tag, OUTSTANDING, self._clock.seconds())
+        have = OUTSTANDING - self._room(circuit)
         if have < FEW:
             length = len(data) + ENVELOPE_OVERHEAD + least * BLOCK_LENGTH
             free = -length % FRAGMENT_CAPACITY // BLOCK_LENGTH
             with suppress(TopologyError):  # the message goes without them
                 blocks += self._blocks(circuit, min(free, AT_ONCE))
-            self._give(circuit, ENOUGH - have)
+            self._give(circuit, ENOUGH - OUTSTANDING + self._room(circuit))
         return self._post(circuit, Envelope(EnvelopeKind.DATA, data, circuit.tag, blocks), lane)
 
     def cancel(self, circuit: Circuit, message: OutMessage) -> None:
@@ -190,22 +191,31 @@ class Circuits:
 
     # -- blocks, in messages of their own
 
-    def _give(self, circuit: Circuit, wanted: int) -> None:
-        count = self._grants.allowed(circuit.tag, wanted, self._clock.seconds())
-        if count:
-            self._start(self._give_in_turns(circuit, count))
+    def _room(self, circuit: Circuit) -> int:
+        """How many blocks more may be given to it."""
+        return self._grants.allowed(circuit.tag, OUTSTANDING, self._clock.seconds()) - circuit.owed
 
-    async def _give_in_turns(self, circuit: Circuit, count: int) -> None:
-        while count > 0:
-            wanted = min(count, TOGETHER)
-            blocks: tuple[ReplyBlock, ...] = ()
-            while len(blocks) < wanted:
-                blocks += self._blocks(circuit, min(AT_ONCE, wanted - len(blocks)))
-                await deferLater(self._clock, 0)
-                if circuit.tag not in self._by_tag:
-                    return
-            count -= wanted
-            self._post(circuit, Envelope(EnvelopeKind.BLOCKS, b"", circuit.tag, blocks), circuit)
+    def _give(self, circuit: Circuit, wanted: int) -> None:
+        count = min(wanted, self._room(circuit))
+        if count > 0:
+            circuit.owed += count
+            if circuit.owed == count:
+                self._start(self._give_in_turns(circuit))
+
+    async def _give_in_turns(self, circuit: Circuit) -> None:
+        try:
+            while circuit.owed:
+                blocks: tuple[ReplyBlock, ...] = ()
+                while circuit.owed and len(blocks) < TOGETHER:
+                    await deferLater(self._clock, 0)
+                    if circuit.tag not in self._by_tag:
+                        return
+                    count = min(AT_ONCE, circuit.owed, TOGETHER - len(blocks))
+                    blocks += self._blocks(circuit, count)
+                    circuit.owed -= count
+                self._post(circuit, Envelope(EnvelopeKind.BLOCKS, b"", circuit.tag, blocks), circuit)
+        finally:
+            circuit.owed = 0
 
     def _start(self, work: Coroutine[Deferred[Any], Any, Any]) -> None:
         """Let something run by itself: what cannot be done now is asked for again by the service."""

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from nymtw.client.circuits import Circuits
 from nymtw.client.config import DebugSection, Rates, rates
 from nymtw.client.cover import CoverAccount
 from nymtw.client.emitter import Emitter, pack_address
@@ -114,6 +115,7 @@ class ClientCore:
             make_block=self._make_block,
             send=self._send_envelope,
         )
+        self.circuits = intake.circuits = Circuits(clock, random, outbox=self.outbox, make_block=self._make_block)
         self.emitter = emitter = Emitter(
             clock,
             random,
@@ -143,6 +145,7 @@ class ClientCore:
         self.disconnected()
         self.receiver.stop()
         self.replies.stop()
+        self.circuits.stop()
         self.outbox.stop()
 
     def connected(self, connection: Any) -> None:
@@ -164,6 +167,7 @@ class ClientCore:
         """A new topology came: it may recommend other rates, and the first one has a provider to choose."""
         self._use_rates(topology)
         self.replies.use_topology(topology)
+        self.circuits.use_epoch(topology.epoch)
         if self._address is not None:
             return
         doors = [node for node in topology.providers() or topology.gateways() if node.client_port]

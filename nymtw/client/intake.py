@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from nymtw.client.circuits import Circuits
 from nymtw.client.cover import CoverAccount
 from nymtw.client.inbox import Inbox, Received
 from nymtw.client.outbox import Outbox
@@ -24,12 +25,13 @@ class Intake:
     """Mail is pushed, or `fetch` pulls it; it goes to outbox, cover account, replies and inbox, and is confirmed once
     it is durable.
 
-    `replies` is to be set before the first session. `begin_again()` asks for a new session, which starts from the
-    oldest item that is not confirmed.
+    `replies` and `circuits` are to be set before the first session. `begin_again()` asks for a new session, which
+    starts from the oldest item that is not confirmed.
     """
 
     log = Logger()
     replies: Replies
+    circuits: Circuits
 
     def __init__(
         self,
@@ -129,6 +131,8 @@ class Intake:
             elif not self._refused:
                 self._refused = True
                 self.log.warn("The inbox is full: messages wait where they are kept until an application takes some")
+        elif item.kind == MailKind.REPLY and self.circuits.packet(item.content):
+            self._confirm.append(item.number)
         elif item.kind == MailKind.REPLY and self.replies.packet(item.content):
             self._written.append(item.number)
         else:

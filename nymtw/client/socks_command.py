@@ -1,0 +1,50 @@
+"""`nym-client socks5`: any program's connections through the mixnet."""
+
+import contextlib
+from random import SystemRandom
+from typing import Any, ClassVar
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.logger import globalLogBeginner
+
+from nymtw.client.exit_streams import ExitStreams
+from nymtw.client.fetch import run
+from nymtw.client.options import ClientOptions
+from nymtw.client.service import LOOPBACK, ClientService
+from nymtw.client.socks_server import SocksFactory
+from nymtw.node.log import observer
+from nymtw.node.service import Listener
+from nymtw.node.tap import port_number
+
+
+class SocksOptions(ClientOptions):
+    """`nym-client socks5`."""
+
+    optParameters: ClassVar[list[Any]] = [
+        ["exit", None, None, "Address of an exit [default: one that the network lists, another when it fails]"],
+        ["port", None, 1080, "Port on 127.0.0.1", port_number],
+    ]
+
+
+def socks(options: SocksOptions) -> int:
+    """Serve programs until Ctrl-C."""
+    globalLogBeginner.beginLoggingTo([observer()], redirectStandardIO=False)
+
+    async def work(service: ClientService, reactor: Any) -> None:
+        core = service.core
+        assert core is not None
+        streams = ExitStreams(core, reactor, SystemRandom(), lambda: service.watch.current, options["exit"])
+        factory = SocksFactory(streams, reactor)
+        listener = Listener(reactor, LOOPBACK, options["port"], factory)
+        try:
+            listener.startService()
+            service.log.info("A SOCKS proxy is at 127.0.0.1:{port}", port=listener.port)
+            await Deferred()
+        finally:
+            await maybeDeferred(listener.stopService)
+            factory.close()
+            streams.close()
+
+    with contextlib.suppress(CancelledError):
+        run(options, work)
+    return 0
