@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from nymtw.encoding import key_text
+from nymtw.errors import DirectoryError
 from nymtw.inspection.ask import Options, directory_at, run, trust_of
 from nymtw.topology.document import Topology, verify_topology
 from nymtw.topology.presence import endpoint_text
@@ -13,9 +14,35 @@ from nymtw.topology.presence import endpoint_text
 _ORDER = {"provider": 0, "gateway": 1, "mixnode": 2}
 
 
-def table(topology: Topology) -> str:
+class Said(NamedTuple):
+    """What a node says of itself, for people; the directory passes it on and does not sign it."""
+
+    version: str = ""
+    country: str = ""
+    description: str = ""
+
+
+def what_they_say(body: bytes) -> dict[str, Said]:
+    """By identity (text), out of the JSON of `/api/v1/nodes`. What could harm a terminal is left out."""
+    try:
+        nodes = json.loads(body)["nodes"]
+        return {
+            node["identityKey"]: Said(*(_printable(node[name]) for name in Said._fields))
+            for node in nodes
+            if isinstance(node["identityKey"], str)
+        }
+    except (ValueError, LookupError, TypeError):
+        return {}
+
+
+def _printable(text: object) -> str:
+    return "".join(each for each in str(text) if each.isprintable())
+
+
+def table(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
     """The nodes, edges first, then layer by layer."""
-    head = ("role", "layer", "address", "clients", "key epochs", "identity")
+    head = ("role", "layer", "address", "clients", "key epochs", "identity", *Said._fields)
+    told = said or {}
     rows = [
         (
             node.role,
@@ -24,17 +51,26 @@ def table(topology: Topology) -> str:
             str(node.client_port or "-"),
             ",".join(map(str, sorted(node.sphinx_keys))),
             key_text(node.identity),
+            *told.get(key_text(node.identity), Said()),
         )
         for node in sorted(topology.nodes, key=lambda each: (_ORDER[each.role], each.layer, each.host, each.port))
     ]
+    # A column that nobody fills is none.
+    kept = [place for place in range(len(head)) if any(row[place] for row in rows) or not rows]
+    head, rows = _columns(head, kept), [_columns(row, kept) for row in rows]
     widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
     )
 
 
-def as_json(topology: Topology) -> str:
-    """The nodes and the header, keys as text."""
+def _columns(row: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
+    return tuple(row[place] for place in places)
+
+
+def as_json(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
+    """The nodes and the header, keys as text; `said` stands at each node under its own name, as it is not signed."""
+    told = said or {}
     nodes = [
         {
             "role": node.role,
@@ -44,6 +80,7 @@ def as_json(topology: Topology) -> str:
             "port": node.port,
             "client_port": node.client_port,
             "sphinx_keys": {str(epoch): key_text(key) for epoch, key in sorted(node.sphinx_keys.items())},
+            "said": told.get(key_text(node.identity), Said())._asdict(),
         }
         for node in topology.nodes
     ]
@@ -57,14 +94,18 @@ async def show(reactor: Any, options: Options) -> int:
     try:
         trust, pinned = await trust_of(directory, options["directory-key"])
         topology = verify_topology(await directory.topology(), trust, time.time())
+        try:
+            said = what_they_say(await directory.description())
+        except DirectoryError:
+            said = {}  # an older directory
     finally:
         await directory.close()
     if options["json"]:
-        print(as_json(topology))
+        print(as_json(topology, said))
         return 0
     age = time.time() - topology.published / 1e9
     signers = ", ".join(map(key_text, trust.directories))
-    print(table(topology))
+    print(table(topology, said))
     print(f"\n{len(topology.nodes)} nodes, key epoch {topology.epoch}, {age:.1f} s old, signed by {signers}")
     if not pinned:
         print("The directory was believed about its own key: --directory-key says whom you trust.")

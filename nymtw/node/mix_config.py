@@ -5,9 +5,14 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from nymtw.node.packet_engine import DEFAULT_MAX_DELAY
+from nymtw.node.self_description import country, description
 from nymtw.node.tap import NodeOptions, port_number
 
 DAY: Final = 86400
+_SHARED: Final = (
+    *("host", "port", "directory", "directory-key", "rate", "max-delay", "drain", "metrics-port"),
+    *("description", "country"),
+)
 
 
 def positive(text: str) -> int:
@@ -38,14 +43,14 @@ class MixOptions(NodeOptions):
         ["rate", None, None, "Packets a second to be ready for: sizes filter and queue [default: 2000]", positive],
         ["max-delay", None, None, "Seconds; packets that ask for a longer delay are dropped [default: 600]", seconds],
         ["drain", None, None, "Seconds that held packets have to leave at the end [default: 5]", seconds],
+        ["description", None, None, "What people read about this node in the dashboard, one line", description],
+        ["country", None, None, "The country it stands in: two letters of ISO 3166-1, such as CH", country],
         ["metrics-port", None, None, "Port on 127.0.0.1 for Prometheus; 0: none [default: 0]", port_number],
     ]
 
     def mix_given(self, *names: str) -> dict[str, Any]:
         """The part of `[node]` that stands on the command line; `names` are the role's own options."""
-        return self.given(
-            "host", "port", "directory", "directory-key", "rate", "max-delay", "drain", "metrics-port", *names
-        )
+        return self.given(*_SHARED, *names)
 
 
 class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -81,3 +86,17 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         float,
         msgspec.Meta(ge=0, le=3600, description="Seconds that held packets have to leave when the node is stopped."),
     ] = 5.0
+    description: Annotated[
+        str, msgspec.Meta(description="What people read about this node in the dashboard; one line, or empty.")
+    ] = ""
+    country: Annotated[
+        str, msgspec.Meta(description="The country it stands in: two letters of ISO 3166-1, such as CH; or empty.")
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for what nobody could be shown."""
+        try:
+            description(self.description)
+            country(self.country)
+        except ValueError as error:
+            raise ValueError(f"description and country: {error}") from None

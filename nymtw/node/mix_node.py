@@ -266,7 +266,7 @@ class MixNode(NodeService):
         """Put in force what can be while the node runs. Returns the names of those keys, changed or not."""
         self.core.set_max_delay(section.max_delay)
         self.drain.seconds = section.drain
-        return frozenset(("max_delay", "drain"))
+        return frozenset(("max_delay", "drain", "description", "country"))
 
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come."""
@@ -287,6 +287,8 @@ class MixNode(NodeService):
             timestamp=int(self.parts.surroundings.wall_clock() * 1e9),
             signing_key=self.parts.identity,
             version=_VERSION,
+            description=self.section.description,
+            country=self.section.country.upper(),
             **self.announced(),
         )
 

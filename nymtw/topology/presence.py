@@ -184,6 +184,7 @@ def make_heartbeat(
 def read_heartbeat(body: object, now: float) -> Heartbeat:
     """The heartbeat in a JSON value; `now` is in wall-clock seconds. Raises `EncodingError` with the reason."""
     post = _open_post(body, HeartbeatPost, _HEARTBEAT_PREFIX, now)
+    _check_texts(description=post.description, version=post.version)
     if post.role not in (MIXNODE, *EDGE_ROLES, ANY):
         raise EncodingError(f"role: {post.role!r:.40} is none of {MIXNODE}, {', '.join(EDGE_ROLES)}, {ANY}")
     if (post.role == ANY) != bool(post.takes) or len(set(post.takes)) != len(post.takes):
@@ -243,6 +244,7 @@ def read_validator(body: object, now: float) -> ValidatorPost:
     """The validator's post in a JSON value; `now` is in wall-clock seconds. Raises `EncodingError`."""
     post = _open_post(body, ValidatorPost, _HEARTBEAT_PREFIX, now)
     parse_endpoint(post.host)
+    _check_texts(pubKey=post.pub_key, type=post.type, version=post.version)
     return post
 
 
@@ -332,6 +334,13 @@ def _open_post(body: object, kind: type[_Post], prefix: bytes, now: float) -> _P
             f"at most {MAX_SKEW:.0f} are allowed"
         )
     return post
+
+
+def _check_texts(**texts: str) -> None:
+    """What people are shown, some of them in a terminal, is a line that can be printed. Raises `EncodingError`."""
+    for name, text in texts.items():
+        if not text.isprintable():
+            raise EncodingError(f"{name}: it has characters that cannot be printed")
 
 
 def _read_client(client: _ClientPost, provider: bytes) -> ListedClient:

@@ -1,6 +1,7 @@
 """What `nymtw check` says of a topology, the routes it tries, and how both commands end on bad input."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,9 +9,10 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
+from nymtw.encoding import key_text
 from nymtw.inspection.check import Report, check_topology
 from nymtw.inspection.probe import ROUNDS, routes_through_all
-from nymtw.inspection.topology import as_json, table
+from nymtw.inspection.topology import as_json, table, what_they_say
 from nymtw.topology.document import NodeRecord, Topology, Trust
 
 NOW = 1_800_000_000.0
@@ -84,6 +86,23 @@ def test_routes_lead_through_every_mixnode_and_vary_its_neighbours():
         assert len(mine) == ROUNDS
         assert len(set(mine)) == ROUNDS
     assert routes_through_all(topology(*WHOLE[1:])) == []
+
+
+def test_what_nodes_say_of_themselves_is_shown_and_cannot_harm_a_terminal():
+    document = topology(*WHOLE)
+    key = key_text(WHOLE[0].identity)
+    nodes = [{"identityKey": key, "version": "1.2", "country": "CH", "description": "\x1b[31mred\u202e <b>tape</b>"}]
+    said = what_they_say(json.dumps({"nodes": nodes}).encode())
+    shown = table(document, said)
+    assert shown.count("[31mred <b>tape</b>") == 1
+    assert not re.search("[\x1b\u202e]", shown)
+    assert shown.splitlines()[0].split()[-3:] == ["version", "country", "description"]
+    assert "description" not in table(document)
+    told = {each["identity"]: each["said"] for each in json.loads(as_json(document, said))["nodes"]}
+    assert told[key] == {"version": "1.2", "country": "CH", "description": "[31mred <b>tape</b>"}
+    assert {each["country"] for name, each in told.items() if name != key} == {""}
+    for broken in (b"", b"[]", b"{}", b'{"nodes": 1}', b'{"nodes": [{}]}', b'{"nodes": [{"identityKey": []}]}'):
+        assert what_they_say(broken) == {}
 
 
 def test_table_and_json_have_every_node():
