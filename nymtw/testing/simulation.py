@@ -1,147 +1,73 @@
-"""`SimulatedNetwork`: a directory, mixnodes, providers and clients in one process, on a fake clock, from one seed.
+"""`SimulatedNetwork`: a directory, nodes of every role and clients in one process, on a fake clock, from one seed.
 
 The services are those of the real programs. Only what surrounds them is replaced: the reactor is a host of a
 `MemoryNetwork`, links go without TLS, the directory is asked without HTTP, and all randomness comes from the seed.
 """
 
-import hashlib
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from nacl.signing import SigningKey
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.task import deferLater
-from zope.interface import implementer
+from twisted.internet.defer import maybeDeferred
 
 from nymtw.client.config import ClientConfig, ClientSection, DebugSection
-from nymtw.client.core import ClientCore
-from nymtw.client.outbox import Progress
 from nymtw.client.service import ClientService
 from nymtw.client.service import Surroundings as ClientSurroundings
 from nymtw.directory.config import DirectoryConfig, DirectorySection, RecommendedSection
-from nymtw.directory.core import LocalDirectory
 from nymtw.directory.service import make_directory
 from nymtw.encoding import key_text
-from nymtw.errors import DirectoryError
-from nymtw.interfaces import IDirectory
+from nymtw.gateway.options import GatewayConfig, GatewaySection
+from nymtw.gateway.options import Options as GatewayCommandLine
+from nymtw.gateway.service import GatewayService
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
 from nymtw.mixnode.service import MixnodeService
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, save_private, save_public
 from nymtw.node.mix_node import Surroundings
+from nymtw.provider.options import EdgeOptions, ProviderConfig, ProviderSection
 from nymtw.provider.options import Options as ProviderCommandLine
-from nymtw.provider.options import ProviderConfig, ProviderSection
 from nymtw.provider.service import ProviderService
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.impairment import Impairment
-from nymtw.testing.network import LOCALHOST, MemoryHost, MemoryNetwork
+from nymtw.testing.network import LOCALHOST, MemoryNetwork
 from nymtw.testing.security import MemorySecurity
-from nymtw.topology.address import Address
+from nymtw.testing.simulated import RemoteDirectory, SimulatedClient, Transcript
 from nymtw.topology.document import LAYERS, Trust
 
 # Far below what real nodes are sized for: replay filters of a simulation need not fill the memory.
 NODE_RATE: Final = 20
 START_LIMIT: Final = 120.0
-ACCEPT_LIMIT: Final = 60.0
 
 
-class Transcript:
-    """A digest of every byte that crossed the network, with its time and its two ends."""
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """How a provider or a gateway is made; `given`: options of its command line that belong to its section."""
 
-    def __init__(self) -> None:
-        self._hash = hashlib.blake2b(digest_size=16)
-
-    def __call__(self, seconds: float, sender: str, receiver: str, data: bytes) -> None:
-        self._hash.update(f"{seconds!r} {sender} {receiver} {len(data)}\n".encode())
-        self._hash.update(data)
-
-    def digest(self) -> str:
-        """32 hexadecimal digits that are equal if, and only if, everything was the same so far."""
-        return self._hash.hexdigest()
+    options: type[EdgeOptions]
+    section: type[ProviderSection]
+    config: type[ProviderConfig]
+    service: type[ProviderService]
+    given: tuple[str, ...]
 
 
-@implementer(IDirectory)
-class RemoteDirectory:
-    """The directory as one host sees it: every answer takes a way there and back, or fails while it is `away`."""
-
-    def __init__(self, network: "SimulatedNetwork", host: MemoryHost) -> None:
-        self._simulation = network
-        self._host = host
-        self._local = LocalDirectory(network.directory)
-
-    def announce(self, path: str, heartbeat: Mapping[str, Any]) -> "Deferred[None]":
-        return self._ask(self._local.announce, path, heartbeat)
-
-    def topology(self) -> "Deferred[bytes]":
-        return self._ask(self._local.topology)
-
-    def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
-        return self._ask(self._local.report, metric)
-
-    def _ask(self, function: Callable[..., Any], *arguments: Any) -> "Deferred[Any]":
-        def ask() -> Any:
-            if self._simulation.directory_away:
-                raise DirectoryError("the directory is away")
-            return function(*arguments)
-
-        return deferLater(self._host, 2 * self._simulation.network.latency, ask)
-
-
-class SimulatedClient:
-    """A client of the network, and an application that takes every message as it arrives."""
-
-    def __init__(self, network: "SimulatedNetwork", name: str, service: ClientService) -> None:
-        self._simulation = network
-        self.name = name
-        self.service = service
-        self.received: list[bytes] = []
-
-    def start(self) -> None:
-        self.service.startService()
-        inbox = self.core.inbox
-        inbox.pump(inbox.subscribe(lambda message: self.received.append(message.data)))
-
-    @property
-    def core(self) -> ClientCore:
-        """Raises `RuntimeError` while the service does not run."""
-        if self.service.core is None:
-            raise RuntimeError(f"{self.name} does not run")
-        return self.service.core
-
-    @property
-    def address(self) -> Address:
-        """Where messages to it are sent."""
-        return Address.parse(self.core.own_address(), self._simulation.trust.network)
-
-    def is_ready(self) -> bool:
-        """Whether it is logged in and can send."""
-        return bool(self.core.status()["ready"])
-
-    def send(self, recipient: "SimulatedClient | Address", message: bytes, surbs: int = 0) -> bytes:
-        """Hand over a message and let time pass until it is accepted; returns its id (16 bytes)."""
-        address = recipient if isinstance(recipient, Address) else recipient.address
-        sent = Deferred.fromCoroutine(self.core.send(message, address, surbs=surbs))
-        return self._simulation.clock.wait_for(sent, ACCEPT_LIMIT).message_id
-
-    def progress(self, message_id: bytes) -> Progress | None:
-        """How far a message of this client is."""
-        return self.core.progress(message_id)
-
-    def _subscribe(self, core: ClientCore) -> None:
-        subscriber = core.inbox.subscribe(lambda message: self.received.append(message.data))
-        core.inbox.pump(subscriber)
+_PROVIDER: Final = _Edge(ProviderCommandLine, ProviderSection, ProviderConfig, ProviderService, ("stream-rate",))
+_GATEWAY: Final = _Edge(
+    GatewayCommandLine, GatewaySection, GatewayConfig, GatewayService, ("stream-rate", "downlink-rate", "client-rate")
+)
 
 
 class SimulatedNetwork:
     """A whole network. Use it as a context manager, or call `start` and `stop`.
 
-    `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. A client's
-    provider is the first for the first client, the second for the second, and so on in turn. `latency` is in seconds.
-    `implementations`: of a provider that does something else than the store, the words of its command line.
+    `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. `latency` is
+    in seconds. A client's provider is the first for the first client, the second for the second, and so on in turn;
+    `at` names another provider, or a gateway, for those who are in it. `implementations`: of a provider that does
+    something else than the store, or of a gateway, the words of its command line.
     `debug`: what stands in every client's configuration. `mix_loops`: loops of each mixnode, packets a second.
     `str(seed)` is all that a run depends on: every one from the same seed is the same to the byte.
     """
@@ -152,11 +78,13 @@ class SimulatedNetwork:
         *,
         mixnodes_per_layer: int = 2,
         providers: int = 2,
+        gateways: int = 0,
         clients: Iterable[str] = ("alice", "bob"),
         recommended: RecommendedSection | None = None,
         refresh: float = 60.0,
         epoch_seconds: int = 86400,
         latency: float = 0.001,
+        at: Mapping[str, str] | None = None,
         implementations: Mapping[str, Sequence[str]] | None = None,
         debug: DebugSection | None = None,
         mix_loops: float = 0.0,
@@ -190,13 +118,18 @@ class SimulatedNetwork:
                 name = f"mixnode-{layer}-{number}"
                 self._identity("mixnode", name)
                 self._makers[name] = self._mixnode(name, layer, next(ports))
-        doors: list[SigningKey] = []
+        doors: dict[str, SigningKey] = {}
         for number in range(1, providers + 1):
             name = f"provider-{number}"
-            doors.append(self._identity("provider", name))
-            self._makers[name] = self._provider(name, next(ports), 9000 + number)
+            doors[name] = self._identity("provider", name)
+            self._makers[name] = self._edge(_PROVIDER, name, next(ports), 9000 + number)
+        for number in range(1, gateways + 1):
+            name = f"gateway-{number}"
+            doors[name] = self._identity("gateway", name)
+            self._makers[name] = self._edge(_GATEWAY, name, next(ports), 9500 + number)
         for number, name in enumerate(clients):
-            self._makers[name] = self._client(name, doors[number % providers])
+            door = (at or {}).get(name, f"provider-{number % max(1, providers) + 1}")
+            self._makers[name] = self._client(name, door, key_text(bytes(doors[door].verify_key)))
 
     # running
 
@@ -344,24 +277,24 @@ class SimulatedNetwork:
 
         return make
 
-    def _provider(self, name: str, port: int, client_port: int) -> Callable[[], ProviderService]:
-        options = ProviderCommandLine()
+    def _edge(self, kind: "_Edge", name: str, port: int, client_port: int) -> Callable[[], ProviderService]:
+        options = kind.options()
         options.parseOptions(list(self._implementations.get(name, ())))
-        section = ProviderSection(
+        section = kind.section(
             id=name,
             host=LOCALHOST,
             port=port,
             client_port=client_port,
             directory_key="",
             rate=NODE_RATE,
-            **options.mix_given("stream-rate"),
+            **options.mix_given(*kind.given),
         )
 
         def make() -> ProviderService:
-            return ProviderService.from_config(
+            return kind.service.from_config(
                 self.network.host(name),
-                self._home("provider", name),
-                ProviderConfig(node=section),
+                self._home(kind.service.role, name),
+                kind.config(node=section),
                 options.factories,
                 options,
                 self._surroundings(name),
@@ -369,8 +302,9 @@ class SimulatedNetwork:
 
         return make
 
-    def _client(self, name: str, provider: SigningKey) -> Callable[[], SimulatedClient]:
-        section = ClientSection(id=name, directory_identity_key="", provider_id=key_text(bytes(provider.verify_key)))
+    def _client(self, name: str, door: str, identity: str) -> Callable[[], SimulatedClient]:
+        where = "gateway_id" if door.startswith("gateway-") else "provider_id"
+        section = ClientSection(id=name, directory_identity_key="", **{where: identity})
 
         def make() -> SimulatedClient:
             around = self._surroundings(name)

@@ -50,6 +50,7 @@ class Net:
         self.good = self.topology
         self.mail: dict[bytes, list[MailItem]] = {}
         self.numbers: dict[bytes, int] = {}
+        self.pushing: dict[bytes, PushConnection] = {}
         self.loss = 0.0
 
     def _node(self, role: str, layer: int) -> NodeRecord:
@@ -96,6 +97,8 @@ class Net:
     def deliver(self, mailbox: bytes, kind: int, content: bytes) -> None:
         number = self.numbers[mailbox] = self.numbers.get(mailbox, 0) + 1
         self.mail.setdefault(mailbox, []).append(MailItem(number, kind, content))
+        if mailbox in self.pushing:
+            self.pushing[mailbox].mail_came()
 
 
 class Connection:
@@ -143,8 +146,41 @@ class Connection:
         answer.callback(items)
 
 
+class PushConnection(Connection):
+    """A session at a gateway, which gives mail as it comes."""
+
+    push = True
+
+    def __init__(self, net: Net, mailbox: bytes) -> None:
+        super().__init__(net, mailbox)
+        self._take: Any = None
+        net.pushing[mailbox] = self
+
+    @property
+    def pushed(self) -> Any:
+        return self._take
+
+    @pushed.setter
+    def pushed(self, take: Any) -> None:
+        self._take = take
+        self.mail_came()
+
+    def mail_came(self) -> None:
+        items = [item for item in self._net.mail.get(self._mailbox, ()) if item.number > self._cursor]
+        if items and self._take is not None:
+            self._cursor = items[-1].number
+            self._net.clock.callLater(0.001, self._take, items)
+
+    def confirm(self, numbers: Any) -> None:
+        mail = self._net.mail[self._mailbox]
+        mail[:] = [item for item in mail if item.number not in numbers]
+
+    def pull(self, confirm: Any = ()) -> "Deferred[list[MailItem]]":
+        raise RuntimeError("mail is pushed here")
+
+
 class Person:
-    """A client of a `Net`."""
+    """A client of a `Net`, at a gateway where mail is pushed."""
 
     def __init__(
         self,
@@ -154,6 +190,7 @@ class Person:
         debug: DebugSection | None = None,
         limits: OutboxLimits | None = None,
         inbox_limit: int = INBOX_LIMIT,
+        push: bool = False,
     ) -> None:
         keys = random.Random(name)
         self.net, self.name, self.path = net, name, path
@@ -161,6 +198,7 @@ class Person:
         self.private, self.public = generate_keypair(keys)
         self.mailbox = keys.randbytes(32)
         self.starts = 0
+        self.push = push
         self.received: list[Received] = []
         self.start()
 
@@ -188,7 +226,7 @@ class Person:
         self.connect()
 
     def connect(self) -> None:
-        self.connection = Connection(self.net, self.mailbox)
+        self.connection = (PushConnection if self.push else Connection)(self.net, self.mailbox)
         self.core.connected(self.connection)
 
     def listen(self) -> None:

@@ -19,10 +19,11 @@ from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
 
 
+@pytest.mark.parametrize("push", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 1536, 1537, 100_000])
-def test_a_message_arrives_once_and_is_acknowledged(size: int) -> None:
+def test_a_message_arrives_once_and_is_acknowledged(size: int, push: bool) -> None:
     net = Net()
-    alice, bob = Person(net, "alice"), Person(net, "bob")
+    alice, bob = Person(net, "alice", push=push), Person(net, "bob", push=push)
     bob.listen()
     data = random.Random(size).randbytes(size)
     accepted = alice.send(data, bob)
@@ -212,9 +213,10 @@ def test_a_provider_that_is_gone_costs_nothing_of_the_outbox() -> None:
     bob.stop()
 
 
-def test_a_new_session_gives_again_what_was_not_confirmed_and_the_application_gets_it_once() -> None:
+@pytest.mark.parametrize("push", [False, True])
+def test_a_new_session_gives_again_what_was_not_confirmed_and_the_application_gets_it_once(push: bool) -> None:
     net = Net()
-    alice, bob = Person(net, "alice"), Person(net, "bob")
+    alice, bob = Person(net, "alice", push=push), Person(net, "bob", push=push)
     bob.listen()
     accepted = alice.send(bytes(50_000), bob)
     for _ in range(200):
@@ -232,7 +234,8 @@ def test_a_new_session_gives_again_what_was_not_confirmed_and_the_application_ge
 def test_killed_at_any_write_both_ends_finish_the_job_once(tmp_path: Path, seed: int) -> None:
     net = Net(seed)
     source = random.Random(seed)
-    people = [Person(net, "alice", tmp_path / "alice.db"), Person(net, "bob", tmp_path / "bob.db")]
+    push = seed % 2 == 1
+    people = [Person(net, name, tmp_path / f"{name}.db", push=push) for name in ("alice", "bob")]
     alice, bob = people
     data = source.randbytes(60_000)
     alice.send(data, bob)
@@ -252,9 +255,10 @@ def test_killed_at_any_write_both_ends_finish_the_job_once(tmp_path: Path, seed:
     bob.stop()
 
 
-def test_a_disk_that_is_full_confirms_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("push", [False, True])
+def test_a_disk_that_is_full_confirms_nothing(tmp_path: Path, push: bool) -> None:
     net = Net()
-    alice, bob = Person(net, "alice"), Person(net, "bob", tmp_path / "bob.db")
+    alice, bob = Person(net, "alice"), Person(net, "bob", tmp_path / "bob.db", push=push)
     dropped: list[bool] = []
 
     def drop() -> None:
@@ -378,9 +382,10 @@ def test_explain_follows_one_message() -> None:
     bob.stop()
 
 
-def test_what_there_is_no_room_for_stays_with_the_provider() -> None:
+@pytest.mark.parametrize("push", [False, True])
+def test_what_there_is_no_room_for_stays_with_the_provider(push: bool) -> None:
     net = Net()
-    alice, bob = Person(net, "alice"), Person(net, "bob", inbox_limit=1000)
+    alice, bob = Person(net, "alice"), Person(net, "bob", inbox_limit=1000, push=push)
 
     def begin_again() -> None:
         bob.core.disconnected()
