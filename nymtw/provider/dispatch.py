@@ -70,6 +70,7 @@ class _Lane:
     key: bytes
     recipient: Address | None
     progress: float
+    short: deque[_Message] = field(default_factory=deque)  # of one fragment: they need not wait for long ones
     fresh: deque[_Message] = field(default_factory=deque)
     again: deque[tuple[_Message, int]] = field(default_factory=deque)
     messages: dict[bytes, _Message] = field(default_factory=dict)
@@ -79,7 +80,8 @@ class _Lane:
 
     def waiting(self) -> int:
         """How many fragments wait to be sent, about."""
-        return len(self.again) + sum(len(message.fragments) - message.next for message in self.fresh)
+        left = sum(len(message.fragments) - message.next for message in self.fresh)
+        return len(self.again) + len(self.short) + left
 
     def take(self) -> tuple[_Message, int] | None:
         """The next fragment to send."""
@@ -87,6 +89,8 @@ class _Lane:
             message, number = self.again.popleft()
             if number in message.left:
                 return message, number
+        if self.short:
+            return self.short.popleft(), 0
         while self.fresh:
             message = self.fresh[0]
             number, message.next = message.next, message.next + 1
@@ -168,7 +172,7 @@ class Dispatch:
         pieces = fragment(Envelope(data=data).encode(), self._random.randbytes(_ID_LENGTH), kind)
         message = _Message(lane, pieces, set(range(len(pieces))))
         lane.messages[pieces.message_id] = message
-        lane.fresh.append(message)
+        (lane.short if len(pieces) == 1 else lane.fresh).append(message)
         lane.size += cost
         self.size += cost
         if len(lane.messages) == 1:
@@ -230,8 +234,9 @@ class Dispatch:
         message.left.clear()
         for ack_id in message.acks:
             self._by_ack.pop(ack_id, None)
-        if message in lane.fresh:
-            lane.fresh.remove(message)
+        for waiting in (lane.short, lane.fresh):
+            if message in waiting:
+                waiting.remove(message)
         if not lane.messages:
             self._lanes.pop(lane.key, None)
         message.done.callback(arrived)

@@ -18,6 +18,7 @@ from nymtw.message.stream import (
     StreamOpen,
 )
 
+PIECE: Final = 16 * 1024  # bytes written to a server at once, after which it may say that this was too much
 COALESCE: Final = 0.05  # seconds in which what a server dribbles is gathered into one message
 
 
@@ -95,8 +96,8 @@ class ExitStream(Protocol):
         if not self._is_open or self._is_broken:
             return
         while self._for_server and not self._server_is_full and self.transport is not None:
-            data = bytes(self._for_server[:STREAM_PART])
-            del self._for_server[:STREAM_PART]
+            data = bytes(self._for_server[:PIECE])
+            del self._for_server[:PIECE]
             self.transport.write(data)
             self._receiving.consumed(len(data))
             self.seen = self._keeper.clock.seconds()
