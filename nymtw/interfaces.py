@@ -99,6 +99,7 @@ class IProviderFactory(Interface):
 class IProviderContext(Interface):
     """What a provider implementation is given, and all it may touch of the node it runs in."""
 
+    identity: bytes = Attribute("the provider's identity key (32 bytes), by which the topology names it")
     clock: Any = Attribute("IReactorTime: the only clock. What is still scheduled when the node stops is cancelled")
     wall_clock: Callable[[], float] = Attribute("seconds since 1970")
     random: "random.Random" = Attribute("the only source of randomness")

@@ -23,6 +23,7 @@ from nymtw.topology.document import Topology
 class ProviderContext:
     """An `IProviderContext`; its methods go to the implementation's own `Dispatch`."""
 
+    identity: bytes
     clock: LeashedClock
     wall_clock: Callable[[], float]
     random: Random

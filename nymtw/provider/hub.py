@@ -41,12 +41,14 @@ class Hub:
         return None if self._host is None else self._host.provider.mailboxes
 
     def start(self) -> "Deferred[None]":
-        """Start all of them in order, each after the one before. Fails as the first that fails."""
+        """Start all of them, each after the one before: first the one with mailboxes, which are there at once, then in
+        order. Fails as the first that fails.
+        """
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
         started: list[Mount] = []
-        for mount in self.mounts:
+        for mount in sorted(self.mounts, key=lambda mount: mount is not self._host):
             try:
                 started.append(mount)
                 await mount.start()

@@ -63,6 +63,7 @@ class Mount:
             rate=rate,
         )
         context = ProviderContext(
+            identity=node.identity,
             clock=self._clock,
             wall_clock=node.wall_clock,
             random=node.random,

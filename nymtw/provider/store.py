@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python import usage
 from zope.interface import implementer
 
@@ -11,6 +11,7 @@ from nymtw.interfaces import IMailboxHost, IMailboxStore, IProviderContext
 from nymtw.node.mix_node import positive
 from nymtw.provider.delivery import Delivery
 from nymtw.storage.mailboxes import SQLiteMailboxes
+from nymtw.storage.postgresql import PostgreSQLMailboxes
 from nymtw.storage.tally import MailboxLimits
 
 DATABASE: Final = "mailboxes.sqlite"
@@ -24,6 +25,7 @@ class Options(usage.Options):
     """The command line of `--impl=store`."""
 
     optParameters = [
+        ["store", None, "", "Where mail is kept: postgresql://USER@HOST/NAME [default: SQLite in the node's home]"],
         ["mailboxes", None, _DEFAULTS.mailboxes, "How many mailboxes there may be", positive],
         ["mailbox-items", None, _DEFAULTS.items_per_mailbox, "How many items one mailbox holds", positive],
         ["mailbox-mib", None, _DEFAULTS.bytes_per_mailbox // _MEBIBYTE, "MiB of mail in one mailbox", positive],
@@ -47,33 +49,61 @@ def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Sto
         item_age=float(options["mail-days"] * _DAY),
         total_bytes=options["storage-gib"] * _GIBIBYTE,
     )
-    return StoreProvider(context, limits)
+    return StoreProvider(context, limits, options["store"])
 
 
 @implementer(IMailboxHost)
 class StoreProvider:
-    """An `IProvider` over the mailboxes in the context's data folder; its clients come through the client port."""
+    """An `IProvider` over mailboxes in the context's data folder, or where `url` says. Its clients come through the
+    client port.
+
+    Raises `ConfigError` for a URL that cannot be used.
+    """
 
     mailboxes: IMailboxStore
 
-    def __init__(self, context: IProviderContext, limits: MailboxLimits) -> None:
+    def __init__(self, context: IProviderContext, limits: MailboxLimits, url: str = "") -> None:
         self._context = context
         self._limits = limits
+        self._postgresql = self._in_postgresql(url) if url else None
 
-    def start(self) -> None:
+    def start(self) -> "Deferred[None] | None":
         """Open the mailboxes. Raises `DiskError`."""
+        if self._postgresql is not None:
+            self.mailboxes = self._postgresql
+            if self._postgresql.has_password:
+                self._context.log.warn("The password in --store is there for everybody on this machine to see")
+            self._context.log.info("The mailboxes are in PostgreSQL, schema {schema}", schema=self._postgresql.schema)
+            return maybeDeferred(self._postgresql.open)
         self.mailboxes = SQLiteMailboxes(
             self._context.data / DATABASE,
             self._context.clock,
             limits=self._limits,
             wall_clock=self._context.wall_clock,
         )
+        return None
 
     def deliver(self, delivery: Delivery) -> "Deferred[None]":
         """Fires when it survives kill -9: only then may the ack leave."""
         stored: Deferred[None] = self.mailboxes.store(delivery.destination, delivery.kind, delivery.content)
         return stored
 
-    def stop(self) -> None:
-        """Write what is pending, and close."""
-        self.mailboxes.close()
+    def stop(self) -> Any:
+        """Write what is pending, and close. May wait."""
+        return self.mailboxes.close()
+
+    def _in_postgresql(self, url: str) -> PostgreSQLMailboxes:
+        return PostgreSQLMailboxes(
+            url,
+            schema_of(self._context.identity),
+            self._context.clock,
+            self._context.reactor,
+            random=self._context.random,
+            limits=self._limits,
+            wall_clock=self._context.wall_clock,
+        )
+
+
+def schema_of(identity: bytes) -> str:
+    """The schema of the provider with this identity: those that share a database share no table."""
+    return f"nymtw_{identity[:16].hex()}"

@@ -96,7 +96,9 @@ class PostgreSQLMailboxes:
         wall_clock: Callable[[], float] = time.time,
         worker: Callable[[Any, str], Any] = WorkerThread,
     ) -> None:
+        self.schema = schema
         self._server = Server(url, schema)
+        self.has_password = self._server.has_password
         self._clock = clock
         self._random = random
         self._interval = commit_interval

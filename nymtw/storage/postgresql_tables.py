@@ -3,6 +3,7 @@
 Everything raises `DiskError`; what failed has changed nothing, unless the connection broke in the middle of it.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -59,6 +60,9 @@ _DEFAULTS: Final = {
 _SETTINGS: Final = (
     "SET statement_timeout = '30s'; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = '60s'"
 )
+
+# What psycopg has to say of a connection that breaks we say ourselves: without this it writes to standard error.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 def _is_torn(given: dict[str, Any]) -> bool:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from twisted.internet.defer import maybeDeferred
+
 
 def programs() -> Path | None:
     """Where its programs are, if they are on this machine."""
@@ -48,6 +50,8 @@ class PostgreSQLServer:
         end = time.monotonic() + 30
         while self._children() and time.monotonic() < end:
             time.sleep(0.05)
+        # Where nobody collects dead processes its number still looks like that of a server.
+        (self.folder / "data" / "postmaster.pid").unlink()
 
     def _pid(self) -> int:
         return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
@@ -93,3 +97,17 @@ def postgresql_server() -> Iterator[PostgreSQLServer]:
                 server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class AtOnce:
+    """In place of a thread: the caller does the work itself."""
+
+    def __init__(self, reactor, name):
+        self.stopped = False
+
+    def __call__(self, call):
+        assert not self.stopped
+        return maybeDeferred(call)
+
+    def stop(self):
+        self.stopped = True

@@ -7,7 +7,7 @@ import queue
 import random
 
 import pytest
-from postgresql_server import postgresql_server
+from postgresql_server import AtOnce, postgresql_server
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
@@ -27,20 +27,6 @@ _schemas = (f"nymtw_test_{number}" for number in itertools.count())
 def server():
     with postgresql_server() as server:
         yield server
-
-
-class AtOnce:
-    """In place of a thread: the caller does the work itself."""
-
-    def __init__(self, reactor, name):
-        self.stopped = False
-
-    def __call__(self, call):
-        assert not self.stopped
-        return maybeDeferred(call)
-
-    def stop(self):
-        self.stopped = True
 
 
 class Held(AtOnce):
