@@ -70,6 +70,10 @@ class TopologyIncomplete(TopologyError):
     """A layer, or the node that was asked for, is missing from the topology."""
 
 
+class ClientTooOld(TopologyError):
+    """The network asks for a newer client."""
+
+
 class UnknownDestination(NymtwError):
     """Nobody at this provider has this address."""
 

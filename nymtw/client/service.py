@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from random import Random, SystemRandom
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
 from nymtw.client.config import ClientConfig, differing, edge, in_home
@@ -16,7 +17,7 @@ from nymtw.client.provider_link import ProviderLink
 from nymtw.client.store import ClientStore
 from nymtw.client.tcp_socket import RequestSocketFactory
 from nymtw.client.websocket import MixSocketFactory
-from nymtw.errors import ConfigError
+from nymtw.errors import ClientTooOld, ConfigError
 from nymtw.interfaces import IDirectory
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.node.directory_client import HTTPDirectory
@@ -26,7 +27,9 @@ from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.node.topology_watch import TopologyWatch
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import GATEWAY, PROVIDER, Topology, Trust
+from nymtw.topology.versions import check_client
 
+VERSION = version("nymtw")
 LOOPBACK = "127.0.0.1"
 DATABASE = "client.db"
 
@@ -40,6 +43,7 @@ class Surroundings:
     directory: IDirectory
     trust: Trust
     security: ILinkSecurity
+    version: str = VERSION
 
     @classmethod
     def real(cls, reactor: Any, config: ClientConfig) -> "Surroundings":
@@ -88,6 +92,7 @@ class ClientService(NodeService):
         self._store: ClientStore | None = None
         self._waiting: list[Deferred[ClientCore]] = []
         self._logging_in: list[Deferred[None]] = []
+        self._refused: ClientTooOld | None = None
         self.home = home
         self.public_key = keys.public
         self.core: ClientCore | None = None
@@ -133,7 +138,7 @@ class ClientService(NodeService):
             random=around.random,
             wall_clock=around.wall_clock,
             store=store,
-            topology=self.watch.usable,
+            topology=self._usable,
             network=around.trust.network,
             mailbox=mailbox_id(bytes(keys.mailbox.verify_key)),
             private_key=keys.private,
@@ -172,7 +177,12 @@ class ClientService(NodeService):
             self.log.info("Applications connect to 127.0.0.1:{port}", port=self.listener.port)
 
     def ready(self) -> "Deferred[ClientCore]":
-        """Fires with the core once it has an address: with the first topology, if no provider is configured."""
+        """Fires with the core once it has an address: with the first topology, if no provider is configured.
+
+        Fails with `ClientTooOld` where the network asks for a newer client, as `logged_in` does.
+        """
+        if self._refused is not None:
+            return fail(self._refused)
         if self.core is not None and self.core.has_address:
             return succeed(self.core)
         waiting: Deferred[ClientCore] = Deferred()
@@ -181,6 +191,8 @@ class ClientService(NodeService):
 
     def logged_in(self) -> "Deferred[None]":
         """Fires when the link to the provider or gateway is up."""
+        if self._refused is not None:
+            return fail(self._refused)
         if self.link is not None and self.link.up:
             return succeed(None)
         waiting: Deferred[None] = Deferred()
@@ -194,7 +206,18 @@ class ClientService(NodeService):
         for deferred in waiting:
             deferred.callback(None)
 
+    def _usable(self) -> Topology:
+        """The newest topology. Raises `TopologyError`, and `ClientTooOld` where it is not for this client."""
+        topology = self.watch.usable()
+        check_client(self._around.version, topology.minimum_client_version)
+        return topology
+
     def _use_topology(self, topology: Topology) -> None:
+        try:
+            check_client(self._around.version, topology.minimum_client_version)
+            self._refused = None
+        except ClientTooOld as error:
+            self._refuse(error)
         if self.core is not None and self.link is not None:
             self.core.use_topology(topology)
             self.link.topology_changed()
@@ -205,6 +228,16 @@ class ClientService(NodeService):
             waiting, self._waiting = self._waiting, []
             for deferred in waiting:
                 deferred.callback(self.core)
+
+    def _refuse(self, error: ClientTooOld) -> None:
+        """Whoever waits until this client can be used is told that it cannot."""
+        if self._refused is None:
+            self.log.error("Nothing is sent: {error}", error=error)
+        self._refused = error
+        waiting: list[Deferred[Any]] = [*self._waiting, *self._logging_in]
+        self._waiting, self._logging_in = [], []
+        for deferred in waiting:
+            deferred.errback(error)
 
     def _say_what_is_different(self) -> None:
         names = differing(self._config.debug)

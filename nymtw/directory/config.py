@@ -8,6 +8,7 @@ from msgspec import Meta
 from nymtw.directory.registry import CAPACITY
 from nymtw.directory.shelf import EPOCH_SECONDS, REFRESH
 from nymtw.topology.document import Recommended
+from nymtw.topology.versions import version
 
 HEADING = "A directory of nymtw. Options on the command line come before the values here."
 DEFAULT_PORT = 8080
@@ -53,6 +54,14 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         ),
     ] = False
     capacity: Annotated[int, Meta(ge=1, le=20_000, description="The most nodes that are kept.")] = CAPACITY
+    minimum_client_version: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="The oldest version of nymtw whose clients may send, such as 0.2.0; older ones say so and send "
+            "nothing. Empty: any.",
+        ),
+    ] = ""
     unsigned_localhost: Annotated[
         bool,
         Meta(
@@ -75,6 +84,11 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
             "PostgreSQL database, postgresql://USER:PASSWORD@HOST/NAME; empty: history.sqlite."
         ),
     ] = ""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for a version that is none."""
+        if self.minimum_client_version:
+            version(self.minimum_client_version)
 
 
 class RecommendedSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

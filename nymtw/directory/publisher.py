@@ -33,6 +33,7 @@ class Publisher(Shelf):
         epoch_seconds: int = EPOCH_SECONDS,
         validity: float | None = None,
         recommended: Recommended | None = None,
+        minimum_client_version: str = "",
         previous: bytes | None = None,
         signed: Callable[[bytes], None] = lambda document: None,
     ) -> None:
@@ -47,6 +48,7 @@ class Publisher(Shelf):
             epoch_seconds=epoch_seconds,
             validity=default_validity(refresh) if validity is None else validity,
             recommended=Recommended() if recommended is None else recommended,
+            minimum_client_version=minimum_client_version,
         )
         self._made = seconds()
         self._version = registry.version

@@ -182,6 +182,7 @@ def make_directory(
         epoch_seconds=section.epoch_seconds,
         validity=section.validity or None,
         recommended=recommended(config.recommended),
+        minimum_client_version=section.minimum_client_version,
         previous=previous,
         signed=keep,
     )

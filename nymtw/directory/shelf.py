@@ -37,6 +37,7 @@ class Terms:
     epoch_seconds: int = EPOCH_SECONDS
     validity: float
     recommended: Recommended
+    minimum_client_version: str = ""
 
     def topology(
         self,
@@ -57,6 +58,7 @@ class Terms:
             epoch=epoch,
             epoch_seconds=self.epoch_seconds,
             recommended=self.recommended,
+            minimum_client_version=self.minimum_client_version,
             nodes=nodes,
             clients=clients,
         )
@@ -67,6 +69,7 @@ class Terms:
             "refresh": self.refresh,
             "epoch_seconds": self.epoch_seconds,
             "validity": self.validity,
+            "minimum_client_version": self.minimum_client_version,
             **msgspec.structs.asdict(self.recommended),
         }
         return {name: f"{value}" for name, value in values.items()}

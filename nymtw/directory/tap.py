@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from twisted.application.service import IService
 
 from nymtw.node.tap import RoleOptions, port_number, run_or_exit
+from nymtw.topology.versions import version
 
 PROGRAM = "nym-directory"
 DEFAULT_ID = "directory"
@@ -31,6 +32,7 @@ class Options(RoleOptions):
         ["validity", None, None, "Seconds for which a topology can be used if the directory is away", float],
         ["epoch-seconds", None, None, "Seconds for which a Sphinx key is the current one (86400)", int],
         ["capacity", None, None, "The most nodes that are kept (10000)", int],
+        ["minimum-client-version", None, None, "The oldest version of nymtw whose clients may send", version],
         ["certificate", None, None, "PEM file of a certificate and those above it, for HTTPS"],
         ["certificate-key", None, None, "PEM file of the certificate's private key"],
         ["https-port", None, None, "TCP port for HTTPS, where there is a certificate (8443)", port_number],
@@ -59,6 +61,7 @@ class Options(RoleOptions):
                 "epoch-seconds",
                 "capacity",
                 "history",
+                "minimum-client-version",
                 "certificate",
                 "certificate-key",
                 "https-port",

@@ -84,7 +84,8 @@ def as_json(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
         }
         for node in topology.nodes
     ]
-    head = {name: getattr(topology, name) for name in ("serial", "published", "valid_until", "refresh", "epoch")}
+    names = ("serial", "published", "valid_until", "refresh", "epoch", "minimum_client_version")
+    head = {name: getattr(topology, name) for name in names}
     return json.dumps({**head, "epoch_seconds": topology.epoch_seconds, "nodes": nodes}, indent=2)
 
 
@@ -107,6 +108,8 @@ async def show(reactor: Any, options: Options) -> int:
     signers = ", ".join(map(key_text, trust.directories))
     print(table(topology, said))
     print(f"\n{len(topology.nodes)} nodes, key epoch {topology.epoch}, {age:.1f} s old, signed by {signers}")
+    if topology.minimum_client_version:
+        print(f"Clients older than {topology.minimum_client_version} send nothing here.")
     if not pinned:
         print("The directory was believed about its own key: --directory-key says whom you trust.")
     return 0
