@@ -25,7 +25,7 @@ def test_the_option_comes_into_the_topology() -> None:
 
 
 def test_what_is_no_version_is_refused() -> None:
-    with pytest.raises(usage.UsageError, match="must be a version"):
+    with pytest.raises(usage.UsageError, match="is not a version"):
         Options().parseOptions(["--minimum-client-version=newest"])
-    with pytest.raises(ConfigError, match="^f:1: .*'newest' is not a version"):
+    with pytest.raises(ConfigError, match=r"^f:1: .*'newest' is not a version"):
         parse_config(b'[directory]\nid = "d"\nminimum_client_version = "newest"\n', DirectoryConfig, "f")
