@@ -27,6 +27,7 @@ from typing import Any
 
 from mixnode_load import Outcome, quantile, serve
 from mixnode_network import (
+    LAYER,
     PAYLOAD_LENGTH,
     RECORD_LENGTH,
     Directory,
@@ -283,7 +284,9 @@ MEASURES = {"cpu": measure_cpu, "rate": measure_rate, "latency": measure_latency
 class Load:
     """The load generator's process, called like a function."""
 
-    def __init__(self, core: int | None, before: list[Player], behind: list[Player]) -> None:
+    def __init__(
+        self, core: int | None, before: list[Player], behind: list[Player], serve: Callable[..., None] = serve
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._orders, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, before, behind), daemon=True)
@@ -327,7 +330,9 @@ def running(rate: int, workers: int, profile: Path | None, patience: float, *, f
     folder = Path(tempfile.mkdtemp(prefix="nymtw-mixnode-"))
     load = Load(cores[0] if pinned else None, before, behind)
     directory = Directory(source, before, behind, load("ports"))
-    node = Node(folder, directory, rate=rate, workers=workers, core=cores[-1] if pinned else None, profile=profile)
+    words = ("--layer", str(LAYER), *(("--workers", str(workers)) if workers > 1 else ()))
+    core = cores[-1] if pinned else None
+    node = Node(folder, directory, rate=rate, core=core, profile=profile, words=words)
     try:
         with ProcessPoolExecutor(len(cores), multiprocessing.get_context("spawn")) as builders:
             try:

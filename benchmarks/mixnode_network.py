@@ -1,7 +1,7 @@
-"""The network around the mixnode that `mixnode.py` measures: who is there, its directory, packets, the node's process.
+"""The network around the node that `mixnode.py` or `gateway.py` measures: its directory, packets, the node's process.
 
-The node is the real command, `nym-mixnode run`. It stands in layer 2; the directory lists peers before and behind it,
-all of them played by `mixnode_load.py`.
+The node is the real command, such as `nym-mixnode run`. The directory lists peers before and behind it, all of them
+played by `mixnode_load.py`.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from nymtw.encoding import key_text
 from nymtw.sphinx import Hop, generate_keypair
 from nymtw.sphinx.geometry import GEOMETRIES, HEADER_LENGTH, MAC_LENGTH, VERSION_SEED, Geometry, SizeClass
 from nymtw.sphinx.header import build_header
-from nymtw.topology.document import MIXNODE, PROVIDER, NodeRecord, Topology, Trust, sign_topology
+from nymtw.topology.document import MIXNODE, PROVIDER, NodeRecord, Recommended, Topology, Trust, sign_topology
 from nymtw.topology.presence import read_heartbeat
 
 HOST = "127.0.0.1"
@@ -65,14 +65,21 @@ class Directory:
     """Serves one signed topology, and keeps the heartbeats of whoever posts one."""
 
     def __init__(
-        self, source: random.Random, before: Sequence[Player], behind: Sequence[Player], ports: Sequence[int]
+        self,
+        source: random.Random,
+        before: Sequence[Player],
+        behind: Sequence[Player],
+        ports: Sequence[int],
+        *,
+        layers: tuple[int, int] = (LAYER - 1, LAYER + 1),
+        recommended: Recommended | None = None,
     ) -> None:
-        """`ports`: where each of `behind` listens."""
+        """`ports`: where each of `behind` listens. `layers`: those of `before` and of `behind`."""
         key = SigningKey(source.randbytes(32))
         self.key_text = key_text(bytes(key.verify_key))
         epoch, now = current_epoch(), time.time_ns()
-        nodes = [player.record(MIXNODE, LAYER - 1, 1, epoch) for player in before]
-        nodes += [player.record(MIXNODE, LAYER + 1, port, epoch) for player, port in zip(behind, ports, strict=True)]
+        nodes = [player.record(MIXNODE, layers[0], 1, epoch) for player in before]
+        nodes += [player.record(MIXNODE, layers[1], port, epoch) for player, port in zip(behind, ports, strict=True)]
         # These two are never spoken to: a network without them would be asked for every few seconds.
         nodes += [
             Player.draw(source).record(MIXNODE, LAYER, 1, epoch),
@@ -86,6 +93,7 @@ class Directory:
             refresh=3600.0,
             epoch=epoch,
             epoch_seconds=EPOCH_SECONDS,
+            recommended=recommended or Recommended(),
             nodes=tuple(nodes),
         )
         self._server = ThreadingHTTPServer(
@@ -159,22 +167,29 @@ def build_headers(order: HeaderOrder) -> bytes:
 
 
 class Node:
-    """The mixnode's process, or its processes, as the operating system sees them."""
+    """The node's process, or its processes, as the operating system sees them."""
 
     def __init__(
-        self, folder: Path, directory: Directory, *, rate: int, workers: int, core: int | None, profile: Path | None
+        self,
+        folder: Path,
+        directory: Directory,
+        *,
+        rate: int,
+        core: int | None,
+        profile: Path | None,
+        role: str = "mixnode",
+        words: Sequence[str] = ("--layer", str(LAYER)),
     ) -> None:
-        """`rate`: what the node is told to be ready for. `core`: where it runs, None for anywhere."""
+        """`rate`: what the node is told to be ready for. `core`: where it runs, None for anywhere. `words`: what else
+        stands on its command line."""
         command = [sys.executable]
         if profile is not None:
             command += ["-m", "cProfile", "-o", str(profile)]
-        script = folder / "nym-mixnode"  # what the package installs under this name
-        script.write_text("import sys\n\nfrom nymtw.mixnode.commands import main\n\nsys.exit(main())\n")
+        script = folder / f"nym-{role}"  # what the package installs under this name
+        script.write_text(f"import sys\n\nfrom nymtw.{role}.commands import main\n\nsys.exit(main())\n")
         command += [str(script), "run", "--id", "measured", "--host", HOST]
-        command += ["--port", "0", "--layer", str(LAYER), "--rate", str(rate)]
-        command += ["--directory", directory.url, "--directory-key", directory.key_text]
-        if workers > 1:
-            command += ["--workers", str(workers)]
+        command += ["--port", "0", "--rate", str(rate)]
+        command += ["--directory", directory.url, "--directory-key", directory.key_text, *words]
         reading, self._lifeline = os.pipe()
         self.log = folder / "node.log"
         with self.log.open("wb") as log:
