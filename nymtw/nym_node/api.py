@@ -32,6 +32,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     "Health": record(status={"enum": ["up", "degraded"]}, uptime=INTEGER, announced=_FLAG, topology_valid=_FLAG),
     "BuildInformation": record(binary_name=_TEXT, build_version=_TEXT, python_version=_TEXT),
     "Description": record(moniker=_TEXT, website=_TEXT, security_contact=_TEXT, details=_TEXT),
+    "AuxiliaryDetails": record(location={"type": "string", "pattern": "^([A-Z]{2})?$"}),
     "HostInformation": record(
         ip_address={"type": "array", "items": _TEXT},
         mix_port=INTEGER,
@@ -75,8 +76,6 @@ class Description(Protocol):
     def website(self) -> str: ...
     @property
     def security_contact(self) -> str: ...
-    @property
-    def details(self) -> str: ...
 
 
 def routes(node: Any, mode: str, description: Description, statistics: Statistics) -> list[Route]:
@@ -118,8 +117,17 @@ def routes(node: Any, mode: str, description: Description, statistics: Statistic
         )
 
     def describe(call: Call) -> Answer:
-        names = ("moniker", "website", "security_contact", "details")
-        return as_json({name: getattr(description, name) for name in names})
+        return as_json(
+            {
+                "moniker": description.moniker,
+                "website": description.website,
+                "security_contact": description.security_contact,
+                "details": node.section.description,
+            }
+        )
+
+    def auxiliary(call: Call) -> Answer:
+        return as_json({"location": node.section.country.upper()})
 
     def host(call: Call) -> Answer:
         own = node.core.own
@@ -151,6 +159,7 @@ def routes(node: Any, mode: str, description: Description, statistics: Statistic
         Route("GET", f"{PREFIX}/health", health, healthy),
         Route("GET", f"{PREFIX}/build-information", build, reading("Which program this is", "BuildInformation")),
         Route("GET", f"{PREFIX}/description", describe, reading("What its operator says of it", "Description")),
+        Route("GET", f"{PREFIX}/auxiliary-details", auxiliary, reading("The country it stands in", "AuxiliaryDetails")),
         Route("GET", f"{PREFIX}/host-information", host, reading("Where it is, and its keys", "HostInformation")),
         Route("GET", f"{PREFIX}/metrics/mixing", mixing, reading(f"Packets, in short, {every}", "Mixing")),
         Route("GET", f"{PREFIX}/metrics/packets", packets, reading(f"The account of packets, {every}", "Packets")),

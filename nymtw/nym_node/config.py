@@ -47,7 +47,6 @@ class NodeSection(MixSection, frozen=True, kw_only=True):
     moniker: Annotated[str, _Said] = ""
     website: Annotated[str, _Said] = ""
     security_contact: Annotated[str, _Said] = ""
-    details: Annotated[str, _Said] = ""
 
 
 def fields_of(section: type[msgspec.Struct]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def role_names(text: str) -> list[str]:
 mode_name.coerceDoc = f"must be one of {', '.join(MODES)}."  # type: ignore[attr-defined]  # what usage.Options asks for
 role_names.coerceDoc = f"must be some of {','.join(ROLES)}."  # type: ignore[attr-defined]
 
-_OWN: Final = ("mode", "takes", "http-host", "http-port", "moniker", "website", "security-contact", "details")
+_OWN: Final = ("mode", "takes", "http-host", "http-port", "moniker", "website", "security-contact")
 _MIXNODE: Final = ("layer", "workers", "loop-rate")
 _GATEWAY_ROWS: Final = [row for row in gateway.Options.optParameters if row[0] != "mode"]
 _GATEWAY: Final = tuple(str(row[0]) for row in (*EdgeOptions.optParameters, *_GATEWAY_ROWS))
@@ -69,7 +69,6 @@ class Options(EdgeOptions):
         ["moniker", None, None, "A name of the node, for people"],
         ["website", None, None, "Where to read about it"],
         ["security-contact", None, None, "Whom to tell of a weakness"],
-        ["details", None, None, "Whatever else there is to say of it"],
         *mixnode.Options.optParameters,
         *_GATEWAY_ROWS,
     ]
