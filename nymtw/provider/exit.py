@@ -50,7 +50,7 @@ class Options(usage.Options):
         [
             "exit-policy",
             None,
-            "",
+            None,
             "File that says where it connects to, in the syntax of Tor's ExitPolicy [default: anywhere but ports that "
             "are abused]",
         ],
@@ -68,7 +68,7 @@ class Options(usage.Options):
 
 def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Exit":
     """What the plugin calls. Raises `ConfigError` for a policy that is none, which names its file and line."""
-    policy = ExitPolicy.load(options["exit-policy"])
+    policy = ExitPolicy.load(options["exit-policy"] or "")
     dialer = Dialer(
         context.reactor,
         context.clock,

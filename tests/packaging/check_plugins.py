@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("nym-directory", "nym-mixnode", "nym-provider", "nym-gateway", "nym-client", "nym-node")
-BUNDLED = ("store", "echo", "webproxy", "broadcaster")
+BUNDLED = ("store", "echo", "webproxy", "broadcaster", "exit")
 UNWANTED = (".git", ".tox", ".venv", "build", "dist", "target", "*.egg-info", "__pycache__", "dropin.cache", ".*_cache")
 
 
