@@ -68,6 +68,9 @@ class Downlink:
             self._timer = None
 
     def _arm(self) -> None:
+        while not self._wheel[self._turn]:  # turns of nobody; somebody is there
+            self._turn = (self._turn + 1) % len(self._wheel)
+            self._due += self._step
         self._timer = self._clock.callLater(max(0.0, self._due - self._clock.seconds()), self._tick)
 
     def _tick(self) -> None:

@@ -26,20 +26,6 @@ IDENTITY = bytes(PROVIDER.verify_key)
 LIMITS = ClientLinkLimits()
 
 
-class TellingMailboxes(SQLiteMailboxes):
-    """Tells of new mail once it is durable."""
-
-    told = ()
-
-    def subscribe(self, callback):
-        self.told = (*self.told, callback)
-
-    def store(self, mailbox, kind, content):
-        stored = super().store(mailbox, kind, content)
-        stored.addCallback(lambda _: [callback(mailbox) for callback in self.told] and None)
-        return stored
-
-
 class SlowStore:
     """A store whose answers take `delay` seconds, as those of a database elsewhere do."""
 
@@ -79,7 +65,7 @@ class World:
         self.network = MemoryNetwork(self.clock, latency=0.001)
         self.rng = random.Random(1)
         self.tls = tls
-        self.store = store or TellingMailboxes(":memory:", self.clock, limits=MailboxLimits(mailboxes=3))
+        self.store = store or SQLiteMailboxes(":memory:", self.clock, limits=MailboxLimits(mailboxes=3))
         self.submitted = []
         self.dropped = []
         host = self.network.host("provider", "10.0.0.1")

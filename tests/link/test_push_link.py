@@ -3,16 +3,18 @@
 import random
 
 import pytest
-from link_world import HOP, LIMITS, PACKET, SlowStore, TellingMailboxes, World
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from link_world import HOP, LIMITS, PACKET, SlowStore, World
 
 from twisted.internet.defer import Deferred
 
 from nymtw.errors import DropReason, RegistrationRefused
 from nymtw.link import control
 from nymtw.link.control import MailKind
-from nymtw.link.downlink import MOST_UNANSWERED, Downlink
+from nymtw.link.downlink import MOST_UNANSWERED, Downlink, Push
 from nymtw.link.frames import HEADER_LENGTH, FrameType
-from nymtw.storage.mailboxes import MailboxLimits
+from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
 
 RATE = 70.0
@@ -39,7 +41,7 @@ class Reader:
 
 def pushing(tls=False, rate=RATE, slow=None, **limits):
     clock = FakeClock()
-    store = TellingMailboxes(":memory:", clock, limits=MailboxLimits(mailboxes=3))
+    store = SQLiteMailboxes(":memory:", clock, limits=MailboxLimits(mailboxes=3))
     return World(tls, store if slow is None else SlowStore(store, clock, slow), rate, clock=clock, **limits)
 
 
@@ -349,3 +351,71 @@ def test_a_stolen_login_is_worth_nothing_on_another_connection(world):
     assert world.links.failed_logins == 1
     assert world.links.sessions == before
     assert connection.up
+
+
+@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(min_size=1, max_size=300),
+            st.lists(st.integers(0, 2**64 - 1), max_size=2).map(lambda numbers: control.encode_pull(numbers, 2)),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.sampled_from([RATE, 0.0]),
+    st.sampled_from([None, 0.004]),
+)
+def test_hostile_bytes_never_raise_where_mail_is_pushed(chunks, rate, slow):
+    world = pushing(rate=rate, slow=slow)
+    connection, _ = world.logged_in("alice")
+    Reader(world, connection)
+    (session,) = world.links.sessions.values()
+    for chunk in chunks:
+        world.store.store(world.mailbox("alice"), MailKind.MESSAGE, b"mail")
+        connection.transport.write(chunk)
+        session.transport.write(chunk)
+        world.clock.advance(0.007)
+    connection.abort()
+    world.close()
+
+
+def test_clients_have_their_turns_one_after_the_other_and_a_late_reactor_makes_up_for_nothing():
+    clock = FakeClock()
+
+    class Session:
+        blocked = ended = False
+
+        def __init__(self):
+            self.sent = []
+
+        def send(self, data):
+            self.sent.append(round(clock.seconds(), 4))
+
+    class Empty:
+        def pull(self, mailbox, count, after):
+            return []
+
+    downlink = Downlink(clock, 10.0)
+    sessions = [Session() for _ in range(40)]
+    pushes = [Push(downlink, session, Empty(), b"m" * 32) for session in sessions]
+    for push in pushes:
+        push.start()
+    clock.advance(1.0)
+    for session in sessions:
+        assert 9 <= len(session.sent) <= 10
+        assert {round(later - sooner, 4) for sooner, later in zip(session.sent, session.sent[1:], strict=False)} == {
+            0.1
+        }
+    assert len({session.sent[0] for session in sessions}) == 20  # turns, 5 ms apart
+    for push in pushes[1:]:
+        push.stop()
+    assert len(clock.getDelayedCalls()) == 1
+    before = len(sessions[0].sent)
+    clock._now += 5.0  # nothing ran for five seconds
+    clock.advance(0.0)
+    assert len(sessions[0].sent) <= before + 2
+    clock.advance(1.0)
+    assert before + 9 <= len(sessions[0].sent) <= before + 12
+    pushes[0].stop()
+    assert clock.getDelayedCalls() == []
