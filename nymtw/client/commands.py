@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.logger import LogLevel
 
-from nymtw.client import broadcast, fetch, talk
+from nymtw.client import broadcast, fetch, socks_command, talk
 from nymtw.client.config import ClientConfig, in_home
 from nymtw.client.options import InitOptions, Options, RunOptions, configure, initialise, random_id
 from nymtw.encoding import key_text
@@ -84,6 +84,12 @@ COMMANDS = [
     Command("receive", "Print what a running client has received", talk.ReceiveOptions, talk.receive),
     Command("fetch", "Fetch a web page through the mixnet", fetch.FetchOptions, fetch.fetch),
     Command("http-proxy", "Serve browsers on 127.0.0.1, through the mixnet", fetch.ProxyOptions, fetch.proxy),
+    Command(
+        "socks5",
+        "Serve programs on 127.0.0.1 that speak SOCKS, through the mixnet",
+        socks_command.SocksOptions,
+        socks_command.socks,
+    ),
     Command("broadcast", "Hand a signed transaction to a chain", broadcast.BroadcastOptions, broadcast.broadcast),
     Command("status", "Show how a running client is doing", talk.StatusOptions, talk.status),
 ]
