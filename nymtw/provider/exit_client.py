@@ -65,7 +65,9 @@ class Ceilings:
 
 
 class Gone:
-    """The streams that were, the newest of them: what still comes for one is not answered."""
+    """The streams that were, the newest of them: what still comes for one is not answered, as long as its client knows
+    or is being told.
+    """
 
     def __init__(self, most: int = _REMEMBERED) -> None:
         self._most = most
@@ -76,6 +78,10 @@ class Gone:
         self._streams[client, stream] = None
         if len(self._streams) > self._most:
             self._streams.popitem(last=False)
+
+    def discard(self, client: bytes, stream: bytes) -> None:
+        """Its client could not be told."""
+        self._streams.pop((client, stream), None)
 
     def __contains__(self, stream: tuple[bytes, bytes]) -> bool:
         return stream in self._streams
@@ -154,7 +160,7 @@ class ExitClient:
         return StreamMessage(stream=stream.id, reset=True)
 
     def end(self, stream: ExitStream, why: str, word: StreamMessage | None = None) -> None:
-        """This stream is over; `word` says so to the client."""
+        """This stream is over; `word` says so to the client. Without one, it knows."""
         if stream.over:
             return
         self._context.metrics.count(why)
@@ -176,8 +182,10 @@ class ExitClient:
         """All its streams are over."""
         for stream in list(self.streams.values()):
             self.end(stream, why, self.reset(stream) if tell else None)
-        if not tell:
-            self._words.clear()
+            if not tell:
+                self._gone.discard(self._tag, stream.id)
+        while self._words and not tell:
+            self._untold(self._words.pop())
 
     # what a stream asks of its keeper
 
@@ -249,7 +257,7 @@ class ExitClient:
         if self._words:
             word = self._words.popleft()
             if not self._post(None, word):
-                self._context.metrics.count("untold")
+                self._untold(word)
             return True
         if self._unsent is None:
             stream = self._turn.popleft()
@@ -273,16 +281,17 @@ class ExitClient:
         cost = len(data) + MESSAGE_COST
         self._own.under_way += cost
         self._all.under_way += cost
-        arrived.addCallback(self._arrived, stream, message.number, cost)
+        arrived.addCallback(self._arrived, stream, message, cost)
         return True
 
-    def _arrived(self, came: bool, stream: ExitStream | None, number: int, cost: int) -> None:
+    def _arrived(self, came: bool, stream: ExitStream | None, message: StreamMessage, cost: int) -> None:
         self._own.under_way -= cost
         self._all.under_way -= cost
         if not came:
+            self._gone.discard(self._tag, message.stream)
             self.close("streams-lost", tell=False)
         elif stream is not None:
-            stream.arrived(number)
+            stream.arrived(message.number)
         self.pump()
         for _ in range(len(self._all.waiting)):
             if self._all.left < MOST_MESSAGE:
@@ -295,7 +304,11 @@ class ExitClient:
         if len(self._words) < _MOST_WORDS:
             self._words.append(word)
         else:
-            self._context.metrics.count("untold")
+            self._untold(word)
+
+    def _untold(self, word: StreamMessage) -> None:
+        self._context.metrics.count("untold")
+        self._gone.discard(self._tag, word.stream)
 
 
 class _Once(Factory):

@@ -221,6 +221,22 @@ def test_a_client_who_gives_no_more_reply_blocks_is_told_when_it_does(world: Wor
     world.until(lambda: stream.got == b"who hears this?")
 
 
+def test_a_client_that_comes_back_is_told_of_what_ended_meanwhile(seed: int) -> None:
+    with World("--exit-idle-time=30", seed=seed) as world:
+        serving = world.serve()
+        caller = world.caller()
+        idle, busy = opened(world, caller, 2)
+        mailbox = caller.person.address.mailbox
+        del world.people[mailbox]
+        Flood(serving.connections[1].transport)
+        world.clock.advance(300)
+        assert len(world.exit) == 0
+        world.people[mailbox] = caller.person
+        for stream in (idle, busy):
+            caller.say(StreamMessage(stream=stream.id, number=1, opened=True))
+        world.until(lambda: idle.was_reset and busy.was_reset, 30)
+
+
 def test_idle_connections_end_and_others_do_not(seed: int) -> None:
     with World("--exit-idle-time=30", seed=seed) as world:
         world.serve(echo=True)
