@@ -5,7 +5,8 @@ One table in SQLite, or in PostgreSQL by a URL. All of it blocks, so it runs in 
 
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +55,15 @@ _WATCHED = (
 )
 _PRUNE = "DELETE FROM windows WHERE length = ? AND start < ?"
 _PRUNE_NODES = "DELETE FROM nodes WHERE NOT EXISTS (SELECT 1 FROM windows WHERE node = id)"
+_RECONNECT = 2.0  # seconds from one attempt to the next
+# A server that has vanished is noticed: seconds, and milliseconds for what was sent and is not acknowledged.
+_WITHIN = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +108,22 @@ class Standing:
 class History:
     """The table. Everything raises `DiskError`; what failed has changed nothing."""
 
-    def __init__(self, database: Any, errors: tuple[type[Exception], ...], placeholder: str = "?") -> None:
-        """`database` is a DB-API connection in autocommit mode, `errors` what it raises."""
+    def __init__(
+        self,
+        database: Any,
+        errors: tuple[type[Exception], ...],
+        placeholder: str = "?",
+        connect: Callable[[], Any] | None = None,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`database` is a DB-API connection in autocommit mode, `errors` what it raises.
+
+        `connect` makes a new one where this one is lost: it is tried when something is asked for, and at most every
+        two `seconds`.
+        """
         self._database = database
+        self._connect, self._seconds = connect, seconds
+        self._tried = float("-inf")
         self._errors = errors
         self._failures: tuple[type[Exception], ...] = (*errors, OverflowError)  # a number that no column holds
         self._placeholder = placeholder
@@ -170,23 +193,33 @@ class History:
         ((seconds,),) = self._query(_WATCHED, (NETWORK, length, begin, end))
         return int(seconds)
 
+    def _cursor(self) -> Any:
+        """On the connection, which is made again where it was lost."""
+        if self._connect is not None and self._database.closed and self._seconds() - self._tried >= _RECONNECT:
+            self._tried = self._seconds()
+            self._ids.clear()  # it may be another database, or an older one
+            self._database = self._connect()
+        return self._database.cursor()
+
     def _transaction(self, work: Any) -> None:
-        cursor = self._database.cursor()
+        cursor = None
         try:
+            cursor = self._cursor()
             cursor.execute("BEGIN")
             work(cursor)
             cursor.execute("COMMIT")
         except self._failures as error:
             self._ids.clear()
             try:
-                cursor.execute("ROLLBACK")
+                if cursor is not None:
+                    cursor.execute("ROLLBACK")
             except self._errors:
                 pass  # there is no transaction to end: BEGIN itself failed, or the connection is gone
             raise DiskError(f"the history of metrics cannot be written: {_text(error)}") from None
 
     def _query(self, sql: str, values: Iterable[Any]) -> list[Any]:
         try:
-            cursor = self._database.cursor()
+            cursor = self._cursor()
             cursor.execute(self._sql(sql), tuple(values))
             found: list[Any] = cursor.fetchall()
             return found
@@ -225,14 +258,19 @@ def _open_postgresql(url: str) -> History:
     schema = _SCHEMA
     for ours, theirs in _POSTGRESQL:
         schema = schema.replace(ours, theirs)
-    try:
-        database = psycopg.connect(url, autocommit=True, connect_timeout=10)
+
+    def connect() -> Any:
+        database = psycopg.connect(url, autocommit=True, **_WITHIN)
         for statement in filter(str.strip, schema.split(";")):
             database.execute(statement.encode())
+        return database
+
+    try:
+        database = connect()
     except psycopg.Error as error:
         # The URL may have a password in it: it is not shown.
         raise DiskError(f"--history: cannot open the database: {_text(error)}") from None
-    return History(database, (psycopg.Error,), "%s")
+    return History(database, (psycopg.Error,), "%s", connect)
 
 
 def _text(error: Exception) -> str:
