@@ -92,14 +92,14 @@ async def check_ports(reactor: Any, nodes: Sequence[NodeRecord], report: Report)
 
 
 async def check_packets(reactor: Any, topology: Topology, network: bytes, report: Report) -> None:
-    """Whether a packet comes back through every mixnode; whichever provider answers first is used."""
-    providers = [node for node in topology.providers() if node.client_port and topology.epoch in node.sphinx_keys]
+    """Whether a packet comes back through every mixnode; whichever provider or gateway answers first is used."""
+    edges = [node for node in topology.usable_edges() if node.client_port]
     mixnodes = [node for node in topology.nodes if node.role == MIXNODE and topology.epoch in node.sphinx_keys]
-    for provider in providers:
+    for edge in edges:
         try:
-            proven = await probe(reactor, topology, network, provider, TLSSecurity(None), SystemRandom())
+            proven = await probe(reactor, topology, network, edge, TLSSecurity(None), SystemRandom())
         except Exception as error:
-            report.bad(f"{name(provider)} does not serve a new client: {_text(error)}")
+            report.bad(f"{name(edge)} does not serve a new client: {_text(error)}")
             continue
         for node in mixnodes:
             if node.identity not in proven:
@@ -107,8 +107,8 @@ async def check_packets(reactor: Any, topology: Topology, network: bytes, report
         if proven:
             report.good(f"test packets came back through {len(proven)} of {len(mixnodes)} mixnodes")
             return
-    if not providers:
-        report.bad("there is no provider for clients: packets cannot be tried")
+    if not edges:
+        report.bad("there is no provider or gateway for clients: packets cannot be tried")
 
 
 async def check(reactor: Any, options: Options, report: Report) -> int:

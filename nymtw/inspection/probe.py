@@ -1,4 +1,4 @@
-"""Sends loops through chosen mixnodes, as a client of a provider, and says which of them bring packets on."""
+"""Sends loops through chosen mixnodes, as a client of an edge, and says which of them bring packets on."""
 
 from collections.abc import Sequence
 from random import Random
@@ -25,6 +25,7 @@ from nymtw.topology.routes import ExponentialDelays
 ROUNDS = 3  # each mixnode is on that many routes, each time with others
 PATIENCE = 15.0  # seconds for a loop to come back
 _PULL_INTERVAL = 0.2
+_AT_ONCE = 50  # packets, half of what a gateway lets a client send at once
 _DELAY = 0.02  # seconds at each hop on average
 
 
@@ -53,21 +54,22 @@ def routes_through_all(topology: Topology, rounds: int = ROUNDS) -> list[list[No
 
 
 async def probe(
-    reactor: Any, topology: Topology, network: bytes, provider: NodeRecord, security: Any, random: Random
+    reactor: Any, topology: Topology, network: bytes, edge: NodeRecord, security: Any, random: Random
 ) -> set[bytes]:
-    """The identities of the mixnodes that have brought a loop back to `provider`, which is given a new mailbox.
+    """The identities of the mixnodes that have brought a loop back to `edge`, a provider or gateway, which is given a
+    new mailbox.
 
-    Raises `NymtwError`, or Twisted's error, where the provider cannot be used.
+    Raises `NymtwError`, or Twisted's error, where the edge cannot be used.
     """
     key = SigningKey(random.randbytes(32))
     private, public = generate_keypair(random)
-    own = Address(mailbox_id(bytes(key.verify_key)), public, provider.identity)
+    own = Address(mailbox_id(bytes(key.verify_key)), public, edge.identity)
     gone: list[bool] = []
     connecting = connect_to_provider(
         reactor,
-        provider.host,
-        provider.client_port,
-        provider.identity,
+        edge.host,
+        edge.client_port,
+        edge.identity,
         security,
         mailbox_key=key,
         lost=lambda: gone.append(True),
@@ -77,7 +79,9 @@ async def probe(
     try:
         await connection.login(await connection.register())
         waiting: dict[bytes, list[NodeRecord]] = {}
-        for route in routes_through_all(topology):
+        for number, route in enumerate(routes_through_all(topology)):
+            if number >= _AT_ONCE:
+                await deferLater(reactor, _pause(topology), lambda: None)
             loop_id = random.randbytes(16)
             delays = ExponentialDelays(_DELAY)
             packet = build_loop_packet(topology, own, loop_id, ChosenRoute(route), delays, random)
@@ -89,16 +93,31 @@ async def probe(
             connection.abort()
 
 
+def _pause(topology: Topology) -> float:
+    """Seconds between two packets of a client that sends as much as it should."""
+    told = topology.recommended
+    rate = told.message_sending_rate + told.loop_cover_traffic_rate + told.drop_cover_traffic_rate
+    return 1 / max(rate, 1.0)
+
+
 async def _collect(
     reactor: Any, connection: Any, waiting: dict[bytes, list[NodeRecord]], private: bytes, gone: list[bool]
 ) -> set[bytes]:
     proven: set[bytes] = set()
     confirm: list[int] = []
     end = reactor.seconds() + PATIENCE
+    pushed: list[Any] = []
+    if connection.push:
+        connection.pushed = pushed.extend
     while waiting and not gone and reactor.seconds() < end:
-        pulled: Deferred[Any] = connection.pull(confirm)
-        pulled.addTimeout(PATIENCE, reactor)
-        items = await pulled
+        if connection.push:
+            connection.confirm(confirm)
+            items = pushed.copy()
+            pushed.clear()
+        else:
+            pulled: Deferred[Any] = connection.pull(confirm)
+            pulled.addTimeout(PATIENCE, reactor)
+            items = await pulled
         confirm = [item.number for item in items]
         for item in items:
             if item.kind != MailKind.MESSAGE:

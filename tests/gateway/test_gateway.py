@@ -10,9 +10,12 @@ import msgspec
 import pytest
 from gateway_world import GatewayWorld, Pushed
 
+from twisted.internet.defer import Deferred
+
 from nymtw.errors import DropReason, PluginError, RegistrationRefused
 from nymtw.gateway.admission import BURST, MARGIN, OpenAdmission, client_rate, downlink_rate
 from nymtw.gateway.service import GatewayService
+from nymtw.inspection.probe import probe
 from nymtw.link.control import SLOT_LENGTH
 from nymtw.link.downlink import Downlink
 from nymtw.link.frames import HEADER_LENGTH
@@ -21,8 +24,9 @@ from nymtw.message.packets import build_data_packet
 from nymtw.message.sealing import unseal
 from nymtw.provider.plugin import find_implementations
 from nymtw.testing.clock import FakeClock
+from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import Address
-from nymtw.topology.document import GATEWAY, Recommended, Topology
+from nymtw.topology.document import GATEWAY, MIXNODE, Recommended, Topology
 from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
 RECOMMENDED = Recommended()
@@ -379,3 +383,19 @@ def test_the_costs_on_its_page_are_those_of_its_frames() -> None:
         bytes_down = (len(downlink.dummies) + 22) * a_second / {"KB": 1e3, "MB": 1e6}[unit]
         assert bytes_down == pytest.approx(float(down), rel=0.03)
         assert (HEADER_LENGTH + 8 * downlink.slots + 22) * a_second / 1e3 == pytest.approx(float(up), rel=0.15)
+
+
+def test_a_network_whose_clients_come_through_a_gateway_can_be_checked(world: GatewayWorld) -> None:
+    world.network_with_a_gateway()
+    for number in range(18):  # more routes than a client may send packets at once
+        world.mixnode(f"another-{number}", 1)
+    world.clock.advance(10.0)
+    topology = world.directory.newest()
+    (edge,) = topology.gateways()
+    network = world.around().trust.network
+    host = world.network.host("checker")
+    checking = probe(host, topology, network, edge, MemorySecurity(None, world.random), world.random)
+    proven = world.clock.wait_for(Deferred.fromCoroutine(checking), 60.0)
+    assert proven == {node.identity for node in topology.nodes if node.role == MIXNODE}
+    assert drops(world) == {}
+    world.clock.advance(1.0)
