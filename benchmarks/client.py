@@ -213,7 +213,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home, log = Path(folder), Path(folder) / "localnet.log"
         with open(log, "wb") as output:
-            localnet = spawn("nymtw.commands", "localnet", "--dir", folder + "/net", home=home, output=output)
+            localnet = spawn(
+                "nymtw.commands", "localnet", "--gateways", "0", "--dir", folder + "/net", home=home, output=output
+            )
         clients: list[RunningClient] = []
         try:
             while "Running until" not in log.read_text():

@@ -12,7 +12,7 @@ from nymtw.node.keys import load_or_create_identity
 
 DIRECTORY_PORT = 8080
 NODE_PORT = 1789
-PROVIDER_CLIENT_PORT = 9000
+CLIENT_PORT = 9000  # of the first provider; then the others and the gateways
 CLIENT_SOCKET_PORT = 1977
 CLIENTS = ("alice", "bob")
 WEBPROXY = "webproxy"
@@ -37,15 +37,16 @@ class Layout:
     client_ports: Mapping[str, int] = field(default_factory=dict)
 
 
-def lay_out(home: Path, mixnodes_per_layer: int, providers: int) -> Layout:
+def lay_out(home: Path, mixnodes_per_layer: int, providers: int, gateways: int) -> Layout:
     """Choose ports, and make the identity keys that others must know before their owners have started.
 
+    alice is at the first gateway, if there is one: so each message between her and bob crosses both kinds of edges.
     Raises `KeyFileError`, `ConfigError` and `ListenError`.
     """
     picker = PortPicker()
     [directory_port] = picker.pick(DIRECTORY_PORT)
-    node_ports = iter(picker.pick(NODE_PORT, len(LAYERS) * mixnodes_per_layer + providers + 1))
-    door_ports = picker.pick(PROVIDER_CLIENT_PORT, providers)
+    node_ports = iter(picker.pick(NODE_PORT, len(LAYERS) * mixnodes_per_layer + providers + 1 + gateways))
+    door_ports = iter(picker.pick(CLIENT_PORT, providers + gateways))
     socket_ports = picker.pick(CLIENT_SOCKET_PORT, len(CLIENTS))
     url = f"http://{LOOPBACK}:{directory_port}"
     key = _identity("directory", "directory", home)
@@ -73,27 +74,26 @@ def lay_out(home: Path, mixnodes_per_layer: int, providers: int) -> Layout:
             command = _command("nym-mixnode", id=name, port=port, layer=layer, rate=NODE_RATE, **common)
             nodes.append(Component(name, command, f"{LOOPBACK}:{port}, layer {layer}"))
     names = [f"provider-{number}" for number in range(1, providers + 1)]
-    for name, door in zip(names, door_ports, strict=True):
-        ports[name] = port = next(node_ports)
-        command = _command("nym-provider", id=name, port=port, client_port=door, rate=NODE_RATE, **common)
-        nodes.append(Component(name, command, f"{LOOPBACK}:{port}, clients {LOOPBACK}:{door}"))
+    for name in names:
+        ports[name], door = next(node_ports), next(door_ports)
+        command = _command("nym-provider", id=name, port=ports[name], client_port=door, rate=NODE_RATE, **common)
+        nodes.append(Component(name, command, f"{LOOPBACK}:{ports[name]}, clients {LOOPBACK}:{door}"))
     ports[WEBPROXY] = port = next(node_ports)
     # Everything of this network is on this machine, and so are the pages that somebody tries it with.
     command = _command("nym-provider", id=WEBPROXY, impl=WEBPROXY, port=port, rate=NODE_RATE, web_ports="all", **common)
     nodes.append(Component(WEBPROXY, (*command, "--web-private"), f"{LOOPBACK}:{port}, fetches web pages"))
+    for number in range(1, gateways + 1):
+        name = f"gateway-{number}"
+        ports[name], door = next(node_ports), next(door_ports)
+        options = {"id": name, "mode": "exit", "port": ports[name], "client_port": door, "rate": NODE_RATE, **common}
+        where = f"{LOOPBACK}:{ports[name]}, clients {LOOPBACK}:{door}, an exit too"
+        nodes.append(Component(name, (*_command("nym-gateway", **options), "--exit-private"), where))
     clients: list[Component] = []
     for number, (name, port) in enumerate(zip(CLIENTS, socket_ports, strict=True)):
-        provider = names[number % providers]
-        command = _command(
-            "nym-client",
-            id=name,
-            provider=_identity("provider", provider, home),
-            directory=url,
-            directory_key=key,
-            socket="tcp",
-            port=port,
-        )
-        clients.append(Component(name, command, f"{LOOPBACK}:{port} (TCP socket), at {provider}"))
+        role, edge = ("gateway", "gateway-1") if gateways and not number else ("provider", names[number % providers])
+        options = {"id": name, role: _identity(role, edge, home), "directory": url, "directory_key": key}
+        command = _command("nym-client", **options, socket="tcp", port=port)
+        clients.append(Component(name, command, f"{LOOPBACK}:{port} (TCP socket), at {edge}"))
     return Layout((directory, *nodes, *clients), url, key, ports, dict(zip(CLIENTS, socket_ports, strict=True)))
 
 

@@ -32,12 +32,14 @@ class PortTaken(ComponentDied):
 class Localnet:
     """One network whose files are in `folder`: `home/`, `logs/`. Used by one process at a time."""
 
-    def __init__(self, reactor: Any, folder: Path, mixnodes_per_layer: int = 2, providers: int = 2) -> None:
+    def __init__(
+        self, reactor: Any, folder: Path, mixnodes_per_layer: int = 2, providers: int = 2, gateways: int = 1
+    ) -> None:
         """Takes the folder and chooses ports; nothing runs yet. Raises `ConfigError`, `KeyFileError`, `ListenError`."""
         self._reactor = reactor
         self.folder = private_folder(folder.absolute())
         self._lock = _lock(self.folder)
-        self._size = mixnodes_per_layer, providers
+        self._size = mixnodes_per_layer, providers, gateways
         self.logs = private_folder(self.folder / "logs")
         self.home = private_folder(self.folder / "home")
         self.layout: Layout = lay_out(self.home, *self._size)

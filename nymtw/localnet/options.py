@@ -9,30 +9,32 @@ from nymtw.errors import ConfigError
 
 MOST_MIXNODES = 20
 MOST_PROVIDERS = 50
+MOST_GATEWAYS = 50
 
 
-def _count(most: int) -> Any:
+def _count(most: int, least: int = 1) -> Any:
     def count(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdecimal() else 0
-        if not 1 <= number <= most:
-            raise ValueError(f"this is a number from 1 to {most}")
+        number = int(text) if text.isascii() and text.isdecimal() else -1
+        if not least <= number <= most:
+            raise ValueError(f"this is a number from {least} to {most}")
         return number
 
-    count.coerceDoc = f"must be a number from 1 to {most}."  # type: ignore[attr-defined]  # what usage.Options asks for
+    count.coerceDoc = f"must be a number from {least} to {most}."  # type: ignore[attr-defined]  # what usage.Options asks for
     return count
 
 
 class Options(usage.Options):
     synopsis = "Usage: nymtw localnet [options]"
     longdesc = (
-        "A private mixnet on this machine: a directory, mixnodes in three layers, store-and-forward providers, and the "
-        "clients alice and bob, each a process of its own. Sends a first message from alice to bob, then runs until "
-        "Ctrl-C."
+        "A private mixnet on this machine: a directory, mixnodes in three layers, store-and-forward providers, a web "
+        "proxy, gateways that are exits too, and the clients alice and bob, each a process of its own. Sends a first "
+        "message from alice to bob, then runs until Ctrl-C."
     )
     optParameters: list[list[Any]] = [
         ["dir", None, None, "Keep keys, mailboxes and logs in this folder; without it they are gone at the end"],
         ["mixnodes-per-layer", None, 2, "Mixnodes in each of the three layers", _count(MOST_MIXNODES)],
         ["providers", None, 2, "Store-and-forward providers", _count(MOST_PROVIDERS)],
+        ["gateways", None, 1, "Gateways; alice is at the first of them, if there is one", _count(MOST_GATEWAYS, 0)],
         ["send", None, None, "Send this file from alice to bob, who writes it to DIR/received/"],
     ]
     optFlags: list[list[Any]] = [

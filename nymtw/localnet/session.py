@@ -58,9 +58,8 @@ class Session:
             self._localnet.processes.kill()
 
     async def _work(self) -> int:
-        localnet = self._localnet = Localnet(
-            self._reactor, self._folder(), self._options["mixnodes-per-layer"], self._options["providers"]
-        )
+        sizes = [self._options[each] for each in ("mixnodes-per-layer", "providers", "gateways")]
+        localnet = self._localnet = Localnet(self._reactor, self._folder(), *sizes)
         await self._complete(localnet)
         return await self._use(localnet)
 

@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
-SMALL = ("--mixnodes-per-layer=1", "--providers=1")
+SMALL = ("--mixnodes-per-layer=1", "--providers=1", "--gateways=0")
 Start = Callable[..., Any]
 
 
@@ -28,7 +28,7 @@ def test_a_file_of_5_mib_and_then_an_empty_one(localnet: Start, tmp_path: Path) 
     assert run.wait(180) == 0
     assert (folder / "received" / file.name).read_bytes() == content
     assert run.output.count(hashlib.sha256(content).hexdigest()) == 2
-    for name in ("directory", "mixnode-3-2", "provider-2", "alice", "bob"):
+    for name in ("directory", "mixnode-3-2", "provider-2", "gateway-1", "alice", "bob"):
         assert (folder / "logs" / f"{name}.log").exists()
         assert re.search(rf"^  {name} +\S*127\.0\.0\.1:\d+", run.output, re.MULTILINE)
     run.wait_until_gone()

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from nymtw.encoding import key_text
 from nymtw.errors import ConfigError
 from nymtw.localnet import ports
 from nymtw.localnet.layout import lay_out, table
 from nymtw.localnet.localnet import Localnet, ports_announced
 from nymtw.localnet.options import Options, read_file
+from nymtw.node.home import NodeHome
+from nymtw.node.keys import load_or_create_identity
 from nymtw.testing.clock import FakeClock
 
 
@@ -23,36 +26,48 @@ def options_of(command: tuple[str, ...]) -> dict[str, str]:
 
 
 def test_the_usual_network(tmp_path: Path) -> None:
-    layout = lay_out(tmp_path, 2, 2)
+    layout = lay_out(tmp_path, 2, 2, 1)
     assert [component.command[0] for component in layout.components] == (
-        ["nym-directory"] + ["nym-mixnode"] * 6 + ["nym-provider"] * 3 + ["nym-client"] * 2
+        ["nym-directory"] + ["nym-mixnode"] * 6 + ["nym-provider"] * 3 + ["nym-gateway"] + ["nym-client"] * 2
     )
-    names = [component.name for component in layout.components[-5:]]
-    assert names == ["provider-1", "provider-2", "webproxy", "alice", "bob"]
-    assert list(layout.node_ports.values()) == list(range(1789, 1798))
+    names = [component.name for component in layout.components[-6:]]
+    assert names == ["provider-1", "provider-2", "webproxy", "gateway-1", "alice", "bob"]
+    assert list(layout.node_ports.values()) == list(range(1789, 1799))
     assert layout.client_ports == {"alice": 1977, "bob": 1978}
     assert layout.directory_url == "http://127.0.0.1:8080"
     mixnodes = [options_of(component.command) for component in layout.components[1:7]]
     assert [options["layer"] for options in mixnodes] == ["1", "1", "2", "2", "3", "3"]
     assert {options["directory-key"] for options in mixnodes} == {layout.directory_key}
     assert options_of(layout.components[0].command)["message-sending-rate"] == "100"
-    alice, bob = (options_of(component.command) for component in layout.components[-2:])
-    assert alice["provider"] != bob["provider"]
+    *_, gateway, alice, bob = layout.components
+    assert gateway.command[-1] == "--exit-private"
+    assert options_of(gateway.command[:-1])["mode"] == "exit"
+    assert "provider" in options_of(bob.command)
+    assert "provider" not in options_of(alice.command)
+    made = NodeHome("gateway", "gateway-1", tmp_path)
+    assert options_of(alice.command)["gateway"] == key_text(bytes(load_or_create_identity(made).verify_key))
+    assert alice.where.endswith("at gateway-1")
     for component in layout.components:
         assert component.name in table(layout)
         assert component.where in table(layout)
 
 
 def test_another_size_and_the_same_keys_at_the_next_start(tmp_path: Path) -> None:
-    first, second = lay_out(tmp_path, 3, 1), lay_out(tmp_path, 3, 1)
-    assert len(first.components) == 1 + 9 + 2 + 2
+    first, second = lay_out(tmp_path, 3, 1, 2), lay_out(tmp_path, 3, 1, 2)
+    assert len(first.components) == 1 + 9 + 2 + 2 + 2
     assert first == second
-    alice, bob = (options_of(component.command) for component in first.components[-2:])
-    assert alice["provider"] == bob["provider"]
+
+
+def test_without_a_gateway_both_are_at_providers(tmp_path: Path) -> None:
+    for providers in (1, 2):
+        layout = lay_out(tmp_path, 1, providers, 0)
+        assert "nym-gateway" not in [component.command[0] for component in layout.components]
+        alice, bob = (options_of(component.command) for component in layout.components[-2:])
+        assert (alice["provider"] == bob["provider"]) == (providers == 1)
 
 
 def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
-    lay_out(tmp_path, 1, 1)
+    lay_out(tmp_path, 1, 1, 1)
     modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
     assert modes == {0o600}
     assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_dir()} == {0o700}
@@ -78,6 +93,8 @@ def test_ports_announced() -> None:
     "arguments",
     [
         ["--providers", "0"],
+        ["--gateways", "-1"],
+        ["--gateways", "51"],
         ["--mixnodes-per-layer=x"],
         ["--send="],
         ["--dir", ""],
@@ -90,6 +107,14 @@ def test_bad_options(arguments: list[str]) -> None:
 
     with pytest.raises(usage.UsageError):
         Options().parseOptions(arguments)
+
+
+def test_how_many_gateways() -> None:
+    found = Options()
+    found.parseOptions([])
+    assert found["gateways"] == 1
+    found.parseOptions(["--gateways=0"])
+    assert found["gateways"] == 0
 
 
 def test_the_file_to_send(tmp_path: Path) -> None:
