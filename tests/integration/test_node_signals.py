@@ -13,6 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
+pytestmark = pytest.mark.integration
 KEY = "A" * 43 + "="
 
 
@@ -58,6 +59,7 @@ class Running:
         ["nym-mixnode", "--layer=1"],
         ["nym-mixnode", "--layer=1", "--workers=2"],
         ["nym-provider", "--client-port=0"],
+        ["nym-gateway", "--client-port=0"],
     ],
     ids=" ".join,
 )
