@@ -27,6 +27,7 @@ COMPRESS_FROM = 1024  # bytes: below that compression is not worth its header
 _KEPT_COMPRESSED = 32  # bodies, by their entity tags
 # What the process needs besides connections: its log, its files, the reactor's own.
 _RESERVED_DESCRIPTORS = 64
+_LEAVING = 32  # connections beyond the most, while those that make room for them end
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +237,27 @@ class QuietChannel(HTTPChannel):
 
     _successor: Any = None
 
+    def connectionMade(self) -> None:
+        """Nothing has been asked yet."""
+        super().connectionMade()
+        self._idle()[self] = None
+
+    def allContentReceived(self) -> None:
+        """A request is complete."""
+        self._idle().pop(self, None)
+        super().allContentReceived()
+
+    def requestDone(self, request: Request) -> None:
+        """It has been answered."""
+        super().requestDone(request)
+        if self._successor is None:
+            self._idle()[self] = None
+
+    def _idle(self) -> "dict[QuietChannel, None]":
+        site: Any = self.factory
+        idle: dict[QuietChannel, None] = site.idle
+        return idle
+
     def switch_to(self, successor: Any) -> None:
         """From now on what comes goes to `successor`, an `IProtocol` with `blocked(bool)`: whether to write more."""
         self._successor = successor
@@ -253,6 +275,7 @@ class QuietChannel(HTTPChannel):
         """The connection is over."""
         if self._successor is not None:
             self._successor.connectionLost(reason)
+        self._idle().pop(self, None)
         super().connectionLost(reason)
 
     def pauseProducing(self) -> None:
@@ -285,22 +308,37 @@ class QuietSite(Site):
     requestFactory = BoundedRequest
     noisy = False
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        # Channels on which nothing is being answered; who was served or connected last stands behind.
+        self.idle: dict[QuietChannel, None] = {}
+
     def log(self, request: Any) -> None:
         """Nothing."""
 
 
 class BoundedFactory(WrappingFactory):
-    """At most `limit` connections at once; who comes then is hung up on."""
+    """At most `limit` connections at once: who comes then takes the place of the one that has been idle for longest.
+
+    Where none is, he is hung up on. `idle` is that of the `QuietSite`.
+    """
 
     noisy = False
 
-    def __init__(self, wrapped: Any, limit: int) -> None:
+    def __init__(self, wrapped: Any, limit: int, idle: "dict[QuietChannel, None]") -> None:
         super().__init__(wrapped)
-        self.limit = limit
+        self.limit, self._idle = limit, idle
 
     def buildProtocol(self, addr: Any) -> Any:
         """None, which closes the connection, if there are enough."""
-        return super().buildProtocol(addr) if len(self.protocols) < self.limit else None
+        if len(self.protocols) >= self.limit:
+            # Who is hung up on is gone a moment later.
+            if not self._idle or len(self.protocols) >= self.limit + _LEAVING:
+                return None
+            channel = next(iter(self._idle))
+            del self._idle[channel]
+            channel.timeoutConnection()
+        return super().buildProtocol(addr)
 
 
 def bounded_site(routes: Resource, reactor: Any, security: Any = None, most: int = MAX_CONNECTIONS) -> BoundedFactory:
@@ -310,12 +348,13 @@ def bounded_site(routes: Resource, reactor: Any, security: Any = None, most: int
     """
     site: Any = QuietSite(routes, timeout=IDLE_TIMEOUT, reactor=reactor)
     site.displayTracebacks = False
+    idle = site.idle
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = min(most, descriptors - _RESERVED_DESCRIPTORS)
     if security is not None:
         # Its connections take fifty times the memory, and have their share of the descriptors.
         site, limit = TLSMemoryBIOFactory(security, False, site), limit // 10
-    return BoundedFactory(site, max(16, limit))
+    return BoundedFactory(site, max(16, limit), idle)
 
 
 def _call(request: Request) -> Call:

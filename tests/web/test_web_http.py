@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
 
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.testing.clock import FakeClock
@@ -20,6 +23,7 @@ class Server:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.waiting: list[Deferred[Answer]] = []
         self.counted: list[tuple[str, str, int]] = []
         self.clock = FakeClock()
         routes = [
@@ -28,6 +32,7 @@ class Server:
             Route("POST", "/refuse", self.refuse),
             Route("POST", "/garble", self.garble),
             Route("GET", "/broken", self.broken),
+            Route("GET", "/waits", self.wait),
         ]
         resource = RoutesResource(routes, lambda *answer: self.counted.append(answer))
         self.factory = bounded_site(resource, self.clock)
@@ -44,6 +49,10 @@ class Server:
 
     def broken(self, call: Call) -> Answer:
         raise RuntimeError("a secret of the inside")
+
+    def wait(self, call: Call) -> "Deferred[Answer]":
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
 
     def connect(self) -> tuple[Any, StringTransport]:
         address = IPv4Address("TCP", "192.0.2.7", 4000)
@@ -209,23 +218,49 @@ def test_a_kept_connection_lives_while_it_is_used(server: Server) -> None:
     assert not transport.disconnecting
 
 
+def lost(protocol: Any) -> None:
+    protocol.connectionLost(Failure(ConnectionDone()))
+
+
+def test_who_comes_when_all_places_are_taken_gets_that_of_who_has_been_idle_for_longest(server: Server) -> None:
+    server.factory.limit = 3
+    first, second, third = (server.connect() for _ in range(3))
+    first[0].dataReceived(b"GET /ok HTTP/1.1\r\nHost: d\r\n\r\n")  # so the second is the one idle for longest
+    assert server.ask(b"GET /ok HTTP/1.1\r\nHost: d\r\n\r\n")[0] == 200
+    assert [transport.disconnecting for _, transport in (first, second, third)] == [False, True, False]
+    lost(second[0])
+    server.connect()
+    assert [transport.disconnecting for _, transport in (first, third)] == [False, True]
+
+
+def test_nobody_is_hung_up_on_in_the_midst_of_an_answer(server: Server) -> None:
+    server.factory.limit = 2
+    busy = [server.connect() for _ in range(2)]
+    for protocol, _ in busy:
+        protocol.dataReceived(b"GET /waits HTTP/1.1\r\nHost: d\r\n\r\n")
+    assert server.connect()[0] is None
+    for waiting in server.waiting:
+        waiting.callback(as_json({"ok": True}))
+    assert not any(transport.disconnecting for _, transport in busy)
+    assert server.connect()[0] is not None
+    assert [transport.disconnecting for _, transport in busy] == [True, False]
+
+
 def test_there_are_never_more_connections_than_fit(server: Server) -> None:
     server.factory.limit = 2
-    first, _ = server.connect()
-    server.connect()
-    assert server.connect()[0] is None
-    from twisted.internet.error import ConnectionDone
-    from twisted.python.failure import Failure
-
-    first.connectionLost(Failure(ConnectionDone()))
-    assert server.connect()[0] is not None
+    there = [server.connect() for _ in range(1000)]
+    assert sum(protocol is not None for protocol, _ in there) <= 2 + 32
+    for protocol, transport in there:
+        if transport.disconnecting and protocol is not None:
+            lost(protocol)
+    assert len(server.factory.protocols) == 2
 
 
 def test_ten_thousand_idle_connections_keep_nobody_out_and_end_after_a_minute(server: Server) -> None:
-    server.factory.limit = 10_001
+    server.factory.limit = 10_000
     idle = [server.connect() for _ in range(10_000)]
     assert all(protocol is not None for protocol, _ in idle)
     assert server.ask(b"GET /ok HTTP/1.1\r\nHost: d\r\n\r\n")[0] == 200
-    assert server.connect()[0] is None
+    assert sum(transport.disconnecting for _, transport in idle) == 1
     server.clock.advance(IDLE_TIMEOUT + 1)
     assert all(transport.disconnecting for _, transport in idle)
