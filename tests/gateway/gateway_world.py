@@ -18,9 +18,11 @@ from nymtw.testing.security import MemorySecurity
 class GatewayWorld(World):
     """`World`, and gateways."""
 
-    def gateway(self, name: str = "g", factories: Any = None, verifier: Any = None, **given: Any) -> GatewayService:
+    def gateway(
+        self, name: str = "g", factories: Any = None, verifier: Any = None, argv: tuple[str, ...] = (), **given: Any
+    ) -> GatewayService:
         options = Options()
-        options.parseOptions([])
+        options.parseOptions(list(argv))
         section = GatewaySection(
             id=name,
             host="127.0.0.1",

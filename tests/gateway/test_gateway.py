@@ -323,13 +323,14 @@ def test_with_a_downlink_rate_of_zero_mail_is_there_at_once_and_the_line_is_sile
     client.connection.abort()
 
 
-def test_a_mode_with_a_service_has_it_in_the_topology(world: GatewayWorld) -> None:
-    found = find_implementations()
-    factories = [found.choose("store"), found.choose("echo")]
-    gateway = world.network_with_a_gateway(factories=factories)
+def test_an_exit_is_an_entry_too_and_its_service_stands_in_the_topology(world: GatewayWorld) -> None:
+    gateway = world.network_with_a_gateway(argv=("--mode=exit",))
     client = Pushed(world, gateway, "alice")
-    (address,) = world.directory.newest().services("echo")
+    (address,) = world.directory.newest().services("exit")
     assert Address.parse(address, world.around().trust.network).provider == gateway.core.own.identity
+    client.send(b"mail as at an entry")
+    world.clock.advance(3.0)
+    assert client.texts() == [b"mail as at an entry"]
     client.connection.abort()
 
 

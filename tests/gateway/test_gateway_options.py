@@ -9,7 +9,6 @@ from twisted.python import usage
 from nymtw.errors import ConfigError
 from nymtw.gateway.options import MODES, GatewayConfig, Options, configure, mode_on
 from nymtw.node.config import read_config
-from nymtw.provider.plugin import find_implementations
 
 KEY = "A" * 43 + "="
 
@@ -25,7 +24,6 @@ def test_without_a_mode_it_is_an_entry() -> None:
     assert parsed("--mailboxes=5")["mailboxes"] == 5  # the options of what it is made of are its own
 
 
-@pytest.mark.skipif("exit" not in find_implementations().names(), reason="no implementation called 'exit' is installed")
 def test_an_exit_is_an_entry_too() -> None:
     assert tuple(factory.name for factory in parsed("--mode", "exit").factories) == MODES["exit"] == ("store", "exit")
     assert parsed("--mode=exit", "--mailboxes=5")["mailboxes"] == 5
