@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any, Final
 
+from twisted.logger import Logger
+
 from nymtw.gateway.service import GatewayService
 from nymtw.mixnode.service import MixnodeService
 from nymtw.node.home import NodeHome
@@ -16,6 +18,7 @@ from nymtw.nym_node.options import Options
 from nymtw.nym_node.statistics import Statistics
 from nymtw.web.http import RoutesResource, bounded_site
 
+_log = Logger()
 MOST_CONNECTIONS: Final = 64  # to the HTTP API; whoever asks it must not take the links' descriptors
 
 
@@ -29,6 +32,8 @@ def make_node(
     mode = config.node.mode
     node: MixNode
     if mode == "mixnode":
+        if (home.data / "store").exists():
+            _log.warn("This node has been a gateway: nobody can fetch the mail that it keeps while it is a mixnode")
         node = MixnodeService.from_config(reactor, home, config.as_mixnode(), around)
     elif mode == "auto":
         node = AutoService.for_config(reactor, home, config, options, around)

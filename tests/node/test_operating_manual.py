@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from nymtw.errors import DropReason
 from nymtw.gateway.options import Options as GatewayOptions
 from nymtw.mixnode.options import MixnodeSection
 from nymtw.mixnode.options import Options as MixnodeOptions
+from nymtw.nym_node.options import Options as NodeOptions
 from nymtw.provider.options import Options as ProviderOptions
 from nymtw.provider.options import ProviderSection
 
@@ -50,9 +52,12 @@ def test_a_unit_starts_what_it_says(unit: Path) -> None:
     )
     assert found is not None
     assert found[1] == unit.stem
-    options = {"nym-mixnode": MixnodeOptions, "nym-provider": ProviderOptions, "nym-gateway": GatewayOptions}[
-        found[1]
-    ]()
+    options: Any = {
+        "nym-mixnode": MixnodeOptions,
+        "nym-provider": ProviderOptions,
+        "nym-gateway": GatewayOptions,
+        "nym-node": NodeOptions,
+    }[found[1]]()
     options.parseOptions(found[2].split())
     assert options["id"] == "main"
 
@@ -76,4 +81,4 @@ def test_systemd_has_nothing_to_say_against_a_unit(unit: Path, tmp_path: Path) -
 
 
 def test_there_is_a_unit_for_each_role() -> None:
-    assert [unit.stem for unit in UNITS] == ["nym-gateway", "nym-mixnode", "nym-provider"]
+    assert [unit.stem for unit in UNITS] == ["nym-gateway", "nym-mixnode", "nym-node", "nym-provider"]
