@@ -14,7 +14,7 @@ from nymtw.directory.metrics import MetricsWindows
 from nymtw.directory.publisher import Publisher
 from nymtw.directory.registry import Entry, Registry, is_loopback
 from nymtw.encoding import key_text, parse_key_text
-from nymtw.errors import DirectoryError, EncodingError
+from nymtw.errors import DirectoryError, EncodingError, TopologyError
 from nymtw.interfaces import IDirectory
 from nymtw.topology.document import ANY, GATEWAY, MIXNODE, PROVIDER, NodeRecord
 from nymtw.topology.presence import Metric, read_heartbeat, read_metric, read_validator
@@ -88,7 +88,15 @@ class Directory:
         """The node's record, in the role that it has now; it is "any" for a moment where the directory decides that."""
         if entry.record.role != ANY:
             return entry.record
-        return self.publisher.topology().find(entry.record.identity) or entry.record
+        try:
+            return self.publisher.topology().find(entry.record.identity) or entry.record
+        except TopologyError:  # several directories have not yet agreed on one
+            return entry.record
+
+    @property
+    def revision(self) -> int:
+        """Grows whenever a list of nodes and validators, with what is said of them, would differ."""
+        return self.registry.revision + self.board.revision + self.publisher.placements
 
     def validators(self) -> list[Mapping[str, Any]]:
         """The validators, for people; `lastSeen` is in milliseconds since 1970."""

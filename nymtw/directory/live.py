@@ -110,7 +110,7 @@ class Live(Service):
             age = round(now - entry.seen, 1)
             rows.append([age, counted.sent, counted.received] if counted else [age])
         frame = {
-            "revision": self._directory.registry.revision + self._directory.board.revision,
+            "revision": self._directory.revision,
             "time": int(self._wall_clock() * 1000),
             "rows": rows,
         }

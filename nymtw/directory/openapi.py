@@ -13,7 +13,7 @@ _NANOSECONDS: Mapping[str, Any] = {**INTEGER, "description": "nanoseconds since 
 _NODE_FIELDS: Mapping[str, Any] = {
     "identityKey": KEY,
     "pubKey": KEY,
-    "role": {"enum": ["mixnode", "provider", "gateway"]},
+    "role": {"enum": ["mixnode", "provider", "gateway", "any"]},
     "layer": {"enum": [0, 1, 2, 3]},
     "host": {"type": "string"},
     "port": INTEGER,

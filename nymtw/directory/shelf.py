@@ -83,6 +83,7 @@ class Shelf:
         self._trust = trust
         self._refresh = refresh
         self._signed = signed
+        self.placements = 0  # grows whenever a node whose role is decided here has another one
         self._document = b""
         self._topology: Topology | None = None
         self._earlier: dict[int, Topology] = {}  # by serial, the oldest first
@@ -105,6 +106,7 @@ class Shelf:
             while len(self._earlier) > DELTAS:
                 del self._earlier[next(iter(self._earlier))]
         self._deltas.clear()
+        self.placements += _placed(self._topology) != _placed(topology)
         self._document, self._topology = document, topology
         self._signed(document)
 
@@ -142,3 +144,9 @@ class Shelf:
 
     def bring_up_to_date(self) -> None:
         """Whoever makes topologies when they are asked for makes one here, if it is due."""
+
+
+def _placed(topology: Topology | None) -> list[tuple[bytes, str, int]]:
+    """Where those nodes are whose role is decided here."""
+    nodes = () if topology is None else topology.nodes
+    return [(node.identity, node.role, node.layer) for node in nodes if node.places]

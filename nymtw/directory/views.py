@@ -25,7 +25,7 @@ def view_routes(directory: Directory, recorder: Recorder, wall_clock: Callable[[
     def nodes(call: Call) -> Answer:
         directory.registry.expire()
         directory.board.expire()
-        revision = directory.registry.revision + directory.board.revision
+        revision = directory.revision
         publisher = directory.publisher
         listed = as_json(
             {

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 from any_world import EPOCH, REFRESH, AnyNetwork
+from msgspec import structs
 
+from nymtw.encoding import key_text
 from nymtw.topology.document import LAYERS, MIXNODE, NOTICE
 
 
@@ -196,3 +198,30 @@ def test_a_node_that_is_restarted_has_its_identity_keys_and_mail_whatever_it_was
     assert world.places()[doors[1]] == "entry-gateway"
     world.restart("bob")
     world.run_until(lambda: world.clients["bob"].received == [b"kept"], 120)
+
+
+def test_the_dashboard_hears_of_a_role_that_changes(world: AnyNetwork) -> None:
+    name = next(name for name, place in world.places().items() if place == "mixnode-1")
+    own = world.services[name].core.own.identity
+    shown = {node["identityKey"]: node["role"] for node in world.directory.nodes()}
+    assert shown[key_text(own)] == "mixnode"
+    before = world.directory.revision
+    world.services[name].takes = ("entry-gateway",)
+    world.next_epoch()
+    assert world.directory.revision > before
+    shown = {node["identityKey"]: node["role"] for node in world.directory.nodes()}
+    assert shown[key_text(own)] == "gateway"
+    lists = world.directory.presence()
+    assert len(lists["MixNodes"]) + len(lists["GatewayNodes"]) == len(world.services)
+
+
+def test_an_exit_is_announced_where_a_node_is_one_and_stays_it(world: AnyNetwork) -> None:
+    world.add("out", 2100, ("mixnode", "exit-gateway"))
+    world.restart("out")
+    world.run(2 * REFRESH)
+    assert world.places()["out"] == "exit-gateway"
+    world.run(2 * REFRESH)
+    assert len(world.topology.services("exit")) == 1
+    assert world.services["out"].can_be() == ("exit-gateway",)
+    world.services["out"].core.own = structs.replace(world.services["out"].core.own, places={0: "mixnode-1"})
+    assert "exit" not in world.services["out"].announced()["services"]
