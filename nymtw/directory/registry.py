@@ -52,11 +52,15 @@ class Registry:
         is_own_address: Callable[[str], bool] = lambda host: False,
         admits: Callable[[bytes], bool] = lambda identity: True,
         assigned: Mapping[bytes, int] | None = None,
+        agreed_layer: Callable[[bytes], int] | None = None,
     ) -> None:
         """`trust_hosts`: believe any host. `is_own_address(host)`: whether this machine has that address.
 
         `admits(identity)`: whether that node may be here. `assigned`: the layers that mixnodes had before a restart.
+        `agreed_layer(identity)`: the layer (0: none yet) of a mixnode that asks for one, where several directories
+        assign them together.
         """
+        self._agreed_layer = agreed_layer
         self._admits = admits
         self._layers = dict(assigned or {})
         self._seconds = seconds
@@ -160,6 +164,8 @@ class Registry:
         """The layer a node works in: a mixnode that asks for none gets the thinnest, and keeps it."""
         if record.role != MIXNODE or record.layer:
             return record.layer
+        if self._agreed_layer is not None:
+            return self._agreed_layer(record.identity)
         layer = self._layers.get(record.identity)
         if layer is None:
             others = Counter(e.record.layer for e in self._live.values() if e.record.identity != record.identity)

@@ -5,7 +5,7 @@ need not be believed.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Final
@@ -25,6 +25,7 @@ NOTICE_LIMIT: Final = 64 * 2**10  # bytes; what twelve directories have to say o
 VOTE_LIMIT: Final = 4 * 2**20  # bytes, about 40,000 nodes
 STATEMENT_LIMIT: Final = 128 * 2**10  # bytes; a heartbeat is shorter
 MOST_ASKED: Final = 500  # statements in one request
+STATEMENTS_LIMIT: Final = 2**20  # bytes of an answer to it; who lacks more asks again
 DIGEST_LENGTH: Final = 32
 _SIGNATURE_LENGTH: Final = 64
 _SLOT: Final = b"nymtw slot v1\0"
@@ -209,11 +210,17 @@ def read_asked(body: bytes) -> list[bytes]:
     return from_cbor(body, Annotated[list[Digest], msgspec.Meta(max_length=MOST_ASKED)], NOTICE_LIMIT)  # type: ignore[arg-type]
 
 
-def statements_answer(found: Sequence[bytes]) -> bytes:
-    """The answer to such a request: the statements that are known, in any order."""
-    return to_cbor(list(found))
+def statements_answer(found: Iterable[bytes]) -> bytes:
+    """The answer to such a request: the statements that are known, or as many of the first as fit."""
+    answer, left = [], STATEMENTS_LIMIT - 16
+    for each in found:
+        left -= len(each) + 5  # its head in CBOR
+        if left < 0:
+            break
+        answer.append(each)
+    return to_cbor(answer)
 
 
-def read_statements(body: bytes, limit: int) -> Mapping[bytes, bytes]:
+def read_statements(body: bytes) -> Mapping[bytes, bytes]:
     """Digest -> statement (bytes) of such an answer. Raises `EncodingError`."""
-    return {digest(each): each for each in from_cbor(body, list[bytes], limit)}
+    return {digest(each): each for each in from_cbor(body, list[bytes], STATEMENTS_LIMIT)}

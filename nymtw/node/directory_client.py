@@ -123,12 +123,19 @@ class HTTPDirectory:
         return self._ask(method, path, body, {expected}, limit).addCallback(lambda answer: answer.content)
 
     def _ask(
-        self, method: str, path: str, body: bytes | None, expected: set[int], limit: int, tag: str = ""
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        expected: set[int],
+        limit: int,
+        tag: str = "",
+        kind: str = "application/json",
     ) -> "Deferred[_Answer]":
         where = f"{self.url}{path}"
 
         async def ask() -> _Answer:
-            headers = Headers({} if body is None else {"Content-Type": ["application/json"]})
+            headers = Headers({} if body is None else {"Content-Type": [kind]})
             if method == "GET":
                 headers.addRawHeader("Accept-Encoding", "gzip")
             if tag:

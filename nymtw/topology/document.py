@@ -271,9 +271,14 @@ class Trust:
 def sign_topology(topology: Topology, signing_keys: Sequence[SigningKey]) -> bytes:
     """The CBOR of the `SignedTopology`, signed with each of `signing_keys`."""
     document = to_cbor(topology)
-    signed = _SIGNATURE_PREFIX + document
+    signed = signed_bytes(document)
     signatures = {bytes(key.verify_key): key.sign(signed).signature for key in signing_keys}
     return to_cbor(SignedTopology(document=document, signatures=signatures))
+
+
+def signed_bytes(document: bytes) -> bytes:
+    """What a directory's signature is over; `document` is the CBOR of the topology."""
+    return _SIGNATURE_PREFIX + document
 
 
 def verify_topology(data: bytes, trust: Trust, now: float, newer_than: int = 0) -> Topology:
@@ -338,7 +343,7 @@ def _is_signed_by(signed: SignedTopology, directory: bytes) -> bool:
     if signature is None:
         return False
     try:
-        VerifyKey(directory).verify(_SIGNATURE_PREFIX + signed.document, signature)
+        VerifyKey(directory).verify(signed_bytes(signed.document), signature)
     except (BadSignatureError, ValueError):  # a wrong length is a ValueError
         return False
     return True

@@ -17,8 +17,8 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from nymtw.directory.config import DirectoryConfig, DirectorySection
-from nymtw.directory.shelf import DELTAS
 from nymtw.directory.service import DirectoryService, make_directory
+from nymtw.directory.shelf import DELTAS
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.node.directory_client import HTTPDirectory
 from nymtw.topology.delta import apply_delta, make_delta

@@ -1,0 +1,477 @@
+"""Directories that sign one topology together: each version is voted on, counted, signed, and published."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from nacl.signing import SigningKey
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from nymtw.directory.assignment import assign, places_in
+from nymtw.directory.merge import Elected, elect, elect_base, elect_settings, merge
+from nymtw.directory.peers import IPeer
+from nymtw.directory.registry import Registry
+from nymtw.directory.rounds import Ballot
+from nymtw.directory.shelf import Shelf, Terms
+from nymtw.directory.slots import Slots
+from nymtw.directory.teller import Teller
+from nymtw.directory.votes import (
+    DIGEST_LENGTH,
+    MOST_ASKED,
+    Endorsement,
+    Notice,
+    Roster,
+    Seen,
+    Statement,
+    Vote,
+    digest,
+    endorsement_bytes,
+    read_notice,
+    read_statement,
+    read_statements,
+    sign,
+    signed_by,
+)
+from nymtw.encoding import from_cbor, key_text, to_cbor
+from nymtw.errors import DirectoryError, EncodingError, NymtwError, TopologyError
+from nymtw.node.said_once import SaidOnce
+from nymtw.topology.document import (
+    MAX_TOPOLOGY_LENGTH,
+    SignedTopology,
+    Topology,
+    check_consistent,
+    sign_topology,
+    signed_bytes,
+    verify_topology,
+)
+
+# Nobody has announced himself yet to a directory that has just been started: until everybody could have, it does not
+# vote.
+GRACE = 5.0  # seconds
+LONGEST_ROUND = 3.0
+_NOTHING = bytes(DIGEST_LENGTH)
+
+
+def round_length(refresh: float, faulty: int) -> float:
+    """Seconds of a round: the rounds of a vote, and two more, are over before the next slot can be claimed."""
+    return min(LONGEST_ROUND, 0.7 * refresh / (faulty + 3))
+
+
+@dataclass(slots=True)
+class _Version:
+    """One that is being made."""
+
+    serial: int
+    ballot: Ballot
+    endorsements: dict[bytes, Endorsement] = field(default_factory=dict)
+    topology: Topology | None = None
+    document: bytes = b""
+    asked: set[tuple[bytes, bytes]] = field(default_factory=set)  # (who, digest of the vote)
+    late: bool = False  # the time in which all could sign is over
+    done: bool = False
+
+
+class Agreement(Service):
+    """Takes part in the versions, and puts on `shelf` what enough directories have signed.
+
+    `docs/directory.md` says how, and what a directory that lies can and cannot do.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall_clock: Callable[[], float],
+        registry: Registry,
+        shelf: Shelf,
+        signing_key: SigningKey,
+        roster: Roster,
+        terms: Terms,
+        peers: Mapping[bytes, IPeer],
+        *,
+        admission: Callable[[], bytes] = lambda: _NOTHING,
+        grace: float = GRACE,
+    ) -> None:
+        """`peers`: all directories of `roster` but this one. `admission()`: 32 bytes that stand for who is let in."""
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._registry = registry
+        self._shelf = shelf
+        self._key = signing_key
+        self._roster = roster
+        self._terms = terms
+        self._peers = peers
+        self._admission = admission
+        self._grace = grace
+        self._slots = Slots(roster, signing_key, terms.refresh)
+        self._length = round_length(terms.refresh, roster.faulty)
+        self._tellers = [Teller(clock, peer, self.notice, self._length / 2) for peer in peers.values()]
+        self._version: _Version | None = None
+        self._settings = {**terms.settings(), "threshold": f"{roster.trust.threshold}"}
+        self._calls: dict[str, Any] = {}
+        self._asking: set[Deferred[Any]] = set()
+        self._votes_from = 0.0
+        self._made: dict[bytes, tuple[Statement, bytes, bytes]] = {}  # identity -> statement, its CBOR, its digest
+        self._statements: dict[bytes, bytes] = {}  # by digest: those of this version and of the one before
+        self._bases: dict[bytes, bytes] = {}  # digest -> signed topology: the newest two
+        self._differing: dict[bytes, SaidOnce] = {key: SaidOnce() for key in roster.others}
+        self._failing = SaidOnce()
+
+    # running
+
+    def startService(self) -> None:
+        """Begin to claim slots, and ask the others for what they have."""
+        super().startService()
+        self._votes_from = self._clock.seconds() + self._grace
+        self._adopt()
+        self._tick()
+
+    def stopService(self) -> "Deferred[None]":
+        """Leave."""
+        super().stopService()
+        for call in self._calls.values():
+            if call.active():
+                call.cancel()
+        for teller in self._tellers:
+            teller.stop()
+        for asked in list(self._asking):
+            asked.cancel()
+        closing = DeferredList([peer.close() for peer in self._peers.values()], consumeErrors=True)
+        return closing.addCallback(lambda _: None)
+
+    def receive(self, body: bytes) -> None:
+        """A notice of another directory, or of whoever says he is one. Raises `EncodingError`."""
+        if not self.running:
+            return
+        notice = read_notice(body, self._roster.trust.network)
+        news: list[bool] = []
+        try:
+            self._take_notice(notice, news)
+        finally:
+            if any(news):  # also of what stood before something that is wrong
+                self._tell()
+
+    def notice(self) -> bytes:
+        """What the others should know."""
+        version = self._version
+        notice = Notice(
+            network=self._roster.trust.network,
+            serial=version.serial if version else 0,
+            claims=self._slots.claims,
+            votes=version.ballot.heard() if version else (),
+            endorsements=version.endorsements if version else {},
+        )
+        return to_cbor(notice)
+
+    def part(self, name: bytes) -> bytes:
+        """The vote or signed topology with this digest. Raises `DirectoryError` if it is not here."""
+        vote = self._version.ballot.body(name) if self._version else None
+        found = vote or self._bases.get(name)
+        if found is None:
+            raise DirectoryError("there is no such vote, nor such a topology")
+        return found
+
+    def statements(self, names: list[bytes]) -> list[bytes]:
+        """Those that are here, of the statements with these digests."""
+        return [self._statements[name] for name in names if name in self._statements]
+
+    # a version
+
+    def _take_notice(self, notice: Notice, news: list[bool]) -> None:
+        for key, claim in sorted(notice.claims.items()):
+            news.append(self._slots.hear(key, claim))
+        news.append(self._begin_if_due())
+        version = self._version
+        if version is None or version.serial != notice.serial:
+            return
+        for heard in notice.votes:
+            for holder in version.ballot.hear(heard, self._clock.seconds()):
+                self._fetch_vote(version, heard.voter, heard.digest, holder)
+        for key, endorsement in sorted(notice.endorsements.items()):
+            news.append(self._endorsed(version, key, endorsement))
+
+    def _tick(self) -> None:
+        if self._slots.claim(self._wall_clock(), self._clock.seconds()):
+            self._begin_if_due()
+            self._tell()
+        if self._slots.is_late(self._clock.seconds()):
+            self._fail("too few directories have come to the next slot: others are away, or their clocks are behind")
+        self._later("tick", min(1.0, self._terms.refresh / 20), self._tick)
+
+    def _begin_if_due(self) -> bool:
+        serial, now = self._slots.due(), self._clock.seconds()
+        if serial is None or serial <= self._newest():
+            return False
+        self._slots.begin(serial, now)
+        ballot = Ballot(self._roster, self._key, serial, now, self._length)
+        self._version = version = _Version(serial, ballot)
+        if now >= self._votes_from:
+            ballot.cast(self._own_vote(serial))
+        self._later("count", ballot.rounds * self._length, lambda: self._count(version))
+        self._later("close", (ballot.rounds + 2) * self._length, lambda: self._close(version))
+        return True
+
+    def _own_vote(self, serial: int) -> bytes:
+        before, self._made = self._made, {}
+        self._statements = {name: body for _, body, name in before.values()}
+        seen = []
+        for entry in self._registry.live():
+            said, identity = entry.heartbeat.record, entry.record.identity
+            statement = Statement(record=msgspec.structs.replace(said, host=entry.record.host), clients=entry.clients)
+            known = before.get(identity)
+            if known is None or known[0] != statement:
+                body = to_cbor(statement)
+                self._made[identity] = (statement, body, digest(body))
+            else:
+                self._made[identity] = known
+            _, body, name = self._made[identity]
+            self._statements[name] = body
+            seen.append(Seen(identity, (name,) if known is None or known[2] == name else (name, known[2])))
+        base, base_serial = self._base()
+        vote = Vote(
+            network=self._roster.trust.network,
+            serial=serial,
+            voter=self._roster.own,
+            settings=self._settings,
+            admission=self._admission(),
+            base_serial=base_serial,
+            base=base,
+            nodes=tuple(seen),
+        )
+        return to_cbor(vote)
+
+    def _base(self) -> tuple[bytes, int]:
+        try:
+            signed, serial = self._shelf.document(), self._shelf.topology().serial
+        except TopologyError:
+            return _NOTHING, 0
+        name = digest(from_cbor(signed, SignedTopology, MAX_TOPOLOGY_LENGTH).document)
+        self._bases = dict([*list(self._bases.items())[-1:], (name, signed)])
+        return name, serial
+
+    def _newest(self) -> int:
+        try:
+            return self._shelf.topology().serial
+        except TopologyError:
+            return 0
+
+    def _fetch_vote(self, version: _Version, voter: bytes, name: bytes, holder: bytes) -> None:
+        def come(body: bytes) -> None:
+            version.asked.discard((holder, name))
+            if digest(body) == name and version.ballot.receive(voter, body, self._clock.seconds()):
+                self._tell()
+
+        if (holder, name) not in version.asked:
+            version.asked.add((holder, name))
+            asked = self._ask(self._peers[holder].part(name))
+            asked.addCallbacks(come, lambda _: version.asked.discard((holder, name)))
+            asked.addErrback(self._trouble)
+
+    def _count(self, version: _Version) -> None:
+        """The votes are in: who is there, and what is to be fetched before it can be signed."""
+        votes = version.ballot.outcome()
+        self._compare(votes)
+        for liar in version.ballot.liars():
+            self._say(liar, "it has cast two votes: it lies, or runs twice with one key")
+        threshold = self._roster.trust.threshold
+        settings = elect_settings(list(votes.values()), threshold)
+        if settings is None:
+            self._fail(f"{len(votes)} directories voted and {threshold} with the same settings are needed")
+        elif settings != self._settings:
+            self._fail("the others have other settings, and this directory does not sign theirs")
+        else:
+            done = self._ask(Deferred.fromCoroutine(self._make(version, votes)))
+            done.addErrback(self._trouble)
+
+    async def _make(self, version: _Version, votes: Mapping[bytes, Vote]) -> None:
+        trust = self._roster.trust
+        cast = list(votes.values())
+        elected = elect(cast, trust.threshold)
+        base = await self._find_base(elect_base(cast, self._roster.faulty), votes)
+        statements = await self._find_statements(elected, votes)
+        nodes, clients = merge(elected, statements, base)
+        epoch = version.serial // (self._terms.epoch_seconds * 10**9)
+        nodes = assign(
+            nodes,
+            places_in(base),
+            epoch=epoch,
+            published=version.serial,
+            epoch_seconds=self._terms.epoch_seconds,
+            refresh=self._terms.refresh,
+        )
+        topology = self._terms.topology(trust.network, version.serial, version.serial, epoch, nodes, clients)
+        check_consistent(topology)
+        if version is not self._version or version.topology is not None:
+            return
+        own = from_cbor(sign_topology(topology, [self._key]), SignedTopology, MAX_TOPOLOGY_LENGTH)
+        version.topology, version.document = topology, own.document
+        name, signature = digest(own.document), own.signatures[self._roster.own]
+        proof = sign(self._key, endorsement_bytes(trust.network, version.serial, name, signature))
+        self._endorsed(version, self._roster.own, Endorsement(name, signature, proof))
+        self._tell()
+
+    async def _find_base(self, name: bytes | None, votes: Mapping[bytes, Vote]) -> Topology | None:
+        if name is None:
+            return None
+        if self._base()[0] == name:
+            return self._shelf.topology()
+        holders = [voter for voter, vote in votes.items() if vote.base == name and voter != self._roster.own]
+        if name not in self._bases:
+            await self._from_all(holders, lambda peer: peer.part(name), self._keep_base)
+        if name not in self._bases:
+            raise DirectoryError("the others begin with a topology that cannot be fetched from them")
+        document = from_cbor(self._bases[name], SignedTopology, MAX_TOPOLOGY_LENGTH).document
+        return from_cbor(document, Topology, MAX_TOPOLOGY_LENGTH)
+
+    def _keep_base(self, body: bytes) -> None:
+        # It may be out of date by now; what counts is that enough have signed it.
+        verify_topology(body, self._roster.trust, 0.0)
+        self._bases[digest(from_cbor(body, SignedTopology, MAX_TOPOLOGY_LENGTH).document)] = body
+
+    async def _find_statements(self, elected: list[Elected], votes: Mapping[bytes, Vote]) -> Mapping[bytes, Statement]:
+        wanted = {each.statement for each in elected}
+        while missing := sorted(wanted - self._statements.keys()):
+            holders = [voter for voter in votes if voter != self._roster.own]
+            await self._from_all(holders, lambda peer: peer.statements(missing[:MOST_ASKED]), self._keep(wanted))
+            if not wanted - self._statements.keys() < set(missing):
+                raise DirectoryError(f"{len(missing)} nodes that the others have seen cannot be fetched from them")
+        own = {name: statement for statement, _, name in self._made.values()}
+        return {name: own[name] if name in own else read_statement(self._statements[name]) for name in wanted}
+
+    def _keep(self, wanted: set[bytes]) -> Callable[[bytes], None]:
+        def keep(body: bytes) -> None:
+            self._statements.update((name, each) for name, each in read_statements(body).items() if name in wanted)
+
+        return keep
+
+    async def _from_all(
+        self, holders: list[bytes], ask: "Callable[[IPeer], Deferred[bytes]]", take: Callable[[bytes], None]
+    ) -> None:
+        """Ask all at once, and take from each what it answers; what cannot be used is passed over."""
+
+        def passed_over(failure: Any) -> None:
+            failure.trap(NymtwError, CancelledError)
+
+        asked = [self._ask(ask(self._peers[key])).addCallback(take).addErrback(passed_over) for key in holders]
+        if asked:
+            await DeferredList(asked)
+
+    def _endorsed(self, version: _Version, directory: bytes, endorsement: Endorsement) -> bool:
+        network = self._roster.trust.network
+        if self._roster.signer(directory) in version.endorsements:
+            return False
+        content = endorsement_bytes(network, version.serial, endorsement.digest, endorsement.signature)
+        if not signed_by(directory, endorsement.proof, content):
+            raise EncodingError("an endorsement is not signed by its directory")
+        version.endorsements[directory] = endorsement
+        self._publish(version)
+        return True
+
+    def _publish(self, version: _Version) -> None:
+        """If all have signed, or enough and the others have had their time."""
+        if version.topology is None or version.done or version.serial <= self._newest():
+            return
+        name, content = digest(version.document), signed_bytes(version.document)
+        signatures = {
+            key: each.signature
+            for key, each in version.endorsements.items()
+            if each.digest == name and signed_by(key, each.signature, content)
+        }
+        enough = self._roster.trust.threshold if version.late else len(self._roster.trust.directories)
+        if len(signatures) >= enough:
+            version.done = True
+            signed = to_cbor(SignedTopology(document=version.document, signatures=signatures))
+            self._shelf.put(signed, version.topology)
+            if self._failing.is_over():
+                self.log.info("There are new topologies again, signed by {count}", count=len(signatures))
+
+    def _close(self, version: _Version) -> None:
+        version.late = True
+        self._publish(version)
+        for key in self._roster.others:
+            other = version.endorsements.get(key)
+            if other is not None and version.document and other.digest != digest(version.document):
+                self._say(key, "it has signed another topology")
+        if not version.done:
+            if version.topology is not None:
+                self._fail(f"{len(version.endorsements)} directories have signed one, too few of them the same")
+            self._later("adopt", self._length, self._adopt)
+
+    def _adopt(self) -> None:
+        """Take what enough others have signed, where this directory has nothing as new."""
+
+        def take(body: bytes) -> None:
+            trust, newest = self._roster.trust, self._newest()
+            topology = verify_topology(body, trust, self._wall_clock(), newer_than=newest)
+            if topology.serial > newest:
+                self._shelf.put(body, topology)
+
+        async def adopt() -> None:
+            await self._from_all(list(self._peers), lambda peer: peer.topology(), take)
+
+        self._ask(Deferred.fromCoroutine(adopt())).addErrback(self._trouble)
+
+    # saying what is wrong
+
+    def _compare(self, votes: Mapping[bytes, Vote]) -> None:
+        admission = self._admission()
+        for key, said in self._differing.items():
+            vote = votes.get(key)
+            if vote is None:
+                continue
+            names = sorted(vote.settings.keys() | self._settings.keys())
+            different = [
+                f"{name} is {vote.settings.get(name, 'not there')!r:.60} there and "
+                f"{self._settings.get(name, 'not there')!r} here"
+                for name in names
+                if vote.settings.get(name) != self._settings.get(name)
+            ]
+            if different:
+                self._say(key, f"its settings are others: {'; '.join(different[:5])}")
+            if vote.admission != admission:
+                self._say(key, "it lets in other nodes: a node is listed where enough directories let it in")
+            if not different and vote.admission == admission and said.is_over():
+                self.log.info("{peer}: it is as the others again", peer=self._peers[key].name)
+
+    def _say(self, key: bytes, text: str) -> None:
+        if key in self._differing and self._differing[key].is_new(text):
+            name = f"{self._peers[key].name} ({key_text(key)})"
+            self.log.warn("The directory {name}: {text}", name=name, text=text)
+
+    def _fail(self, text: str) -> None:
+        if self._failing.is_new(text):
+            self.log.warn("No new topology is signed here, the last one stands: {text}", text=text)
+
+    def _trouble(self, failure: Any) -> None:
+        if failure.check(NymtwError):
+            self._fail(str(failure.value))
+        elif self.running:
+            self.log.failure("a version could not be made", failure=failure)
+
+    # small things
+
+    def _tell(self) -> None:
+        for teller in self._tellers:
+            teller.tell()
+
+    def _later(self, name: str, seconds: float, function: Callable[[], None]) -> None:
+        before = self._calls.get(name)
+        if before is not None and before.active():
+            before.cancel()
+        self._calls[name] = self._clock.callLater(seconds, function)
+
+    def _ask(self, asked: "Deferred[Any]") -> "Deferred[Any]":
+        """Remember it until it is answered, so that it ends with this."""
+        self._asking.add(asked)
+
+        def answered(result: Any) -> Any:
+            self._asking.discard(asked)
+            return result
+
+        return asked.addBoth(answered)

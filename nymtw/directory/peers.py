@@ -1,0 +1,78 @@
+"""The other directories, with whom one signs the topology together."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from nymtw.directory.votes import NOTICE_LIMIT, STATEMENTS_LIMIT, VOTE_LIMIT
+from nymtw.encoding import to_cbor
+from nymtw.errors import ConfigError, NymtwError
+from nymtw.node.directory_client import HTTPDirectory, check_directory_url
+from nymtw.node.keys import read_directory_key
+from nymtw.topology.document import MAX_TOPOLOGY_LENGTH
+
+NOTICES = "/api/v1/agreement/notices"
+PART = "/api/v1/agreement/part"
+STATEMENTS = "/api/v1/agreement/statements"
+ANSWER_LIMIT = max(VOTE_LIMIT, MAX_TOPOLOGY_LENGTH)  # bytes
+CBOR = "application/cbor"
+
+
+class IPeer(Protocol):
+    """Another directory. Every method returns a Deferred, which fails with `DirectoryError`; nothing is verified."""
+
+    @property
+    def name(self) -> str:
+        """How the log names it."""
+
+    def notify(self, notice: bytes) -> "Deferred[Any]":
+        """Tell it what is known here: the CBOR of a `Notice`."""
+
+    def part(self, digest: bytes) -> "Deferred[bytes]":
+        """The vote, or the signed topology, with this digest."""
+
+    def statements(self, digests: Sequence[bytes]) -> "Deferred[bytes]":
+        """The CBOR of a list of those statements (bytes) that it has, or of the first of them. Ask for 500 at most."""
+
+    def topology(self) -> "Deferred[bytes]":
+        """Its newest signed topology."""
+
+    def close(self) -> "Deferred[None]":
+        """Close the connections to it."""
+
+
+class HTTPPeer(HTTPDirectory):
+    """Another directory, over its API."""
+
+    @property
+    def name(self) -> str:
+        """Its URL."""
+        return self.url
+
+    def notify(self, notice: bytes) -> "Deferred[Any]":
+        """POST /api/v1/agreement/notices"""
+        return self._ask("POST", NOTICES, notice, {201}, NOTICE_LIMIT, kind=CBOR)
+
+    def part(self, digest: bytes) -> "Deferred[bytes]":
+        """GET /api/v1/agreement/part"""
+        return self._request("GET", f"{PART}?digest={digest.hex()}", None, 200, ANSWER_LIMIT)
+
+    def statements(self, digests: Sequence[bytes]) -> "Deferred[bytes]":
+        """POST /api/v1/agreement/statements"""
+        asked = self._ask("POST", STATEMENTS, to_cbor(list(digests)), {200}, STATEMENTS_LIMIT, kind=CBOR)
+        return asked.addCallback(lambda answer: answer.content)
+
+
+def parse_peer(text: str) -> tuple[str, bytes]:
+    """URL and identity (32 bytes) in `URL=KEY`; the key is 44 characters, or the path of its PEM file.
+
+    Raises `ConfigError`.
+    """
+    url, equals, key = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--peer: {text!r:.200} is not URL=KEY")
+    try:
+        return check_directory_url(url), read_directory_key(key)
+    except NymtwError as error:
+        raise ConfigError(str(error).replace("--directory-key", "--peer").replace("--directory", "--peer")) from None
