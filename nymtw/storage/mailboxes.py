@@ -34,24 +34,28 @@ CREATE TABLE IF NOT EXISTS mailboxes (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS items (
     number INTEGER PRIMARY KEY AUTOINCREMENT, mailbox BLOB NOT NULL, kind INTEGER NOT NULL, content BLOB NOT NULL,
-    stored INTEGER NOT NULL
+    stored INTEGER NOT NULL, size INTEGER NOT NULL
 );
-CREATE INDEX IF NOT EXISTS items_by_mailbox ON items (mailbox, number);
+"""
+# With the size in it nothing else is read when all is counted at the start.
+_INDEX = """
+CREATE INDEX IF NOT EXISTS items_with_size ON items (mailbox, number, size);
+DROP INDEX IF EXISTS items_by_mailbox;
 """
 _REGISTER = (
     "INSERT INTO mailboxes VALUES (?, ?, ?) "
     "ON CONFLICT (mailbox) DO UPDATE SET public_key = excluded.public_key, token_hash = excluded.token_hash"
 )
 _FIND = "SELECT public_key, token_hash FROM mailboxes WHERE mailbox = ?"
-_STORE = "INSERT INTO items (mailbox, kind, content, stored) VALUES (?, ?, ?, ?)"
+_STORE = "INSERT INTO items (mailbox, kind, content, stored, size) VALUES (?, ?, ?, ?, ?)"
 _PULL = "SELECT number, kind, content FROM items WHERE mailbox = ? AND number > ? ORDER BY number LIMIT ?"
-_CONFIRM = "DELETE FROM items WHERE number = ? AND mailbox = ? RETURNING mailbox, LENGTH(content)"
+_CONFIRM = "DELETE FROM items WHERE number = ? AND mailbox = ? RETURNING mailbox, size"
 _EXPIRE = (
     "DELETE FROM items WHERE number IN (SELECT number FROM items ORDER BY number LIMIT ?) AND stored < ? "
-    "RETURNING mailbox, LENGTH(content)"
+    "RETURNING mailbox, size"
 )
-# mailbox, kind, content, when it was stored
-_Item = tuple[bytes, int, bytes, int]
+# mailbox, kind, content, when it was stored, length of the content
+_Item = tuple[bytes, int, bytes, int, int]
 
 
 @implementer(IMailboxStore)
@@ -96,18 +100,26 @@ class SQLiteMailboxes:
             raise DiskError(f"{self._path}: cannot open the mailboxes: {error}") from None
 
     def _bring_up_to_date(self) -> None:
-        """A file of the first version does not say when its items were stored: they count as stored now."""
+        """Files of earlier versions do not say when their items were stored, which count as stored now, nor how long
+        each of them is.
+        """
         columns = [row[1] for row in self._database.execute("PRAGMA table_info(items)")]
         if "stored" not in columns:
             self._database.execute(
                 f"ALTER TABLE items ADD COLUMN stored INTEGER NOT NULL DEFAULT {int(self._wall_clock())}"
             )
+        if "size" not in columns:
+            self._database.executescript(
+                "BEGIN; ALTER TABLE items ADD COLUMN size INTEGER NOT NULL DEFAULT 0; "
+                "UPDATE items SET size = LENGTH(content); COMMIT"
+            )
+        self._database.executescript(_INDEX)
 
     def _count_all(self) -> None:
         """How many items and bytes there are."""
         self._tally.start_from(
             (mailbox for (mailbox,) in self._database.execute("SELECT mailbox FROM mailboxes")),
-            self._database.execute("SELECT mailbox, COUNT(*), SUM(LENGTH(content)) FROM items GROUP BY mailbox"),
+            self._database.execute("SELECT mailbox, COUNT(*), SUM(size) FROM items GROUP BY mailbox"),
         )
         if self._tally.bytes:
             self._arm_sweeper()
@@ -137,7 +149,7 @@ class SQLiteMailboxes:
             self._tally.take(mailbox, len(content))
         except NymtwError:
             return fail()
-        self._items.append((mailbox, kind, content, int(self._wall_clock())))
+        self._items.append((mailbox, kind, content, int(self._wall_clock()), len(content)))
         self._arm_sweeper()
         return self._when_durable()
 
@@ -197,7 +209,7 @@ class SQLiteMailboxes:
         except sqlite3.Error as problem:
             error = DiskError(f"{self._path}: {problem}")
             self._tally.not_registered(registrations)
-            self._tally.count_out((mailbox, len(content)) for mailbox, _, content, _ in items)
+            self._tally.count_out((mailbox, size) for mailbox, _, _, _, size in items)
         for deferred in waiting:
             if error is None:
                 deferred.callback(None)

@@ -6,7 +6,6 @@ of its own and an advisory lock on it, so that no two ever write to the same tab
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from zope.interface import implementer
 
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
-from nymtw.storage.postgresql_tables import FIND, PULL, Batch, Server
+from nymtw.storage.postgresql_tables import Batch, Server
 from nymtw.storage.tally import (
     LARGEST,
     SWEEP,
@@ -33,10 +32,12 @@ from nymtw.storage.worker_thread import WorkerThread
 
 MOST_WAITING: Final = 64 << 20  # bytes of mail that wait for a database that is slow
 _ITEM_COST: Final = 500  # bytes of memory that an item takes beside its content
-_READS_AT_ONCE: Final = 64
+_PULLS_AT_ONCE: Final = 64
 _FIRST_RETRY: Final = 0.5  # seconds
 _LAST_RETRY: Final = 60.0
 _AWAY: Final = "the database of the mailboxes is away"
+# (mailbox, after, count), and who waits for the items
+_Pull = tuple[tuple[bytes, int, int], "Deferred[list[StoredItem]]"]
 
 
 class _Line:
@@ -58,15 +59,6 @@ class _Line:
 
 def _nothing() -> None:
     pass
-
-
-@dataclass(slots=True)
-class _Read:
-    """Something that is asked of the database, and who waits for the rows."""
-
-    query: bytes
-    parameters: tuple[Any, ...]
-    answer: "Deferred[Any]" = field(default_factory=Deferred)
 
 
 @implementer(IMailboxStore)
@@ -116,7 +108,7 @@ class PostgreSQLMailboxes:
         self._sweeper: IDelayedCall | None = None
         self._batch = Batch()
         self._writing: Deferred[None] | None = None
-        self._reads: list[_Read] = []
+        self._pulls: list[_Pull] = []
         self._reading: Deferred[None] | None = None
 
     async def open(self) -> None:
@@ -145,8 +137,11 @@ class PostgreSQLMailboxes:
         return self._when_durable()
 
     def find(self, mailbox: bytes) -> "Deferred[MailboxRecord | None]":
-        found = self._read(FIND, (mailbox,))
-        return found.addCallback(lambda rows: MailboxRecord(*rows[0]) if rows else None)
+        if self._lines is None or not self._ready:
+            return fail(DiskError(_AWAY))
+        _, line = self._lines
+        found: Deferred[MailboxRecord | None] = line.worker(lambda: self._server.find(line.connection, mailbox))
+        return found.addErrback(self._not_found)
 
     def count(self) -> int:
         return len(self._tally.counts)
@@ -170,8 +165,12 @@ class PostgreSQLMailboxes:
         return self._when_durable()
 
     def pull(self, mailbox: bytes, count: int, after: int) -> "Deferred[list[StoredItem]]":
-        found = self._read(PULL, (mailbox, min(after, LARGEST), count))
-        return found.addCallback(lambda rows: [StoredItem(*row) for row in rows])
+        if not self._ready:
+            return fail(DiskError(_AWAY))
+        answer: Deferred[list[StoredItem]] = Deferred()
+        self._pulls.append(((mailbox, min(after, LARGEST), count), answer))
+        self._start_reading()
+        return answer
 
     def confirm(self, mailbox: bytes, numbers: Sequence[int]) -> "Deferred[None]":
         wanted = dict.fromkeys((number, mailbox) for number in numbers if 0 < number <= LARGEST)
@@ -191,7 +190,7 @@ class PostgreSQLMailboxes:
             if timer is not None and timer.active():
                 timer.cancel()
         self._timer = self._retrying = self._sweeper = None
-        while self._ready and (self._batch or self._reads or self._writing or self._reading):
+        while self._ready and (self._batch or self._pulls or self._writing or self._reading):
             self._write()
             self._start_reading()
             for busy in (self._writing, self._reading):
@@ -259,35 +258,32 @@ class PostgreSQLMailboxes:
 
     # reading
 
-    def _read(self, query: bytes, parameters: tuple[Any, ...]) -> "Deferred[Any]":
-        if not self._ready:
-            return fail(DiskError(_AWAY))
-        read = _Read(query, parameters)
-        self._reads.append(read)
-        self._start_reading()
-        return read.answer
-
     def _start_reading(self) -> None:
-        if self._lines is None or not (self._ready and self._reads and self._reading is None):
+        if self._lines is None or not (self._ready and self._pulls and self._reading is None):
             return
         _, line = self._lines
-        reads, self._reads = self._reads[:_READS_AT_ONCE], self._reads[_READS_AT_ONCE:]
+        pulls, self._pulls = self._pulls[:_PULLS_AT_ONCE], self._pulls[_PULLS_AT_ONCE:]
         busy: Deferred[None] = Deferred()
         self._reading = busy
-        queries = [(read.query, read.parameters) for read in reads]
-        line.worker(lambda: self._server.read(line.connection, queries)).addCallbacks(
-            self._have_read, self._not_read, callbackArgs=(reads,), errbackArgs=(reads,)
+        asked = [place for place, _ in pulls]
+        line.worker(lambda: self._server.pull(line.connection, asked)).addCallbacks(
+            self._pulled, self._not_pulled, callbackArgs=(pulls,), errbackArgs=(pulls,)
         ).addErrback(self._bug).addCallback(lambda _: self._go_on_reading(busy))
 
-    def _have_read(self, found: list[list[Any]], reads: list[_Read]) -> None:
-        for read, rows in zip(reads, found, strict=True):
-            read.answer.callback(rows)
+    def _pulled(self, found: list[list[StoredItem]], pulls: "list[_Pull]") -> None:
+        for (_, answer), items in zip(pulls, found, strict=True):
+            answer.callback(items)
 
-    def _not_read(self, failure: Failure, reads: list[_Read]) -> None:
+    def _not_pulled(self, failure: Failure, pulls: "list[_Pull]") -> None:
         error = self._error(failure)
-        for read in reads:
-            read.answer.errback(error)
+        for _, answer in pulls:
+            answer.errback(error)
         self._look(error)
+
+    def _not_found(self, failure: Failure) -> None:
+        error = self._error(failure)
+        self._look(error)
+        raise error
 
     def _go_on_reading(self, busy: "Deferred[None]") -> None:
         self._reading = None
@@ -320,9 +316,10 @@ class PostgreSQLMailboxes:
         self._ready = False
         self._log.error("{cause}; mail is refused until it is back", cause=str(error))
         batch, self._batch = self._batch, Batch()
-        reads, self._reads = self._reads, []
+        pulls, self._pulls = self._pulls, []
         self._undo(batch)
-        for deferred in (*batch.waiting, *(read.answer for read in reads)):
+        waiting: list[Deferred[Any]] = [*batch.waiting, *(answer for _, answer in pulls)]
+        for deferred in waiting:
             deferred.errback(error)
         if not self._closed:
             self._try_later()

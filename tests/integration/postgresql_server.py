@@ -36,8 +36,8 @@ class PostgreSQLServer:
         self.url = f"postgresql://nymtw@127.0.0.1:{self.port}/postgres"
         self._run("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "nymtw")
 
-    def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+    def start(self, settings: str = "-c fsync=off") -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= {settings}"
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-w", "-o", options, "-l", f"{self.folder}/log", "start")
 
     def stop(self, mode: str = "immediate") -> None:
@@ -48,7 +48,7 @@ class PostgreSQLServer:
         """SIGKILL for the server's first process; its others end when they notice."""
         os.kill(self._pid(), signal.SIGKILL)
         end = time.monotonic() + 30
-        while self._children() and time.monotonic() < end:
+        while self.pids() and time.monotonic() < end:
             time.sleep(0.05)
         # Where nobody collects dead processes its number still looks like that of a server.
         (self.folder / "data" / "postmaster.pid").unlink()
@@ -56,14 +56,14 @@ class PostgreSQLServer:
     def _pid(self) -> int:
         return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
 
-    def _children(self) -> list[str]:
+    def pids(self) -> list[int]:
         """The server's processes, which have its data folder as their working directory."""
         data = str((self.folder / "data").resolve())
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if os.readlink(process / "cwd") == data:
-                    found.append(process.name)
+                    found.append(int(process.name))
             except OSError:
                 pass  # it has ended, or is somebody else's
         return found
@@ -74,8 +74,8 @@ class PostgreSQLServer:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[PostgreSQLServer]:
-    """One that runs. Skips the test where there is none, or no psycopg."""
+def postgresql_server(settings: str = "-c fsync=off") -> Iterator[PostgreSQLServer]:
+    """One that runs: an operating system that goes down is not tested. Skips the test where there is none, or no psycopg."""
     found = programs()
     if found is None:
         pytest.skip("there is no PostgreSQL on this machine")
@@ -89,7 +89,7 @@ def postgresql_server() -> Iterator[PostgreSQLServer]:
     prefix = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if as_root else []
     try:
         server = PostgreSQLServer(folder, found, prefix)
-        server.start()
+        server.start(settings)
         try:
             yield server
         finally:

@@ -344,7 +344,7 @@ def test_a_refused_transaction_loses_nothing_and_the_store_lives_on(server, cloc
         other.execute(
             "CREATE FUNCTION nymtw_full.refuse() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$;"
-            "CREATE TRIGGER full_disk BEFORE INSERT ON nymtw_full.items EXECUTE FUNCTION nymtw_full.refuse()"
+            "CREATE TRIGGER full_disk BEFORE INSERT ON nymtw_full.items FOR EACH ROW EXECUTE FUNCTION nymtw_full.refuse()"
         )
         refused = [result(store.store(ALICE, 1, b"x")) for _ in range(3)]
         clock.advance(1)

@@ -247,6 +247,7 @@ def test_a_file_of_the_first_version_keeps_its_mail_for_the_whole_time(tmp_path:
     )
     database.close()
     store = SQLiteMailboxes(path, clock, limits=MailboxLimits(item_age=1000), wall_clock=clock.wall_clock)
+    assert store._tally.sizes == {b"a": 4}
     clock.advance(900)
     assert [item.content for item in store.pull(b"a", 10, 0)] == [b"kept"]
     clock.advance(600)
