@@ -65,8 +65,16 @@ class Nodes(threading.Thread):
                     self._speak(number, node)
                 except OSError as error:
                     if not self.over.is_set():
-                        self.failures.append(str(error))
+                        self.failures.append(f"{error}: {getattr(error, 'fp', None) and error.fp.read()!r}")
             self.over.wait(max(0.0, 1.0 - (time.monotonic() - begin)))
+
+    def add_now(self, number: int, rate: int) -> float:
+        """A mixnode that has announced itself when this returns; returns when that was, in seconds since 1970."""
+        node = {"role": "mixnode", "rate": rate, "signing": SigningKey(number.to_bytes(32, "big")), "said": {}}
+        self._speak(number, node)
+        announced = time.time()
+        self.nodes[number] = node
+        return announced
 
     def _speak(self, number: int, node: dict[str, Any]) -> None:
         keys = {1: number.to_bytes(32, "little")}
