@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -84,6 +84,11 @@ def running(profile: Path | None, words: list[str], *, first: bool) -> Iterator[
 seeds = count(SEED)
 
 
+def milliseconds(ordered: Sequence[float], share: float) -> float | None:
+    """A quantile; None where there is nothing to order."""
+    return round(1e3 * quantile(ordered, share), 2) if ordered else None
+
+
 def run(what: str, node: Node, record: NodeRecord, load: Load, seconds: float, rate: float, mail: float) -> Any:
     """One run, as a row of the JSON, and its outcome."""
     ours = load.pid
@@ -104,11 +109,11 @@ def run(what: str, node: Node, record: NodeRecord, load: Load, seconds: float, r
         "frames_a_second": round(outcome.frames / outcome.seconds),
         "cpu_share": round(used / outcome.seconds, 3),
         "cpu_ms_per_client_second": round(1e3 * used / outcome.seconds / outcome.clients, 3),
-        "up_median_ms": round(1e3 * quantile(outcome.up, 0.5), 2),
-        "up_99_ms": round(1e3 * quantile(outcome.up, 0.99), 2),
-        "down_median_ms": round(1e3 * quantile(outcome.down, 0.5), 2),
-        "down_99_ms": round(1e3 * quantile(outcome.down, 0.99), 2),
-        "generator_late_99_ms": round(1e3 * outcome.lateness, 2),
+        "up_median_ms": milliseconds(outcome.up, 0.5),
+        "up_99_ms": milliseconds(outcome.up, 0.99),
+        "down_median_ms": milliseconds(outcome.down, 0.5),
+        "down_99_ms": milliseconds(outcome.down, 0.99),
+        "generator_late_99_ms": round(1e3 * outcome.lateness, 2) if outcome.sent else None,
         "generator_cpu_share": round(theirs / outcome.seconds, 2),
         "other_programs_cores": round(others, 2),
         "resident_bytes": node.resident_bytes(),
