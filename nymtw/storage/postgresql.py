@@ -160,7 +160,7 @@ class PostgreSQLMailboxes:
         except NymtwError:
             return fail()
         self._batch.cost += cost
-        self._batch.items.append((mailbox, kind, content, int(self._wall_clock())))
+        self._batch.items.append((mailbox, kind, content, int(self._wall_clock()), len(content)))
         self._arm_sweeper()
         return self._when_durable()
 
@@ -249,7 +249,7 @@ class PostgreSQLMailboxes:
     def _undo(self, batch: Batch) -> None:
         """Count out what was not stored. Where that is not certain, all is counted when the database is back."""
         self._tally.not_registered(batch.registrations)
-        self._tally.count_out((mailbox, len(content)) for mailbox, _, content, _ in batch.items)
+        self._tally.count_out((mailbox, size) for mailbox, _, _, _, size in batch.items)
 
     def _go_on_writing(self, busy: "Deferred[None]") -> None:
         self._writing = None
