@@ -73,9 +73,10 @@ class Directory:
         """Who is there: what each has posted, and `lastSeen` in nanoseconds; `lower` for mixNodes and so on."""
         lists: dict[str, list[Mapping[str, Any]]] = {name: [] for name in LIST_NAMES}
         for entry in self.registry.live():
-            name = LISTS.get(self.placed(entry).role)
+            record = self.placed(entry)
+            name = LISTS.get(record.role)
             if name is not None:
-                lists[name].append({**entry.post, "lastSeen": entry.last_seen})
+                lists[name].append({**in_place(entry.post, record), "lastSeen": entry.last_seen})
         for path, name in {**{path: LISTS[PATHS[path]] for path in UNSIGNED}, VALIDATORS: "CocoNodes"}.items():
             lists[name] += [{**shown.post, "lastSeen": shown.last_seen} for shown in self.board.posts(path)]
         return {lower_first(name) if lower else name: nodes for name, nodes in lists.items()}
@@ -174,6 +175,17 @@ def lower_first(name: str) -> str:
     return name[0].lower() + name[1:]
 
 
+def in_place(post: Mapping[str, Any], record: NodeRecord) -> Mapping[str, Any]:
+    """What a node has posted; of one that takes any role, with the names that those of the role of `record` use."""
+    if post["role"] != ANY:
+        return post
+    if record.role == MIXNODE:
+        return {**post, "layer": record.layer}
+    if record.role == GATEWAY:
+        return {("mixnetListener" if name == "host" else name): value for name, value in post.items()}
+    return post
+
+
 def describe(entry: Entry, record: NodeRecord) -> dict[str, Any]:
     """A node as the dashboard shows it, in the role of `record`: JSON-able, `since` in milliseconds since 1970."""
     said = entry.heartbeat
@@ -187,6 +199,7 @@ def describe(entry: Entry, record: NodeRecord) -> dict[str, Any]:
         "clientPort": record.client_port,
         "keyEpochs": sorted(record.sphinx_keys),
         "clients": said.number,
+        "services": sorted(record.services or ()),
         "version": said.version,
         "description": said.description,
         "country": said.country,

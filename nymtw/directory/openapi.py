@@ -20,6 +20,7 @@ _NODE_FIELDS: Mapping[str, Any] = {
     "clientPort": INTEGER,
     "keyEpochs": many(INTEGER),
     "clients": INTEGER,
+    "services": many({"type": "string"}),
     "version": {"type": "string"},
     "description": {"type": "string"},
     "country": {"type": "string", "pattern": "^([A-Z]{2})?$"},

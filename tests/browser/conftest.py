@@ -19,7 +19,9 @@ from nacl.signing import SigningKey
 from nymtw.topology.presence import make_heartbeat, make_metric
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "integration"))  # where programs are started and sites are served
 DEADLINE = 20.0
+PATHS = {"mixnode": "mixnodes", "provider": "mixproviders", "gateway": "gateways"}
 ARGUMENTS = (
     "--headless",
     "--no-sandbox",
@@ -89,7 +91,7 @@ class Nodes(threading.Thread):
             signing_key=node["signing"],
             **{"version": "0.1.0", **place, **node["said"]},
         )
-        self.post("/api/presence/" + ("mixnodes" if role == "mixnode" else "mixproviders"), heartbeat)
+        self.post(f"/api/presence/{PATHS[role]}", heartbeat)
         if role == "mixnode" and node["rate"]:
             wave = int(node["rate"] * (0.85 + 0.3 * ((number * 7919 + int(time.time())) % 100) / 100))
             metric = make_metric(
@@ -148,18 +150,20 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def chromium() -> Iterator[Callable[..., Any]]:
-    """Opens a window: `chromium(width, height, dark)`. Every one is closed, and none may have had a script error."""
+    """Opens a window: `chromium(width, height, dark, phone, *arguments)`. Every one is closed, and none may have had a
+    script error.
+    """
     webdriver = pytest.importorskip("selenium.webdriver")
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if binary is None or driver is None:
         pytest.skip("chromium and chromedriver are needed")
     opened: list[tuple[Any, str]] = []
 
-    def launch(width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False) -> Any:
+    def launch(width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False, *arguments: str) -> Any:
         folder = tempfile.mkdtemp(prefix="nymtw-chromium-")
         options = webdriver.ChromeOptions()
         options.binary_location = binary
-        for argument in (*ARGUMENTS, f"--user-data-dir={folder}", f"--window-size={width},{height}"):
+        for argument in (*ARGUMENTS, *arguments, f"--user-data-dir={folder}", f"--window-size={width},{height}"):
             options.add_argument(argument)
         if phone:
             metrics = {"width": width, "height": height, "pixelRatio": 2.0}

@@ -10,6 +10,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from nymtw.encoding import key_text
+from nymtw.topology.address import Address
 from nymtw.topology.presence import make_validator
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -34,6 +35,10 @@ def small_network(site: Any) -> None:
         )
     site.nodes.add(7, "provider", number=1234, description="Letters, kept", country="IS")
     site.nodes.add(8, "provider", number=77)
+    identity = bytes(SigningKey((9).to_bytes(32, "big")).verify_key)
+    site.nodes.add(
+        9, "gateway", number=250, services={"exit": Address(bytes(32), bytes(32), identity).encode(bytes(16))}
+    )
 
 
 def rows(browser: Any, table: str = "mixnodes") -> list[list[str]]:
@@ -65,7 +70,7 @@ def test_it_can_be_looked_at(
     phone = name.startswith("phone")
     browser = chromium(width, height, dark=dark, phone=phone)
     browser.get(site.url)
-    until(lambda: len(rows(browser)) == 6 and len(rows(browser, "providers")) == 2)
+    until(lambda: len(rows(browser)) == 6 and len(rows(browser, "providers")) == 3)
     until(lambda: all(int(row[3].replace(",", "")) > 0 for row in rows(browser)))
     # Nothing is wider than the screen, and all text can be read against what is behind it.
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
@@ -145,6 +150,28 @@ def test_a_node_that_dies_turns_stale_then_gone(site: Any, chromium: Any) -> Non
     assert colours[0] != colours[1]
     assert "gone" in next(row for row in rows(browser) if row[1].startswith(dies[:8]))[4]
     assert "silent" in browser.execute_script("return document.getElementById('picture').getAttribute('aria-label')")
+
+
+def test_a_gateway_is_told_from_a_provider(site: Any, chromium: Any) -> None:
+    small_network(site)
+    browser = chromium()
+    browser.get(site.url)
+    until(lambda: len(rows(browser, "providers")) == 3)
+    found = next(row for row in rows(browser, "providers") if row[0] == "gateway")
+    assert found[2] == "250"
+    assert "exit" in found
+    picture = "return document.getElementById('picture').getAttribute('aria-label')"
+    assert "2 providers and 1 gateways" in browser.execute_script(picture)
+    assert browser.execute_script("return document.getElementById('fig-edges').textContent") == "3"
+    page = "const rows = [...document.querySelectorAll('#providers tbody tr')];"
+    page += "rows.find(row => row.cells[0].textContent === 'gateway').querySelector('a').click()"
+    browser.execute_script(page)
+    facts = "return Object.fromEntries([...document.querySelectorAll('#node-facts div')]"
+    facts += ".map(fact => [...fact.children].map(cell => cell.textContent)))"
+    shown = until(lambda: browser.execute_script(facts))
+    assert shown["Role"] == "gateway"
+    assert shown["Clients connect to"] == "127.0.0.1:30009"
+    assert (shown["Registered clients"], shown["Services"]) == ("250", "exit")
 
 
 def _key(node: dict[str, Any]) -> str:

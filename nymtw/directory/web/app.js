@@ -43,8 +43,10 @@ const tables = {
     { name: "Role", value: (row) => row.role },
     key,
     { name: "Clients", value: (row) => row.clients, text: (row) => number(row.clients), number: true },
-    seen, land, host, said,
-  ], "No provider has announced itself yet.", [0, false]),
+    seen,
+    { name: "Services", value: (row) => row.services.join(", "), narrow: true },
+    land, host, said,
+  ], "No provider or gateway has announced itself yet.", [0, false]),
   validators: new Table($("validators"), "Validators", [
     { name: "Type", value: (row) => row.type },
     { name: "Public key", value: (row) => row.identityKey, text: (row) => short(row.identityKey), class: "mono" },
@@ -69,7 +71,7 @@ async function fetchNodes() {
       const before = nodes.get(node.identityKey);
       there.add(node.identityKey);
       const kept = { age: 0, sent: 0, received: 0, at: now, ...before, ...node, gone: false };
-      kept.search = [node.pubKey, node.description, node.country && country(node.country), node.version].join(" ").toLowerCase();
+      kept.search = [node.pubKey, node.description, node.country && country(node.country), node.version, ...node.services].join(" ").toLowerCase();
       nodes.set(node.identityKey, kept);
       return kept;
     });
@@ -151,6 +153,7 @@ function showCommands() {
     ["A client", "with a socket for your programs, on this machine alone.", `${run} nym-client --id me --socket tcp --port 1977 ${trust}`],
     ["A mixnode", "in the thinnest layer. Others must reach its port.", `${run} nym-mixnode --id mix --port 1789 ${trust}`],
     ["A provider", "where clients have their mailboxes.", `${run} nym-provider --id depot --port 1789 --client-port 9000 ${trust}`],
+    ["A gateway", "which sends clients their mail as it comes.", `${run} nym-gateway --id door --port 1789 --client-port 9000 ${trust}`],
   ];
   $("commands").replaceChildren(...list.map(([name, about, command]) => {
     const copy = element("button", { type: "button", class: "quiet", "aria-label": `Copy the command for ${name.toLowerCase()}`, onclick: async () => {
@@ -180,7 +183,11 @@ function drawNode() {
     ["Role", node.role === "mixnode" ? `mixnode, layer ${node.layer}` : node.role],
     ["Address", `${node.host}:${node.port}`],
     ["Past second", node.role === "mixnode" ? `${number(node.received)} in, ${number(node.sent)} out` : "not counted for this role"],
-    ...(node.role === "mixnode" ? [] : [["Registered clients", number(node.clients)]]),
+    ...(node.role === "mixnode" ? [] : [
+      ["Clients connect to", node.clientPort ? `${node.host}:${node.clientPort}` : "no port"],
+      ["Registered clients", number(node.clients)],
+      ["Services", node.services.join(", ") || "none"],
+    ]),
     ["Country", node.country ? country(node.country) : "not said"],
     ["Software", node.version || "not said"],
     ["Key epochs", node.keyEpochs.join(", ")],

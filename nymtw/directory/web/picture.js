@@ -2,13 +2,14 @@
 
 import { colour, prepare, short } from "./dom.js";
 
-const COLUMNS = ["Providers", "Layer 1", "Layer 2", "Layer 3", "Providers"];
+const LAYERS = ["Layer 1", "Layer 2", "Layer 3"];
 const TOP = 34;
 const BOTTOM = 12;
 const CROSSING = 1900; // milliseconds from one layer to the next
 const MOST_DOTS = 48; // between two layers
 const EASE_BELOW = 150; // with more nodes the bands change in steps
 
+const isGateway = (node) => node.role === "gateway";
 const smooth = (t) => t * t * (3 - 2 * t);
 
 export class Picture {
@@ -16,6 +17,7 @@ export class Picture {
     this.canvas = canvas;
     this.tip = tip;
     this.columns = [[], [], [], [], []];
+    this.edges = ["Providers"]; // what the first and the last column are called
     this.flows = [0, 0, 0, 0];
     this.shown = [0, 0, 0, 0];
     this.base = document.createElement("canvas");
@@ -46,7 +48,9 @@ export class Picture {
     this.count = nodes.length;
     const [into, one, two, three] = this.flows;
     const gone = nodes.filter((node) => node.gone || node.stale).length;
-    const label = `${edges.length} providers and gateways; mixnodes in layers 1 to 3: ${mixnodes.map((layer) => layer.length).join(", ")}. ` +
+    const gateways = edges.filter(isGateway).length;
+    this.edges = [...(gateways < edges.length || !gateways ? ["Providers"] : []), ...(gateways ? ["Gateways"] : [])];
+    const label = `${edges.length - gateways} providers and ${gateways} gateways; mixnodes in layers 1 to 3: ${mixnodes.map((layer) => layer.length).join(", ")}. ` +
       `Packets in the past second: ${into} into layer 1, ${one} to layer 2, ${two} to layer 3, ${three} out.` +
       (gone ? ` ${gone} nodes are silent.` : "");
     this.canvas.setAttribute("aria-label", label);
@@ -136,7 +140,8 @@ export class Picture {
     context.globalAlpha = 1;
     for (const { node, x, y, radius } of this.marks) {
       context.beginPath();
-      context.arc(x, y, radius, 0, 2 * Math.PI);
+      if (isGateway(node)) context.rect(x - 0.9 * radius, y - 0.9 * radius, 1.8 * radius, 1.8 * radius);
+      else context.arc(x, y, radius, 0, 2 * Math.PI);
       context.fillStyle = node.gone || node.stale ? card : node.role === "mixnode" ? flow : ink;
       context.fill();
       context.lineWidth = Math.min(2, radius * 0.6);
@@ -148,10 +153,10 @@ export class Picture {
     context.fillStyle = soft;
     context.font = `${width < 500 ? 11 : 12.5}px system-ui, sans-serif`;
     context.textBaseline = "top";
-    for (const [column, name] of COLUMNS.entries()) {
+    for (const [column, names] of [this.edges, ...LAYERS.map((name) => [name]), this.edges].entries()) {
       const x = Math.max(26, width * 0.05) + ((width - 2 * Math.max(26, width * 0.05)) * column) / 4;
       context.textAlign = column === 0 ? "left" : column === 4 ? "right" : "center";
-      context.fillText(name, column === 0 ? 4 : column === 4 ? width - 4 : x, 4);
+      names.forEach((name, line) => context.fillText(name, column === 0 ? 4 : column === 4 ? width - 4 : x, 4 + 15 * line));
     }
   }
 
