@@ -15,7 +15,7 @@ from nymtw.storage.tally import SWEEP, MailboxRecord, StoredItem
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-# With the size in the index little else is read when all is counted. An item fits into a page: it is neither compressed,
+# With the size in the index little else is read when all is counted. An item fits into a page: it is not compressed,
 # which it cannot be, nor kept apart from its row.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS mailboxes (mailbox bytea PRIMARY KEY, public_key bytea NOT NULL, token_hash bytea NOT NULL);
