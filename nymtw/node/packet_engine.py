@@ -116,14 +116,10 @@ class PacketEngine(ABC):
         """
         peers: dict[bytes, tuple[str, int]] = {}
         beside: dict[int, tuple[frozenset[bytes], frozenset[bytes]]] = {}
+        usual = self._beside_in(topology, peers)
         for epoch in (topology.epoch - 1, topology.epoch, topology.epoch + 1):
             there = topology.at(epoch)
-            listed = there.find(self.own.identity)
-            own = listed if listed is not None and listed.places else self.own
-            nodes = [there.find(identity) for identity in there.successors(own)]
-            after = {node.identity: (node.host, node.port) for node in nodes if node is not None}
-            peers |= after
-            beside[epoch] = frozenset(after), there.predecessors(own)
+            beside[epoch] = usual if there is topology else self._beside_in(there, peers)
         self._next_hops = frozenset(peers)
         self._allowed_peers = frozenset().union(*(before for _, before in beside.values()))
         self._around = {
@@ -131,6 +127,17 @@ class PacketEngine(ABC):
         }
         if self._links is not None:
             self._links.set_peers(peers)
+
+    def _beside_in(
+        self, topology: Topology, peers: dict[bytes, tuple[str, int]]
+    ) -> tuple[frozenset[bytes], frozenset[bytes]]:
+        """Who is behind and before this node; where those behind it are goes into `peers`."""
+        listed = topology.find(self.own.identity)
+        own = listed if listed is not None and listed.places else self.own
+        nodes = [topology.find(identity) for identity in topology.successors(own)]
+        after = {node.identity: (node.host, node.port) for node in nodes if node is not None}
+        peers.update(after)
+        return frozenset(after), topology.predecessors(own)
 
     def next_hops(self, epoch: int) -> frozenset[bytes]:
         """To whom a packet of this key epoch may go from here."""

@@ -1,12 +1,15 @@
-"""Schemathesis against a live directory: every answer is as described, and nothing is a server error."""
+"""Schemathesis against a live directory and a live node: every answer is as described, none is a server error."""
 
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,23 +27,59 @@ negative_data_rejection.expected-statuses = ["4xx"]
 CHECKS = ("--checks=all", "--exclude-checks=positive_data_acceptance")
 
 
-def test_the_live_server_keeps_to_its_description(tmp_path: Path) -> None:
-    pytest.importorskip("schemathesis")
-    command = [sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
-    with open(tmp_path / "log", "w") as log:
+TWISTD = [sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
+
+
+@contextmanager
+def running(folder: Path, log: Path, says: str, *words: str) -> Iterator[str]:
+    """A twistd command until it has said so; gives its log."""
+    with open(log, "w") as out:
         process = subprocess.Popen(
-            [*command, "nym-directory", "--port=0"],
-            env={**os.environ, "NYMTW_HOME": str(tmp_path / "nym")},
-            cwd=tmp_path,
-            stdout=log,
+            [*TWISTD, *words],
+            env={**os.environ, "NYMTW_HOME": str(folder / "nym")},
+            cwd=folder,
+            stdout=out,
             stderr=subprocess.STDOUT,
         )
     try:
         end = time.monotonic() + 30
-        while "identity key" not in (text := (tmp_path / "log").read_text()):
+        while says not in (text := log.read_text()):
             assert time.monotonic() < end, text
             time.sleep(0.1)
-        url = text.split("The directory is at ")[1].split()[0]
+        yield text
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def directory(folder: Path) -> Iterator[tuple[str, str]]:
+    """A directory's URL and its identity key."""
+    with running(folder, folder / "directory.log", "identity key", "nym-directory", "--port=0") as text:
+        yield text.split("The directory is at ")[1].split()[0], text.split("identity key is ")[1][:44]
+
+
+def keeps_to(description: str, folder: Path) -> None:
+    """Have schemathesis ask all that the description allows, and what it does not."""
+    (folder / "schemathesis.toml").write_text(CONFIG)
+    program = shutil.which("schemathesis", path=str(Path(sys.executable).parent)) or "schemathesis"
+    done = subprocess.run(
+        [program, "run", description, *CHECKS, "--max-examples=30", "--seed=8", "--no-color"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=350,
+        check=False,
+    )
+    print(done.stdout[-8000:])
+    (folder / "report").write_text(done.stdout)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_live_directory_keeps_to_its_description(tmp_path: Path) -> None:
+    pytest.importorskip("schemathesis")
+    with directory(tmp_path) as (url, _):
         heartbeat = make_heartbeat(
             "mixnode",
             host="127.0.0.1",
@@ -54,20 +93,16 @@ def test_the_live_server_keeps_to_its_description(tmp_path: Path) -> None:
         urllib.request.urlopen(
             urllib.request.Request(f"{url}/api/presence/mixnodes", json.dumps(heartbeat).encode()), timeout=10
         ).close()
-        (tmp_path / "schemathesis.toml").write_text(CONFIG)
-        program = shutil.which("schemathesis", path=str(Path(sys.executable).parent)) or "schemathesis"
-        done = subprocess.run(
-            [program, "run", f"{url}/swagger/doc.json", *CHECKS, "--max-examples=30", "--seed=8", "--no-color"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=350,
-            check=False,
-        )
-        print(done.stdout[-8000:])
-        (tmp_path / "report").write_text(done.stdout)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert "Traceback" not in (tmp_path / "log").read_text()
-    finally:
-        process.terminate()
-        process.wait(30)
+        keeps_to(f"{url}/swagger/doc.json", tmp_path)
+
+
+def test_a_live_node_keeps_to_its_description(tmp_path: Path) -> None:
+    pytest.importorskip("schemathesis")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    with directory(tmp_path) as (url, key):
+        words = ["--mode=auto", "--id=n", "--host=127.0.0.1", "--port=0", "--client-port=0", f"--http-port={port}"]
+        words += ["--rate=50", f"--directory={url}", f"--directory-key={key}", "--moniker=<b>here</b>"]
+        with running(tmp_path, tmp_path / "node.log", "From key epoch", "nym-node", *words):
+            keeps_to(f"http://127.0.0.1:{port}/api/v1/swagger/doc.json", tmp_path)
