@@ -37,7 +37,7 @@ ID_LENGTH: Final = 16
 STREAM_PART: Final = 64 * 1024  # bytes of data in one message, at most
 STREAM_OVERHEAD: Final = 192  # bytes of a message besides its data and the host of its `open`, at most
 INITIAL_CREDIT: Final = STREAM_PART  # bytes that each end may send before the other has given credit
-WINDOW: Final = 2**20  # bytes that a receiver is usually ready to take: more than is under way at 300 packets a second
+WINDOW: Final = 2**21  # bytes that a receiver is usually ready to take: three seconds of 300 packets
 MAX_AHEAD: Final = 512  # messages that may be sent beyond the oldest that has not arrived
 MAX_HOST_LENGTH: Final = 255
 _MAX_MESSAGE: Final = STREAM_PART + STREAM_OVERHEAD + MAX_HOST_LENGTH
@@ -206,11 +206,11 @@ class ReceiveWindow:
     def credit(self) -> int:
         """The credit to announce now, which then counts as announced; 0 where it is too early.
 
-        It is not too early where less than half of the window is left to the other end. Nothing more will come, and so
-        nothing is announced, behind an end.
+        It is not too early where a quarter of the window has been used up since the last. Behind an end nothing more
+        will come, and nothing is announced.
         """
         limit = self._consumed + self._window
-        if self._end is not None or limit <= self._limit or 2 * (self._limit - self._consumed) > self._window:
+        if self._end is not None or 4 * (limit - self._limit) < self._window:
             return 0
         self._limit = limit
         return limit

@@ -70,8 +70,7 @@ class _Lane:
     key: bytes
     recipient: Address | None
     progress: float
-    short: deque[_Message] = field(default_factory=deque)  # of one fragment: they need not wait for long ones
-    fresh: deque[_Message] = field(default_factory=deque)
+    fresh: list[tuple[int, int, _Message]] = field(default_factory=list)  # a heap: short ones pass long ones
     again: deque[tuple[_Message, int]] = field(default_factory=deque)
     messages: dict[bytes, _Message] = field(default_factory=dict)
     size: int = 0
@@ -80,8 +79,7 @@ class _Lane:
 
     def waiting(self) -> int:
         """How many fragments wait to be sent, about."""
-        left = sum(len(message.fragments) - message.next for message in self.fresh)
-        return len(self.again) + len(self.short) + left
+        return len(self.again) + sum(length - message.next for length, _, message in self.fresh if message.left)
 
     def take(self) -> tuple[_Message, int] | None:
         """The next fragment to send."""
@@ -89,13 +87,11 @@ class _Lane:
             message, number = self.again.popleft()
             if number in message.left:
                 return message, number
-        if self.short:
-            return self.short.popleft(), 0
         while self.fresh:
-            message = self.fresh[0]
+            length, _, message = self.fresh[0]
             number, message.next = message.next, message.next + 1
-            if message.next >= len(message.fragments):
-                self.fresh.popleft()
+            if message.next >= length or not message.left:
+                heapq.heappop(self.fresh)
             if number in message.left:
                 return message, number
         return None
@@ -172,7 +168,7 @@ class Dispatch:
         pieces = fragment(Envelope(data=data).encode(), self._random.randbytes(_ID_LENGTH), kind)
         message = _Message(lane, pieces, set(range(len(pieces))))
         lane.messages[pieces.message_id] = message
-        (lane.short if len(pieces) == 1 else lane.fresh).append(message)
+        heapq.heappush(lane.fresh, (len(pieces), next(self._order), message))
         lane.size += cost
         self.size += cost
         if len(lane.messages) == 1:
@@ -234,9 +230,6 @@ class Dispatch:
         message.left.clear()
         for ack_id in message.acks:
             self._by_ack.pop(ack_id, None)
-        for waiting in (lane.short, lane.fresh):
-            if message in waiting:
-                waiting.remove(message)
         if not lane.messages:
             self._lanes.pop(lane.key, None)
         message.done.callback(arrived)

@@ -176,14 +176,14 @@ def test_a_sender_stops_while_an_old_message_is_missing():
     assert (window.under_way, window.sent, window.is_empty) == (5, 5, False)
 
 
-def test_credit_is_given_once_half_of_the_window_is_used_up():
+def test_credit_is_given_once_a_quarter_of_the_window_is_used_up():
     window = ReceiveWindow(WINDOW)
     assert window.credit() == WINDOW
     assert window.credit() == 0
-    window.consumed(WINDOW // 2 - 1)
+    window.consumed(WINDOW // 4 - 1)
     assert window.credit() == 0
     window.consumed(1)
-    assert window.credit() == WINDOW * 3 // 2
+    assert window.credit() == WINDOW * 5 // 4
 
 
 def test_a_receiver_whose_reader_takes_nothing_gives_no_credit():
