@@ -41,7 +41,7 @@ def _printable(text: object) -> str:
 
 def table(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
     """The nodes, edges first, then layer by layer."""
-    head = ("role", "layer", "address", "clients", "key epochs", "identity", *Said._fields)
+    head = ("role", "layer", "address", "clients", "key epochs", "identity", "services", *Said._fields)
     told = said or {}
     rows = [
         (
@@ -51,6 +51,7 @@ def table(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
             str(node.client_port or "-"),
             ",".join(map(str, sorted(node.sphinx_keys))),
             key_text(node.identity),
+            ",".join(sorted(node.services or ())),
             *told.get(key_text(node.identity), Said()),
         )
         for node in sorted(topology.nodes, key=lambda each: (_ORDER[each.role], each.layer, each.host, each.port))
@@ -79,6 +80,7 @@ def as_json(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
             "host": node.host,
             "port": node.port,
             "client_port": node.client_port,
+            "services": dict(node.services or {}),
             "sphinx_keys": {str(epoch): key_text(key) for epoch, key in sorted(node.sphinx_keys.items())},
             "said": told.get(key_text(node.identity), Said())._asdict(),
         }

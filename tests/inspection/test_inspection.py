@@ -9,10 +9,15 @@ import msgspec
 import pytest
 from nacl.signing import SigningKey
 
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+
 from nymtw.encoding import key_text
-from nymtw.inspection.check import Report, check_topology
+from nymtw.inspection.check import Report, check_ports, check_topology
 from nymtw.inspection.probe import ROUNDS, routes_through_all
 from nymtw.inspection.topology import as_json, table, what_they_say
+from nymtw.testing.clock import FakeClock
+from nymtw.testing.network import MemoryNetwork
 from nymtw.topology.document import NodeRecord, Topology, Trust
 
 NOW = 1_800_000_000.0
@@ -111,6 +116,42 @@ def test_table_and_json_have_every_node():
     assert [line.split()[0] for line in lines] == ["role", "provider", "mixnode", "mixnode", "mixnode", "mixnode"]
     assert [each["port"] for each in json.loads(as_json(document))["nodes"]] == [n.port for n in WHOLE]
     assert msgspec.structs.asdict(document)["serial"] == json.loads(as_json(document))["serial"]
+
+
+def test_gateways_and_services_are_shown():
+    exit_address = "an address of the exit"
+    gateway = msgspec.structs.replace(node(8, role="gateway"), services={"store": "x", "exit": exit_address})
+    document = topology(*WHOLE, gateway)
+    lines = table(document).splitlines()
+    assert lines[0].split()[-1] == "services"
+    assert [line.split()[0] for line in lines[1:3]] == ["provider", "gateway"]
+    assert lines[2].split()[-1] == "exit,store"
+    assert lines[2].split()[2:4] == ["192.0.2.1:1008", "9000"]
+    told = {each["role"]: each["services"] for each in json.loads(as_json(document))["nodes"]}
+    assert told == {"mixnode": {}, "provider": {}, "gateway": {"store": "x", "exit": exit_address}}
+    assert "services" not in table(topology(*WHOLE))
+
+
+def test_both_ports_of_a_gateway_are_tried():
+    network = MemoryNetwork(FakeClock())
+    there, here = network.host("gateway", "192.0.2.1"), network.host("here", "192.0.2.2")
+    gateway = node(8, role="gateway")
+    lines = []
+    report = Report(lines.append)
+
+    def tried():
+        network.clock.wait_for(Deferred.fromCoroutine(check_ports(here, [gateway], report)), 60)
+        return lines.pop()
+
+    ports = [there.listenTCP(number, Factory.forProtocol(Protocol)) for number in (gateway.port, gateway.client_port)]
+    assert tried() == "ok    all 2 ports can be reached from here"
+    ports[1].stopListening()
+    assert f"gateway {key_text(gateway.identity)}" in (said_line := tried())
+    assert "its port for clients, 9000, cannot be reached" in said_line
+    ports[1].startListening()
+    ports[0].stopListening()
+    assert "its port, 1008, cannot be reached" in tried()
+    assert (report.problems, lines) == (2, [])
 
 
 @pytest.mark.parametrize("command", ["topology", "check"])
