@@ -25,7 +25,7 @@ class Options(usage.Options):
     """The command line of `--impl=store`."""
 
     optParameters = [
-        ["store", None, "", "Where mail is kept: postgresql://USER@HOST/NAME [default: SQLite in the node's home]"],
+        ["store", None, None, "Where mail is kept: postgresql://USER@HOST/NAME [default: SQLite in the node's home]"],
         ["mailboxes", None, _DEFAULTS.mailboxes, "How many mailboxes there may be", positive],
         ["mailbox-items", None, _DEFAULTS.items_per_mailbox, "How many items one mailbox holds", positive],
         ["mailbox-mib", None, _DEFAULTS.bytes_per_mailbox // _MEBIBYTE, "MiB of mail in one mailbox", positive],
@@ -49,7 +49,7 @@ def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Sto
         item_age=float(options["mail-days"] * _DAY),
         total_bytes=options["storage-gib"] * _GIBIBYTE,
     )
-    return StoreProvider(context, limits, options["store"])
+    return StoreProvider(context, limits, options["store"] or "")
 
 
 @implementer(IMailboxHost)
