@@ -7,6 +7,7 @@
 The suites are collected by pytest; they need no reactor.
 """
 
+import contextlib
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +17,15 @@ import pytest
 from twisted.internet.defer import maybeDeferred
 from zope.interface.verify import verifyObject
 
-from nymtw.errors import MailboxFull, TopologyIncomplete, UnknownDestination
-from nymtw.interfaces import ICoverPolicy, IDelayStrategy, IMailboxStore, IRouteStrategy
+from nymtw.errors import DropReason, MailboxFull, RegistrationRefused, TopologyIncomplete, UnknownDestination
+from nymtw.interfaces import (
+    IAllowance,
+    ICoverPolicy,
+    ICredentialVerifier,
+    IDelayStrategy,
+    IMailboxStore,
+    IRouteStrategy,
+)
 from nymtw.mixnode.loss import ACTIONS, GO_ON, LoopLoss
 from nymtw.storage.tally import MailboxLimits
 from nymtw.testing.clock import FakeClock
@@ -26,6 +34,34 @@ from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, Topology
 ALICE, BOB, KEY, TOKEN = b"a" * 32, b"b" * 32, b"k" * 32, b"t" * 32
 # Within this time of a clock a store must have made durable what it was given.
 DURABLE = 1.0
+HANDSHAKE = 20.0  # seconds that a login may take
+MANY = 100_000  # packets
+
+
+def some_topology(mixnodes: Sequence[int] = (2, 3, 4)) -> Topology:
+    """With so many mixnodes in each of the three layers."""
+    nodes = [
+        NodeRecord(
+            role=MIXNODE,
+            identity=bytes([layer, number]) * 16,
+            host="127.0.0.1",
+            port=1789,
+            layer=layer,
+            sphinx_keys={5: bytes([layer]) * 32},
+        )
+        for layer, count in zip(LAYERS, mixnodes, strict=True)
+        for number in range(count)
+    ]
+    return Topology(
+        serial=1,
+        network=bytes(16),
+        published=0,
+        valid_until=1,
+        refresh=60.0,
+        epoch=5,
+        epoch_seconds=86400,
+        nodes=tuple(nodes),
+    )
 
 
 class MailboxStoreContract:
@@ -259,36 +295,11 @@ class RouteStrategyContract:
     def make_strategy(self) -> Any:
         raise NotImplementedError
 
-    def make_topology(self, mixnodes: Sequence[int] = (2, 3, 4)) -> Topology:
-        """With so many mixnodes in each of the three layers."""
-        nodes = [
-            NodeRecord(
-                role=MIXNODE,
-                identity=bytes([layer, number]) * 16,
-                host="127.0.0.1",
-                port=1789,
-                layer=layer,
-                sphinx_keys={5: bytes([layer]) * 32},
-            )
-            for layer, count in zip(LAYERS, mixnodes, strict=True)
-            for number in range(count)
-        ]
-        return Topology(
-            serial=1,
-            network=bytes(16),
-            published=0,
-            valid_until=1,
-            refresh=60.0,
-            epoch=5,
-            epoch_seconds=86400,
-            nodes=tuple(nodes),
-        )
-
     def test_interface(self) -> None:
         assert verifyObject(IRouteStrategy, self.make_strategy())
 
     def test_one_mixnode_of_each_layer_in_order(self) -> None:
-        strategy, topology, source = self.make_strategy(), self.make_topology(), random.Random(1)
+        strategy, topology, source = self.make_strategy(), some_topology(), random.Random(1)
         for _ in range(100):
             route = strategy.draw(topology, source)
             assert [node.layer for node in route] == list(LAYERS)
@@ -296,10 +307,10 @@ class RouteStrategyContract:
 
     def test_an_empty_layer_is_named(self) -> None:
         with pytest.raises(TopologyIncomplete, match="layer 2"):
-            self.make_strategy().draw(self.make_topology((1, 0, 1)), random.Random(1))
+            self.make_strategy().draw(some_topology((1, 0, 1)), random.Random(1))
 
     def test_a_seed_repeats_them(self) -> None:
-        strategy, topology = self.make_strategy(), self.make_topology()
+        strategy, topology = self.make_strategy(), some_topology()
         assert strategy.draw(topology, random.Random(7)) == strategy.draw(topology, random.Random(7))
 
 
@@ -321,3 +332,52 @@ class CoverPolicyContract:
     def test_no_loss_is_no_reason_to_act(self) -> None:
         policy = self.make_policy()
         assert [policy.decide(LoopLoss(sent, sent, 600.0)) for sent in (0, 1, 600)] == [GO_ON] * 3
+
+
+class CredentialVerifierContract:
+    """What every `ICredentialVerifier` does. `credential`: one that is accepted."""
+
+    credential = b""
+
+    def make_verifier(self, clock: FakeClock) -> Any:
+        raise NotImplementedError
+
+    def verify(self, clock: FakeClock, verifier: Any, mailbox: bytes = ALICE, credential: bytes | None = None) -> Any:
+        """The allowance, waited for."""
+        shown = self.credential if credential is None else credential
+        return clock.wait_for(maybeDeferred(verifier.verify, mailbox, shown), HANDSHAKE)
+
+    def test_interfaces(self) -> None:
+        clock = FakeClock()
+        verifier = self.make_verifier(clock)
+        assert verifyObject(ICredentialVerifier, verifier)
+        assert verifyObject(IAllowance, self.verify(clock, verifier))
+
+    def test_an_allowance_lets_go_or_says_why_not(self) -> None:
+        clock = FakeClock()
+        verifier = self.make_verifier(clock)
+        verifier.use_topology(some_topology())
+        allowance = self.verify(clock, verifier)
+        assert allowance.take() is None
+        answers = {allowance.take() for _ in range(MANY)}
+        assert all(answer is None or isinstance(answer, DropReason) for answer in answers)
+
+    def test_whoever_logs_in_again_and_again_gets_no_more_by_it(self) -> None:
+        clock = FakeClock()
+        verifier = self.make_verifier(clock)
+        allowance = self.verify(clock, verifier)
+        for _ in range(MANY):
+            if allowance.take() is not None:
+                break
+        else:
+            pytest.skip("it lets clients send as much as they like")
+        assert self.verify(clock, verifier).take() is not None
+        self.verify(clock, verifier, BOB).take()
+        assert self.verify(clock, verifier).take() is not None
+
+    def test_no_credential_does_harm(self) -> None:
+        clock, source = FakeClock(), random.Random(1)
+        verifier = self.make_verifier(clock)
+        for length in (0, 1, 32, 100, 1024):
+            with contextlib.suppress(RegistrationRefused):
+                assert verifyObject(IAllowance, self.verify(clock, verifier, BOB, source.randbytes(length)))

@@ -24,6 +24,7 @@ from nymtw.message.packets import build_data_packet
 from nymtw.message.sealing import unseal
 from nymtw.provider.plugin import find_implementations
 from nymtw.testing.clock import FakeClock
+from nymtw.testing.contracts import CredentialVerifierContract
 from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import Address
 from nymtw.topology.document import GATEWAY, MIXNODE, Recommended, Topology
@@ -228,6 +229,31 @@ def test_a_poisson_stream_at_the_recommended_rates_is_never_cut() -> None:
     for _ in range(1_000_000):
         clock.now += rng.expovariate(admission.rate / MARGIN)
         assert bucket.take() is None
+
+
+class TestOpenAdmission(CredentialVerifierContract):
+    def make_verifier(self, clock: FakeClock) -> OpenAdmission:
+        return OpenAdmission(clock)
+
+
+def test_buckets_that_are_like_new_are_forgotten() -> None:
+    clock = FakeClock()
+    admission = OpenAdmission(clock)
+    for number in range(5000):
+        admission.verify(number.to_bytes(32, "big"), b"").take()
+        clock.advance(0.01)
+    assert len(admission._buckets) < 1100
+
+
+def test_a_client_is_listed_at_a_gateway_if_it_asks(world: GatewayWorld) -> None:
+    gateway = world.network_with_a_gateway()
+    client = Pushed(world, gateway, "alice")
+    client.connection.abort()
+    client.connection = client.connect()
+    world.clock.wait_for(client.connection.login(client.token, client.address()), 5.0)
+    world.clock.advance(5.0)
+    assert world.directory.listed[gateway.core.own.identity] == [client.address()]
+    client.connection.abort()
 
 
 def test_the_rates_of_a_new_topology_are_taken_up(world: GatewayWorld) -> None:
