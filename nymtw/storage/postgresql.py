@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
-from nymtw.storage.postgresql_tables import Batch, Server
+from nymtw.storage.postgresql_tables import Batch, Server, cost_of
 from nymtw.storage.tally import (
     LARGEST,
     SWEEP,
@@ -31,7 +31,8 @@ from nymtw.storage.tally import (
 from nymtw.storage.worker_thread import WorkerThread
 
 MOST_WAITING: Final = 64 << 20  # bytes of mail that wait for a database that is slow
-_ITEM_COST: Final = 500  # bytes of memory that an item takes beside its content
+# In one transaction; what else waits goes in the next one in any case, so that no client waits behind a lot of mail.
+_ITEMS_AT_ONCE: Final = 500
 _PULLS_AT_ONCE: Final = 64
 _FIRST_RETRY: Final = 0.5  # seconds
 _LAST_RETRY: Final = 60.0
@@ -134,7 +135,7 @@ class PostgreSQLMailboxes:
         except NymtwError:
             return fail()
         self._batch.registrations[mailbox] = (public_key, token_hash)
-        return self._when_durable()
+        return self._when_durable(self._batch.waiting)
 
     def find(self, mailbox: bytes) -> "Deferred[MailboxRecord | None]":
         if self._lines is None or not self._ready:
@@ -152,7 +153,7 @@ class PostgreSQLMailboxes:
     def store(self, mailbox: bytes, kind: int, content: bytes) -> "Deferred[None]":
         if not self._ready:
             return fail(DiskError(_AWAY))
-        cost = len(content) + _ITEM_COST
+        cost = cost_of(content)
         if self._batch.cost + cost > MOST_WAITING:
             return fail(DiskError("the database of the mailboxes is too slow"))
         try:
@@ -162,7 +163,7 @@ class PostgreSQLMailboxes:
         self._batch.cost += cost
         self._batch.items.append((mailbox, kind, content, int(self._wall_clock()), len(content)))
         self._arm_sweeper()
-        return self._when_durable()
+        return self._when_durable(self._batch.stored)
 
     def pull(self, mailbox: bytes, count: int, after: int) -> "Deferred[list[StoredItem]]":
         if not self._ready:
@@ -179,7 +180,7 @@ class PostgreSQLMailboxes:
         if not self._ready:
             return fail(DiskError(_AWAY))
         self._batch.confirmed |= wanted
-        return self._when_durable()
+        return self._when_durable(self._batch.waiting)
 
     def close(self) -> "Deferred[None]":
         return Deferred.fromCoroutine(self._close())
@@ -206,9 +207,9 @@ class PostgreSQLMailboxes:
 
     # writing
 
-    def _when_durable(self) -> "Deferred[None]":
+    def _when_durable(self, waiting: "list[Deferred[None]]") -> "Deferred[None]":
         deferred: Deferred[None] = Deferred()
-        self._batch.waiting.append(deferred)
+        waiting.append(deferred)
         self._arm()
         return deferred
 
@@ -221,7 +222,7 @@ class PostgreSQLMailboxes:
         if self._lines is None or not (self._ready and self._batch and self._writing is None):
             return
         line, _ = self._lines
-        batch, self._batch = self._batch, Batch()
+        batch, self._batch = self._batch.split(_ITEMS_AT_ONCE)
         busy: Deferred[None] = Deferred()
         self._writing = busy
         line.worker(lambda: self._server.write(line.connection, batch)).addCallbacks(
@@ -233,14 +234,14 @@ class PostgreSQLMailboxes:
         self._tally.count_out(gone)
         if batch.expire_before is not None and self._tally.bytes:
             self._arm_sweeper(self._interval if len(gone) >= SWEEP else None)
-        for deferred in batch.waiting:
+        for deferred in batch.everybody:
             deferred.callback(None)
         self._subscribers.tell(mailbox for mailbox, *_ in batch.items)
 
     def _not_written(self, failure: Failure, batch: Batch) -> None:
         error = self._error(failure)
         self._undo(batch)
-        for deferred in batch.waiting:
+        for deferred in batch.everybody:
             deferred.errback(error)
         if batch.expire_before is not None and not self._closed:
             self._arm_sweeper()
@@ -318,7 +319,7 @@ class PostgreSQLMailboxes:
         batch, self._batch = self._batch, Batch()
         pulls, self._pulls = self._pulls, []
         self._undo(batch)
-        waiting: list[Deferred[Any]] = [*batch.waiting, *(answer for _, answer in pulls)]
+        waiting: list[Deferred[Any]] = [*batch.everybody, *(answer for _, answer in pulls)]
         for deferred in waiting:
             deferred.errback(error)
         if not self._closed:

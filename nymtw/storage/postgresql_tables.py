@@ -6,7 +6,7 @@ Everything raises `DiskError`; what failed has changed nothing, unless the conne
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from nymtw.errors import ConfigError, DiskError
@@ -89,11 +89,29 @@ class Batch:
     items: list[tuple[bytes, int, bytes, int, int]] = field(default_factory=list)
     confirmed: dict[tuple[int, bytes], None] = field(default_factory=dict)
     expire_before: int | None = None  # seconds since 1970
-    waiting: "list[Deferred[None]]" = field(default_factory=list)
+    stored: "list[Deferred[None]]" = field(default_factory=list)  # who waits for each of `items`
+    waiting: "list[Deferred[None]]" = field(default_factory=list)  # who waits for the others
     cost: int = 0  # bytes of memory
 
     def __bool__(self) -> bool:
-        return bool(self.waiting) or self.expire_before is not None
+        return bool(self.stored or self.waiting) or self.expire_before is not None
+
+    def split(self, most: int) -> "tuple[Batch, Batch]":
+        """One with at most so many items and all else, and one with the other items."""
+        rest = Batch(items=self.items[most:], stored=self.stored[most:])
+        rest.cost = sum(cost_of(item[2]) for item in rest.items)
+        first = replace(self, items=self.items[:most], stored=self.stored[:most], cost=self.cost - rest.cost)
+        return first, rest
+
+    @property
+    def everybody(self) -> "list[Deferred[None]]":
+        """All who wait."""
+        return self.stored + self.waiting
+
+
+def cost_of(content: bytes) -> int:
+    """Bytes of memory that an item takes while it waits."""
+    return len(content) + 500
 
 
 def _columns(rows: Iterable[tuple[Any, ...]], count: int) -> list[list[Any]]:

@@ -334,6 +334,28 @@ def test_a_slow_database_costs_bounded_memory(server, clock):
     closed(store, clock)
 
 
+def test_whoever_confirms_does_not_wait_behind_a_lot_of_mail(server, clock):
+    store = registered(server, clock, worker=Held)
+    put(store, clock, b"x")
+    [item] = clock.wait_for(store.pull(ALICE, 1, 0), 1)
+    writer, _ = store._lines
+    writer.worker.jobs = []
+    done = [result(store.store(ALICE, 1, b"%d" % number)) for number in range(1200)]
+    confirmed = result(store.confirm(ALICE, [item.number]))
+    clock.advance(1)
+    [(call, answer)] = writer.worker.jobs
+    writer.worker.jobs = []
+    answer.callback(call())
+    assert [len(outcome) for outcome in (*done[:500], confirmed, *done[500:])] == [1] * 501 + [0] * 700
+    writer.worker.let_go()
+    clock.advance(1)
+    assert done == [[None]] * 1200
+    assert contents(store, clock) == [b"%d" % number for number in range(1200)]
+    assert store._tally.counts == {ALICE: 1200}
+    assert store._batch.cost == 0
+    closed(store, clock)
+
+
 def test_a_refused_transaction_loses_nothing_and_the_store_lives_on(server, clock):
     """What a full disk is: the server refuses the transaction, and keeps the connection."""
     import psycopg
@@ -344,7 +366,8 @@ def test_a_refused_transaction_loses_nothing_and_the_store_lives_on(server, cloc
         other.execute(
             "CREATE FUNCTION nymtw_full.refuse() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$;"
-            "CREATE TRIGGER full_disk BEFORE INSERT ON nymtw_full.items FOR EACH ROW EXECUTE FUNCTION nymtw_full.refuse()"
+            "CREATE TRIGGER full_disk BEFORE INSERT ON nymtw_full.items FOR EACH ROW "
+            "EXECUTE FUNCTION nymtw_full.refuse()"
         )
         refused = [result(store.store(ALICE, 1, b"x")) for _ in range(3)]
         clock.advance(1)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from nymtw.mixnode.loss import ByChance
-from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
+from nymtw.storage.mailboxes import SQLiteMailboxes
+from nymtw.storage.tally import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import (
     CoverPolicyContract,
