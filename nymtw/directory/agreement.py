@@ -23,6 +23,7 @@ from nymtw.directory.teller import Teller
 from nymtw.directory.votes import (
     DIGEST_LENGTH,
     MOST_ASKED,
+    MOST_CLIENTS,
     Endorsement,
     Notice,
     Roster,
@@ -223,7 +224,8 @@ class Agreement(Service):
         seen = []
         for entry in self._registry.live():
             said, identity = entry.heartbeat.record, entry.record.identity
-            statement = Statement(record=msgspec.structs.replace(said, host=entry.record.host), clients=entry.clients)
+            record = msgspec.structs.replace(said, host=entry.record.host)
+            statement = Statement(record=record, clients=entry.clients[:MOST_CLIENTS])
             known = before.get(identity)
             if known is None or known[0] != statement:
                 body = to_cbor(statement)

@@ -2,8 +2,9 @@
 
 import ipaddress
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -16,6 +17,17 @@ from nymtw.topology.presence import MAX_SKEW, Heartbeat
 EXPIRY = 5.0  # seconds after its last heartbeat a node is gone
 CAPACITY = 10_000  # identities
 PER_ADDRESS = 256  # identities announced from one address, loopback excepted
+MOST_LISTED = 100_000  # listed clients of all nodes: the topology has room for fewer, these take 100 MB
+
+_PAGING = ("clientsPage", "clientsPages")  # not shown: the list is
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a node's listed clients, and as it posted them."""
+
+    clients: tuple[ListedClient, ...]
+    posted: Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class Entry:
     seen: float  # by the clock that is never stepped
     heartbeat: Heartbeat
     since: int  # when it was first seen since it was last gone, nanoseconds since 1970
+    pages: Mapping[int, Page] = field(default_factory=dict)  # of a list that comes in several heartbeats
 
 
 class Registry:
@@ -75,6 +88,7 @@ class Registry:
         self._gone: dict[bytes, tuple[int, float]] = {}  # identity -> (newest timestamp, when it was seen)
         self._places: dict[tuple[str, int], bytes] = {}
         self._sources: Counter[str] = Counter()
+        self._clients = 0  # listed ones, of all live nodes
         self.version = 0  # grows whenever a topology made now would differ
         self.revision = 0  # grows whenever a list of the nodes, with what they say of themselves, would differ
 
@@ -103,16 +117,18 @@ class Registry:
         else:
             self._remove(known)
         now = int(self._wall_clock() * 1e9)
+        clients, pages, posted = self._listed(known, heartbeat, post)
         entry = Entry(
-            {**post, **_filled_in(post, record)},
+            {name: value for name, value in post.items() if name not in _PAGING} | posted | _filled_in(post, record),
             record,
-            heartbeat.clients,
+            clients,
             source,
             heartbeat.timestamp,
             now,
             self._seconds(),
             heartbeat,
             known.since if known else now,
+            pages,
         )
         self._gone.pop(identity, None)
         self._add(entry)
@@ -160,6 +176,33 @@ class Registry:
         self.version += 1
         self.revision += 1
 
+    def _listed(
+        self, known: Entry | None, heartbeat: Heartbeat, post: Mapping[str, Any]
+    ) -> tuple[tuple[ListedClient, ...], Mapping[int, Page], Mapping[str, Any]]:
+        """The listed clients of a node, their pages if there are several, and what is to stand in its post.
+
+        `known` is what it said before, and counted no more.
+        """
+        before = known.clients if known else ()
+        pages: dict[int, Page] = {}
+        clients = heartbeat.clients
+        posted: Mapping[str, Any] = {}
+        if heartbeat.pages > 1:
+            old = known.pages if known else {}
+            pages = {number: page for number, page in old.items() if number < heartbeat.pages}
+            page = Page(heartbeat.clients, post["registeredClients"])
+            if known and len(pages) == len(old) and old.get(heartbeat.page) == page:
+                return before, old, {"registeredClients": known.post["registeredClients"]}
+            pages[heartbeat.page] = page
+            in_order = [pages[number] for number in sorted(pages)]
+            clients = tuple(dict.fromkeys(chain.from_iterable(each.clients for each in in_order)))
+            posted = {"registeredClients": [*chain.from_iterable(each.posted for each in in_order)]}
+        if len(clients) > len(before) and self._clients + len(clients) > MOST_LISTED:
+            # There is no room for more: what is known stays.
+            kept = known.post.get("registeredClients", ()) if known else ()
+            return before, known.pages if known else {}, {"registeredClients": kept}
+        return clients, pages, posted
+
     def _layer(self, record: NodeRecord) -> int:
         """The layer a node works in: a mixnode that asks for none gets the thinnest, and keeps it."""
         if record.role != MIXNODE or record.layer:
@@ -198,12 +241,14 @@ class Registry:
 
     def _add(self, entry: Entry) -> None:
         self._live[entry.record.identity] = entry
+        self._clients += len(entry.clients)
         self._sources[entry.source] += 1
         for place in _places(entry.record):
             self._places[place] = entry.record.identity
 
     def _remove(self, entry: Entry) -> None:
         del self._live[entry.record.identity]
+        self._clients -= len(entry.clients)
         self._sources[entry.source] -= 1
         if not self._sources[entry.source]:
             del self._sources[entry.source]

@@ -63,6 +63,7 @@ class ProviderService(MixNode):
             self.client_listener = Listener(reactor, core.own.host, client_port, self.clients.factory)
             self.add(AtStop(self.clients.stop))
             self.add(self.client_listener)
+        self.add(AtStop(implementation.leave))
 
     @classmethod
     def from_config(
@@ -130,10 +131,13 @@ class ProviderService(MixNode):
         services = {mount.name: mount.address.encode(network) for mount in self.mounts if mount.is_service}
         if self.clients is None or self.client_listener is None:
             return {"services": services}
+        page = self.listed.next_page()
         return {
             "client_port": self.client_listener.port,
             "number": self.clients.store.count(),
-            "registered_clients": self.listed.addresses(),
+            "registered_clients": page.addresses,
+            "clients_page": page.number,
+            "clients_pages": page.count,
             "services": services,
         }
 
@@ -185,6 +189,11 @@ class Implementation(Service):
             self._is_ready()
         else:
             started.addCallback(lambda _: self._end_process(failures) if failures else self._is_ready())
+
+    def leave(self) -> Any:
+        """The node begins to stop, and still sends: what has to be said is said now."""
+        leave = getattr(self.provider, "leave", None)
+        return leave() if self.ready and leave is not None else None
 
     def stopService(self) -> "Deferred[Any]":
         """A Deferred that fires when what was acknowledged is safe."""

@@ -31,6 +31,8 @@ from nymtw.topology.document import (
 
 MAX_SKEW: Final = 120.0  # seconds that a node's clock may differ from the directory's
 MAX_LISTED: Final = 10_000  # listed clients of one provider
+LISTED_PAGE: Final = 100  # of them in one heartbeat, which so stays below 32 KiB
+MAX_PAGES: Final = MAX_LISTED // LISTED_PAGE
 MAX_DESCRIPTION: Final = 280  # characters that an operator can say of a node
 _HEARTBEAT_PREFIX: Final = b"nymtw presence v1\0"
 _METRIC_PREFIX: Final = b"nymtw metric v1\0"
@@ -60,6 +62,8 @@ class HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", 
     layer: int = 0
     takes: Annotated[list[Mode], msgspec.Meta(max_length=3)] = []
     registered_clients: Annotated[list[_ClientPost], msgspec.Meta(max_length=MAX_LISTED)] = []
+    clients_page: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PAGES)] = 0
+    clients_pages: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGES)] = 1
     number: _Count = 0
     services: Services = {}
     description: Annotated[str, msgspec.Meta(max_length=MAX_DESCRIPTION)] = ""
@@ -99,6 +103,8 @@ _Post = TypeVar("_Post", HeartbeatPost, MetricPost, ValidatorPost)
 class Heartbeat:
     """What a node says of itself: `clients` are those that asked to be listed, `number` counts all that registered.
 
+    A long list comes in pages, one in each heartbeat: `clients` is that with the number `page`, of `pages`.
+
     `record.host` may be empty: then the directory fills in where the post came from. A mixnode in layer 0 asks the
     directory for a layer. A node of the role "any" leaves all of it to the directory, within what the record `takes`.
     """
@@ -110,6 +116,8 @@ class Heartbeat:
     version: str
     description: str = ""
     country: str = ""  # ISO 3166-1, two capital letters
+    page: int = 0
+    pages: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +147,8 @@ def make_heartbeat(
     layer: int = 0,
     client_port: int = 0,
     registered_clients: Sequence[str] = (),
+    clients_page: int = 0,
+    clients_pages: int = 1,
     number: int = 0,
     version: str = "",
     services: Mapping[str, str] | None = None,
@@ -148,7 +158,8 @@ def make_heartbeat(
 ) -> dict[str, Any]:
     """The JSON-able post of a node. `keys`: the Sphinx key of the current key epoch and that of the next.
 
-    `registered_clients` are the addresses (text) of those that asked to be listed, `services` those of a provider's
+    `registered_clients` are the addresses (text) of those that asked to be listed, or the page `clients_page` of them,
+    counted from 0, where there are `clients_pages`. `services` are those of a provider's
     services by their names. `takes`: of a node of the role "any", what it can be. `description` (at most 280
     characters) and `country` (two capital letters) are for people.
     """
@@ -173,6 +184,8 @@ def make_heartbeat(
         post["registeredClients"] = [
             {"pubKey": key_text(split_address(address)[1]), "address": address} for address in registered_clients
         ]
+        if clients_pages > 1:
+            post["clientsPage"], post["clientsPages"] = clients_page, clients_pages
         post["number"] = number
         if services:
             post["services"] = dict(services)
@@ -202,6 +215,10 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
         client_host, client_port = parse_endpoint(post.client_listener)
         if client_host != host:
             raise EncodingError(f"clientListener: its host is not that of {name}")
+    if post.clients_page >= post.clients_pages:
+        raise EncodingError("clientsPage: the pages are counted from 0")
+    if post.clients_pages > 1 and len(post.registered_clients) > LISTED_PAGE:
+        raise EncodingError(f"registeredClients: a page has at most {LISTED_PAGE}")
     if post.role == MIXNODE and (client_port or post.registered_clients or post.number or post.services):
         raise EncodingError("a mixnode has no clients")
     identity = parse_key_text(post.identity_key)
@@ -222,7 +239,17 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
         takes=tuple(post.takes) or msgspec.UNSET,
     )
     clients = tuple(_read_client(client, identity) for client in post.registered_clients)
-    return Heartbeat(record, clients, post.number, post.timestamp, post.version, post.description, post.country)
+    return Heartbeat(
+        record,
+        clients,
+        post.number,
+        post.timestamp,
+        post.version,
+        post.description,
+        post.country,
+        post.clients_page,
+        post.clients_pages,
+    )
 
 
 def make_validator(
