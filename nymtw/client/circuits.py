@@ -158,8 +158,10 @@ class Circuits:
         circuit.posted.pop(message, None)
         self._outbox.cancel(message)
 
-    def _post(self, circuit: Circuit, envelope: Envelope, lane: Hashable) -> OutMessage:
+    def _post(self, circuit: Circuit, envelope: Envelope, lane: Hashable = None) -> OutMessage:
+        """Without a `lane` the message has one for itself: downloads go on beside any number of uploads."""
         message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
+        lane = message_id if lane is None else lane
         message = self._outbox.post(envelope.encode(), message_id, circuit.recipient, lane)
         circuit.posted[message] = None
         message.ended = partial(self._ended, circuit, message)
@@ -213,7 +215,7 @@ class Circuits:
                     count = min(AT_ONCE, circuit.owed, TOGETHER - len(blocks))
                     blocks += self._blocks(circuit, count)
                     circuit.owed -= count
-                self._post(circuit, Envelope(EnvelopeKind.BLOCKS, b"", circuit.tag, blocks), circuit)
+                self._post(circuit, Envelope(EnvelopeKind.BLOCKS, b"", circuit.tag, blocks))
         finally:
             circuit.owed = 0
 
@@ -284,7 +286,7 @@ class Circuits:
                 bitmap = self._reassembler.ledger.received(tag + message_id, count)
                 receipt = ReplyReceipt(message_id, count, bitmap).encode()
                 with suppress(NymtwError):  # the service sends again what it thinks is lost
-                    self._post(circuit, Envelope(EnvelopeKind.RECEIPT, receipt, circuit.tag), circuit)
+                    self._post(circuit, Envelope(EnvelopeKind.RECEIPT, receipt, circuit.tag))
         self._arm()
 
     def _expire(self) -> None:

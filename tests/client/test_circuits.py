@@ -184,3 +184,11 @@ def test_blocks_of_dead_keys_are_forgotten(world: World) -> None:
     assert len(circuit.records) == ENOUGH
     world.alice.core.circuits.use_epoch(9)
     assert circuit.records == {}
+
+
+def test_blocks_are_given_beside_any_number_of_uploads(world: World) -> None:
+    circuit = world.open()
+    uploads = [circuit.post(bytes(20_000), number) for number in range(20)]
+    packets = sum(len(message.fragments) for message in uploads)
+    world.until(lambda: len(world.bob.core.replies) >= FEW)
+    assert world.alice.core.outbox.queued > packets // 2

@@ -78,10 +78,10 @@ def localnet() -> Iterator[Callable[..., Localnet]]:
 class Mixnet:
     """A small localnet with alice and bob at TCP sockets, and more clients in `home`, which take their time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self.home = folder / "more"
         self._started: list[Program] = []
-        self.localnet = Localnet("--mixnodes-per-layer=1", "--providers=1", "--dir", folder / "net")
+        self.localnet = Localnet("--mixnodes-per-layer=1", "--providers=1", "--dir", folder / "net", *arguments)
         try:
             self._directory = self.localnet.wait_for(r"Directory (\S+), its key (\S{44})").groups()
             self.localnet.wait_for("Running until Ctrl-C")
@@ -138,8 +138,8 @@ class Mixnet:
 
 
 @pytest.fixture(scope="module")
-def mixnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixnet]:
-    """One network for all tests of a module."""
-    network = Mixnet(tmp_path_factory.mktemp("mixnet"))
+def mixnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixnet]:
+    """One network for all tests of a module, which may say in LOCALNET what is to be different."""
+    network = Mixnet(tmp_path_factory.mktemp("mixnet"), *getattr(request.module, "LOCALNET", ()))
     yield network
     network.stop()
