@@ -75,6 +75,11 @@ class IService(Interface):
         When time is over the Deferred or coroutine is cancelled and the request is over, counted as `timed-out`.
         """
 
+    def leave() -> Any:
+        """Called once when the node begins to stop, while it still sends and takes packets: for last words. May wait,
+        for five seconds at most. `stop` is called in any case.
+        """
+
     def stop() -> Any:
         """Called once after the last request has finished or was cancelled. May wait."""
 

@@ -94,6 +94,10 @@ class ServiceProvider:
             self._metrics.count("busy")
             raise MailboxFull
 
+    def leave(self) -> "Deferred[Any]":
+        """Let the service say its last words."""
+        return maybeDeferred(self.service.leave)
+
     def stop(self) -> "Deferred[Any]":
         """End what runs, then stop the service."""
         self._stopped = True

@@ -77,5 +77,8 @@ class Service:
         """What a service is for."""
         raise NotImplementedError
 
+    def leave(self) -> Any:
+        """Nothing to say."""
+
     def stop(self) -> Any:
         """Nothing to end."""

@@ -145,19 +145,25 @@ class Exit(Service):
         if client.is_done:
             del self._clients[request.sender]
 
-    async def stop(self) -> None:
+    async def leave(self) -> None:
         """Hang up everywhere, and tell the clients."""
         self._stopping = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         told = bool(len(self))
-        for client in list(self._clients.values()):
+        for client in self._clients.values():
             client.close("streams-stopped", tell=True)
         if told:
             moment: Deferred[None] = Deferred()
             self._context.clock.callLater(_LAST_WORDS, moment.callback, None)
             await moment
+
+    def stop(self) -> None:
+        """Hang up where that was not done before."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for client in self._clients.values():
+            client.close("streams-stopped", tell=False)
         self._clients.clear()
 
     def _look(self) -> None:

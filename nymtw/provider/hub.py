@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from zope.interface import directlyProvides, implementer
 
@@ -62,6 +62,16 @@ class Hub:
         if mount is None:
             raise UnknownDestination
         return mount.deliver(delivery)
+
+    def leave(self) -> "Deferred[Any]":
+        """Let all of them say their last words, at once; never fails."""
+        return DeferredList([Deferred.fromCoroutine(self._leave(mount)) for mount in self.mounts])
+
+    async def _leave(self, mount: Mount) -> None:
+        try:
+            await mount.leave()
+        except Exception:
+            self._log.failure("{name} did not leave cleanly", name=mount.name)
 
     def stop(self) -> "Deferred[None]":
         """Stop all of them, the last first; an error of one keeps no other running."""

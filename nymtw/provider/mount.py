@@ -25,6 +25,7 @@ from nymtw.provider.plugin import cause_of
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import Topology
 
+LEAVE_SECONDS: Final = 5.0  # for the last words of a service
 SAY_INTERVAL: Final = 600.0  # seconds between the lines that tell an operator what was counted
 
 
@@ -97,6 +98,11 @@ class Mount:
         if delivery.kind is MailKind.ACK and self.dispatch.acknowledged(delivery.content):
             return None
         return self.provider.deliver(delivery)
+
+    async def leave(self) -> None:
+        """Let a service that has started say its last words, while packets still leave."""
+        if self._started and self.is_service:
+            await self.provider.leave().addTimeout(LEAVE_SECONDS, self._node.reactor)
 
     async def stop(self) -> None:
         """Stop the implementation if it has started, then everything that it has left behind."""

@@ -94,7 +94,8 @@ class ServiceBench:
         self.clock.wait_for(self.hub.start(), 60)
 
     def stop(self) -> None:
-        """Stop it, and the people who ask; time passes until it has stopped."""
+        """Stop it as a node does, and the people who ask; time passes until it has stopped."""
+        self.clock.wait_for(self.hub.leave(), 60)
         for person in self.people.values():
             person.stop()
         self.deliveries.stop()

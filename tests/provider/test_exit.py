@@ -379,10 +379,20 @@ def test_when_it_stops_it_hangs_up_and_says_so(seed: int) -> None:
         world.until(lambda: all(stream.got for stream in streams))
         world.names.hold = True
         caller.open("slow.example")
-        world.clock.wait_for(world.hub.stop(), 60)
-        world.clock.advance(5)
+        world.clock.wait_for(world.hub.leave(), 60)
         assert all(stream.was_reset for stream in streams)
         assert all(server.lost for server in serving.connections)
+        assert not world.network.connections()
+
+
+def test_when_it_is_stopped_without_a_word_it_hangs_up_too(seed: int) -> None:
+    with World(seed=seed) as world:
+        serving = world.serve(greeting=b"hello")
+        stream = world.caller().open(PUBLIC)
+        world.until(lambda: bool(stream.got))
+        world.clock.wait_for(world.hub.stop(), 60)
+        world.clock.advance(5)
+        assert serving.connections[0].lost
         assert not world.network.connections()
         assert world.metrics.get("timers-left", 0) == 0
 

@@ -81,7 +81,7 @@ class Line:
         raise TimeoutError
 
     async def stop(self) -> None:
-        await Deferred.fromCoroutine(self.exit.stop())
+        self.exit.stop()
         for port in self.ports:
             await port.stopListening()
 
