@@ -20,7 +20,7 @@ from nymtw.node.mix_node import Surroundings
 from nymtw.nym_node.config import NymNodeConfig
 from nymtw.nym_node.core import AnyCore
 from nymtw.nym_node.options import Options
-from nymtw.topology.document import ANY, NOTICE, NodeRecord, Topology
+from nymtw.topology.document import ANY, MIXNODE, NOTICE, NodeRecord, Topology
 
 ENTRY: Final = "entry-gateway"
 EXIT: Final = "exit-gateway"
@@ -91,18 +91,18 @@ class AutoService(GatewayService):
         place = self.place()
         if place not in (ENTRY, EXIT):
             return "this node is no gateway now"
-        if place == ENTRY and self._left() < CLOSING and not self.clients.store.count():
+        if place == ENTRY and MIXNODE in self.takes and self._left() < CLOSING and not self.clients.store.count():
             return "this gateway may be needed elsewhere in the network: use another one, or try again later"
         return ""
 
     def can_be(self) -> tuple[str, ...]:
         """What this node could be in the next key epoch."""
         place = self.place()
-        if place == EXIT or self.clients.store.count():
-            # Its clients, or those whose connections end here, are not left.
-            return (place if place in (ENTRY, EXIT) else ENTRY,)
-        if place == ENTRY and self._left() >= OFFERING:
-            return (ENTRY,)
+        doors = tuple(role for role in self.takes if role != MIXNODE) or (ENTRY,)
+        if place == EXIT:
+            return (EXIT,)  # connections end here
+        if self.clients.store.count() or (place == ENTRY and self._left() >= OFFERING):
+            return doors
         return self.takes
 
     def role_announced(self) -> str:
