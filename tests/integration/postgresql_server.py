@@ -75,7 +75,7 @@ class PostgreSQLServer:
 
 @contextmanager
 def postgresql_server(settings: str = "-c fsync=off") -> Iterator[PostgreSQLServer]:
-    """One that runs. Skips the test where there is none, or no psycopg. Without fsync: no system goes down in a test."""
+    """One that runs. Skips the test where there is none, or no psycopg. Without fsync: no test ends the system."""
     found = programs()
     if found is None:
         pytest.skip("there is no PostgreSQL on this machine")
