@@ -26,15 +26,20 @@ class ClientSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     id: Annotated[str, _about("The client's name on this machine.")]
     directory_server_topology: Annotated[
-        str, _about("The URL of the directory, from which the client learns the topology.")
+        str | list[str],
+        _about("The URL of the directory, from which the client learns the topology, or a list of those of several."),
     ] = "http://127.0.0.1:8080"
     directory_identity_key: Annotated[
-        str,
+        str | list[str],
         _about(
             "The directory's identity key, 44 characters of base64, or the path of its PEM file: a topology that is "
-            "not signed with it is refused."
+            "not signed with it is refused. Or a list of those of all directories."
         ),
     ] = ""
+    directory_threshold: Annotated[
+        int,
+        Meta(ge=0, description="How many directories must have signed the topology; 0: more than half of them."),
+    ] = 0
     priv_key_file: Annotated[str, _about("The key with which messages to this client are opened.")] = (
         "config/private_key.pem"
     )

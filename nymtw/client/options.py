@@ -15,7 +15,15 @@ from nymtw.errors import ConfigError, EncodingError
 from nymtw.node.config import load_config, read_config, write_config
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import read_directory_key
-from nymtw.node.tap import RoleOptions, port_number
+from nymtw.node.tap import (
+    DIRECTORY,
+    DIRECTORY_KEY,
+    DIRECTORY_THRESHOLD,
+    RoleOptions,
+    one_or_list,
+    port_number,
+    several,
+)
 
 DEFAULT_PORT: Final = 1863
 DEFAULT_ID: Final = "client"
@@ -30,9 +38,10 @@ class ClientOptions(usage.Options):
         ["id", None, None, "Name of this client; its files are in ~/.nym/clients/ID"],
         ["provider", None, None, "Identity of the provider that keeps this client's messages"],
         ["gateway", None, None, "Identity of the gateway that keeps them, and sends them as they come"],
-        ["directory", None, None, "URL of the directory, such as http://127.0.0.1:8080"],
-        ["directory-key", None, None, "The directory's identity key: 44 characters, or the path of its PEM file"],
+        DIRECTORY_THRESHOLD,
     ]
+    opt_directory = several("directory", DIRECTORY)
+    opt_directory_key = several("directory-key", DIRECTORY_KEY)
     opt_version = RoleOptions.opt_version
     socket = "none"
 
@@ -49,15 +58,18 @@ class ClientOptions(usage.Options):
 
     def given(self) -> dict[str, Any]:
         """What stands on the command line, under the names of `config.toml`."""
-        names = {"directory": "directory_server_topology", "provider": "provider_id", "gateway": "gateway_id"}
+        names = {"directory-threshold": "directory_threshold", "provider": "provider_id", "gateway": "gateway_id"}
         given = {key: self[option] for option, key in names.items() if self[option] is not None}
         # One takes the place of the other, whichever the file names.
         if "gateway_id" in given:
             given["provider_id"] = ""
         elif "provider_id" in given:
             given["gateway_id"] = ""
-        if self["directory-key"] is not None:
-            given["directory_identity_key"] = key_text(read_directory_key(self["directory-key"]))
+        if self.get("directory") is not None:
+            given["directory_server_topology"] = one_or_list(self["directory"])
+        if self.get("directory-key") is not None:
+            keys = [key_text(read_directory_key(key)) for key in self["directory-key"]]
+            given["directory_identity_key"] = one_or_list(keys)
         return given
 
 

@@ -20,11 +20,11 @@ from nymtw.client.websocket import MixSocketFactory
 from nymtw.errors import ClientTooOld, ConfigError
 from nymtw.interfaces import IDirectory
 from nymtw.link.security import ILinkSecurity, TLSSecurity
-from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.directories import directories_at
 from nymtw.node.home import NodeHome
-from nymtw.node.keys import read_directory_key
 from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.node.topology_watch import TopologyWatch
+from nymtw.node.trust import read_trust
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import GATEWAY, PROVIDER, Topology, Trust
 from nymtw.topology.versions import check_client
@@ -53,11 +53,12 @@ class Surroundings:
             raise ConfigError(
                 f"the configuration of {section.id!r} names no directory_identity_key, nor does --directory-key"
             )
+        trust = read_trust(section.directory_identity_key, section.directory_threshold)
         return cls(
             random=SystemRandom(),
             wall_clock=time.time,
-            directory=HTTPDirectory(reactor, section.directory_server_topology),
-            trust=Trust((read_directory_key(section.directory_identity_key),)),
+            directory=directories_at(reactor, section.directory_server_topology, trust),
+            trust=trust,
             security=TLSSecurity(None),
         )
 

@@ -1,5 +1,6 @@
 """Who may announce himself: everybody, those on a list, or all but those. The list is a file, read when it changes."""
 
+import hashlib
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -62,6 +63,11 @@ class Admission:
         if self._policy is Policy.OPEN:
             return True
         return (identity in self._identities) == (self._policy is Policy.ALLOW)
+
+    def fingerprint(self) -> bytes:
+        """32 bytes that stand for whom it lets in: the same where policy and list are the same."""
+        listed = () if self._policy is Policy.OPEN else sorted(self._identities)
+        return hashlib.blake2b(f"{self._policy}".encode() + b"".join(listed), digest_size=32).digest()
 
     def reread(self, changed: Callable[[], None]) -> None:
         """Look whether the file is another one; call `changed` if it is. One that cannot be used changes nothing."""

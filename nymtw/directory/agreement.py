@@ -2,45 +2,42 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any
 
-import msgspec
 from nacl.signing import SigningKey
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from nymtw.directory.assignment import assign, places_in
+from nymtw.directory.complaints import Complaints
 from nymtw.directory.merge import Elected, elect, elect_base, elect_settings, merge
-from nymtw.directory.peers import IPeer
+from nymtw.directory.peers import IPeer, Sources
 from nymtw.directory.registry import Registry
 from nymtw.directory.rounds import Ballot
 from nymtw.directory.shelf import Shelf, Terms
+from nymtw.directory.sight import Sight
 from nymtw.directory.slots import Slots
 from nymtw.directory.teller import Teller
 from nymtw.directory.votes import (
     DIGEST_LENGTH,
     MOST_ASKED,
-    MOST_CLIENTS,
     Endorsement,
     Notice,
     Roster,
-    Seen,
     Statement,
     Vote,
     digest,
     endorsement_bytes,
     read_notice,
-    read_statement,
-    read_statements,
     sign,
     signed_by,
 )
-from nymtw.encoding import from_cbor, key_text, to_cbor
+from nymtw.encoding import from_cbor, to_cbor
 from nymtw.errors import DirectoryError, EncodingError, NymtwError, TopologyError
-from nymtw.node.said_once import SaidOnce
 from nymtw.topology.document import (
     MAX_TOPOLOGY_LENGTH,
     SignedTopology,
@@ -102,12 +99,11 @@ class Agreement(Service):
         """`peers`: all directories of `roster` but this one. `admission()`: 32 bytes that stand for who is let in."""
         self._clock = clock
         self._wall_clock = wall_clock
-        self._registry = registry
         self._shelf = shelf
         self._key = signing_key
         self._roster = roster
         self._terms = terms
-        self._peers = peers
+        self._sources = Sources(peers)
         self._admission = admission
         self._grace = grace
         self._slots = Slots(roster, signing_key, terms.refresh)
@@ -116,13 +112,10 @@ class Agreement(Service):
         self._version: _Version | None = None
         self._settings = {**terms.settings(), "threshold": f"{roster.trust.threshold}"}
         self._calls: dict[str, Any] = {}
-        self._asking: set[Deferred[Any]] = set()
         self._votes_from = 0.0
-        self._made: dict[bytes, tuple[Statement, bytes, bytes]] = {}  # identity -> statement, its CBOR, its digest
-        self._statements: dict[bytes, bytes] = {}  # by digest: those of this version and of the one before
+        self._seen = Sight(registry)
         self._bases: dict[bytes, bytes] = {}  # digest -> signed topology: the newest two
-        self._differing: dict[bytes, SaidOnce] = {key: SaidOnce() for key in roster.others}
-        self._failing = SaidOnce()
+        self._says = Complaints({key: peer.name for key, peer in peers.items()})
 
     # running
 
@@ -141,10 +134,7 @@ class Agreement(Service):
                 call.cancel()
         for teller in self._tellers:
             teller.stop()
-        for asked in list(self._asking):
-            asked.cancel()
-        closing = DeferredList([peer.close() for peer in self._peers.values()], consumeErrors=True)
-        return closing.addCallback(lambda _: None)
+        return self._sources.stop()
 
     def receive(self, body: bytes) -> None:
         """A notice of another directory, or of whoever says he is one. Raises `EncodingError`."""
@@ -180,7 +170,7 @@ class Agreement(Service):
 
     def statements(self, names: list[bytes]) -> list[bytes]:
         """Those that are here, of the statements with these digests."""
-        return [self._statements[name] for name in names if name in self._statements]
+        return self._seen.statements(names)
 
     # a version
 
@@ -202,7 +192,9 @@ class Agreement(Service):
             self._begin_if_due()
             self._tell()
         if self._slots.is_late(self._clock.seconds()):
-            self._fail("too few directories have come to the next slot: others are away, or their clocks are behind")
+            self._says.failing(
+                "too few directories have come to the next slot: others are away, or their clocks are behind"
+            )
         self._later("tick", min(1.0, self._terms.refresh / 20), self._tick)
 
     def _begin_if_due(self) -> bool:
@@ -219,22 +211,7 @@ class Agreement(Service):
         return True
 
     def _own_vote(self, serial: int) -> bytes:
-        before, self._made = self._made, {}
-        self._statements = {name: body for _, body, name in before.values()}
-        seen = []
-        for entry in self._registry.live():
-            said, identity = entry.heartbeat.record, entry.record.identity
-            record = msgspec.structs.replace(said, host=entry.record.host)
-            statement = Statement(record=record, clients=entry.clients[:MOST_CLIENTS])
-            known = before.get(identity)
-            if known is None or known[0] != statement:
-                body = to_cbor(statement)
-                self._made[identity] = (statement, body, digest(body))
-            else:
-                self._made[identity] = known
-            _, body, name = self._made[identity]
-            self._statements[name] = body
-            seen.append(Seen(identity, (name,) if known is None or known[2] == name else (name, known[2])))
+        seen = self._seen.look()
         base, base_serial = self._base()
         vote = Vote(
             network=self._roster.trust.network,
@@ -244,7 +221,7 @@ class Agreement(Service):
             admission=self._admission(),
             base_serial=base_serial,
             base=base,
-            nodes=tuple(seen),
+            nodes=seen,
         )
         return to_cbor(vote)
 
@@ -271,24 +248,24 @@ class Agreement(Service):
 
         if (holder, name) not in version.asked:
             version.asked.add((holder, name))
-            asked = self._ask(self._peers[holder].part(name))
+            asked = self._sources.ask(self._sources.peers[holder].part(name))
             asked.addCallbacks(come, lambda _: version.asked.discard((holder, name)))
             asked.addErrback(self._trouble)
 
     def _count(self, version: _Version) -> None:
         """The votes are in: who is there, and what is to be fetched before it can be signed."""
         votes = version.ballot.outcome()
-        self._compare(votes)
+        self._says.compare(votes, self._settings, self._admission())
         for liar in version.ballot.liars():
-            self._say(liar, "it has cast two votes: it lies, or runs twice with one key")
+            self._says.of(liar, "it has cast two votes: it lies, or runs twice with one key")
         threshold = self._roster.trust.threshold
         settings = elect_settings(list(votes.values()), threshold)
         if settings is None:
-            self._fail(f"{len(votes)} directories voted and {threshold} with the same settings are needed")
+            self._says.failing(f"{len(votes)} directories voted and {threshold} with the same settings are needed")
         elif settings != self._settings:
-            self._fail("the others have other settings, and this directory does not sign theirs")
+            self._says.failing("the others have other settings, and this directory does not sign theirs")
         else:
-            done = self._ask(Deferred.fromCoroutine(self._make(version, votes)))
+            done = self._sources.ask(Deferred.fromCoroutine(self._make(version, votes)))
             done.addErrback(self._trouble)
 
     async def _make(self, version: _Version, votes: Mapping[bytes, Vote]) -> None:
@@ -325,7 +302,7 @@ class Agreement(Service):
             return self._shelf.topology()
         holders = [voter for voter, vote in votes.items() if vote.base == name and voter != self._roster.own]
         if name not in self._bases:
-            await self._from_all(holders, lambda peer: peer.part(name), self._keep_base)
+            await self._sources.from_all(holders, lambda peer: peer.part(name), self._keep_base)
         if name not in self._bases:
             raise DirectoryError("the others begin with a topology that cannot be fetched from them")
         document = from_cbor(self._bases[name], SignedTopology, MAX_TOPOLOGY_LENGTH).document
@@ -338,31 +315,13 @@ class Agreement(Service):
 
     async def _find_statements(self, elected: list[Elected], votes: Mapping[bytes, Vote]) -> Mapping[bytes, Statement]:
         wanted = {each.statement for each in elected}
-        while missing := sorted(wanted - self._statements.keys()):
-            holders = [voter for voter in votes if voter != self._roster.own]
-            await self._from_all(holders, lambda peer: peer.statements(missing[:MOST_ASKED]), self._keep(wanted))
-            if not wanted - self._statements.keys() < set(missing):
+        holders = [voter for voter in votes if voter != self._roster.own]
+        while missing := self._seen.missing(wanted):
+            ask = methodcaller("statements", missing[:MOST_ASKED])
+            await self._sources.from_all(holders, ask, self._seen.taker(wanted))
+            if len(self._seen.missing(wanted)) == len(missing):
                 raise DirectoryError(f"{len(missing)} nodes that the others have seen cannot be fetched from them")
-        own = {name: statement for statement, _, name in self._made.values()}
-        return {name: own[name] if name in own else read_statement(self._statements[name]) for name in wanted}
-
-    def _keep(self, wanted: set[bytes]) -> Callable[[bytes], None]:
-        def keep(body: bytes) -> None:
-            self._statements.update((name, each) for name, each in read_statements(body).items() if name in wanted)
-
-        return keep
-
-    async def _from_all(
-        self, holders: list[bytes], ask: "Callable[[IPeer], Deferred[bytes]]", take: Callable[[bytes], None]
-    ) -> None:
-        """Ask all at once, and take from each what it answers; what cannot be used is passed over."""
-
-        def passed_over(failure: Any) -> None:
-            failure.trap(NymtwError, CancelledError)
-
-        asked = [self._ask(ask(self._peers[key])).addCallback(take).addErrback(passed_over) for key in holders]
-        if asked:
-            await DeferredList(asked)
+        return {name: self._seen.statement(name) for name in wanted}
 
     def _endorsed(self, version: _Version, directory: bytes, endorsement: Endorsement) -> bool:
         network = self._roster.trust.network
@@ -390,8 +349,7 @@ class Agreement(Service):
             version.done = True
             signed = to_cbor(SignedTopology(document=version.document, signatures=signatures))
             self._shelf.put(signed, version.topology)
-            if self._failing.is_over():
-                self.log.info("There are new topologies again, signed by {count}", count=len(signatures))
+            self._says.well()
 
     def _close(self, version: _Version) -> None:
         version.late = True
@@ -399,10 +357,10 @@ class Agreement(Service):
         for key in self._roster.others:
             other = version.endorsements.get(key)
             if other is not None and version.document and other.digest != digest(version.document):
-                self._say(key, "it has signed another topology")
+                self._says.of(key, "it has signed another topology")
         if not version.done:
             if version.topology is not None:
-                self._fail(f"{len(version.endorsements)} directories have signed one, too few of them the same")
+                self._says.failing(f"{len(version.endorsements)} directories have signed one, too few of them the same")
             self._later("adopt", self._length, self._adopt)
 
     def _adopt(self) -> None:
@@ -415,48 +373,17 @@ class Agreement(Service):
                 self._shelf.put(body, topology)
 
         async def adopt() -> None:
-            await self._from_all(list(self._peers), lambda peer: peer.topology(), take)
+            await self._sources.from_all(list(self._sources.peers), lambda peer: peer.topology(), take)
 
-        self._ask(Deferred.fromCoroutine(adopt())).addErrback(self._trouble)
+        self._sources.ask(Deferred.fromCoroutine(adopt())).addErrback(self._trouble)
 
-    # saying what is wrong
-
-    def _compare(self, votes: Mapping[bytes, Vote]) -> None:
-        admission = self._admission()
-        for key, said in self._differing.items():
-            vote = votes.get(key)
-            if vote is None:
-                continue
-            names = sorted(vote.settings.keys() | self._settings.keys())
-            different = [
-                f"{name} is {vote.settings.get(name, 'not there')!r:.60} there and "
-                f"{self._settings.get(name, 'not there')!r} here"
-                for name in names
-                if vote.settings.get(name) != self._settings.get(name)
-            ]
-            if different:
-                self._say(key, f"its settings are others: {'; '.join(different[:5])}")
-            if vote.admission != admission:
-                self._say(key, "it lets in other nodes: a node is listed where enough directories let it in")
-            if not different and vote.admission == admission and said.is_over():
-                self.log.info("{peer}: it is as the others again", peer=self._peers[key].name)
-
-    def _say(self, key: bytes, text: str) -> None:
-        if key in self._differing and self._differing[key].is_new(text):
-            name = f"{self._peers[key].name} ({key_text(key)})"
-            self.log.warn("The directory {name}: {text}", name=name, text=text)
-
-    def _fail(self, text: str) -> None:
-        if self._failing.is_new(text):
-            self.log.warn("No new topology is signed here, the last one stands: {text}", text=text)
+    # small things
 
     def _trouble(self, failure: Any) -> None:
         if failure.check(NymtwError):
-            self._fail(str(failure.value))
+            self._says.failing(str(failure.value))
         elif self.running:
             self.log.failure("a version could not be made", failure=failure)
-
-    # small things
 
     def _tell(self) -> None:
         for teller in self._tellers:
@@ -467,13 +394,3 @@ class Agreement(Service):
         if before is not None and before.active():
             before.cancel()
         self._calls[name] = self._clock.callLater(seconds, function)
-
-    def _ask(self, asked: "Deferred[Any]") -> "Deferred[Any]":
-        """Remember it until it is answered, so that it ends with this."""
-        self._asking.add(asked)
-
-        def answered(result: Any) -> Any:
-            self._asking.discard(asked)
-            return result
-
-        return asked.addBoth(answered)

@@ -11,9 +11,9 @@ from nymtw.directory.core import LIST_NAMES, PATHS, VALIDATORS, Directory, lower
 from nymtw.directory.figures import CONTENT_TYPE, Figures
 from nymtw.directory.openapi import lists, posting
 from nymtw.encoding import KEY_LENGTH, from_cbor, key_text
-from nymtw.errors import EncodingError
+from nymtw.errors import EncodingError, TopologyError
 from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, SignedTopology, Topology
-from nymtw.web.http import Answer, Call, Route, as_json
+from nymtw.web.http import Answer, Call, Route, Unavailable, as_json
 from nymtw.web.openapi import many, parameter, reading
 
 CBOR = "application/cbor"
@@ -50,7 +50,10 @@ def routes(directory: Directory, figures: Figures) -> list[Route]:
 
     def topology(call: Call) -> Answer:
         publisher = directory.publisher
-        document, newest = publisher.document(), publisher.topology()
+        try:
+            document, newest = publisher.document(), publisher.topology()
+        except TopologyError as error:  # several directories have not agreed on one yet
+            raise Unavailable(str(error)) from None
         form, since = call.query.get("format", "cbor"), call.query.get("since", "0")
         if form not in ("cbor", "json"):
             raise EncodingError("format is cbor or json")
@@ -113,6 +116,7 @@ def routes(directory: Directory, figures: Figures) -> list[Route]:
                 ],
                 _304="You have it.",
                 _400="A parameter is wrong.",
+                _503="Not enough directories have signed one yet.",
             ),
         ),
         Route("GET", "/metrics", prometheus, reading("Prometheus text", {"type": "string"}, kind="text/plain")),

@@ -77,6 +77,19 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     ] = ""
     certificate_key: Annotated[str, Meta(description="PEM file of the certificate's private key.")] = ""
     https_port: Annotated[int, Meta(ge=0, le=65535, description="The TCP port for HTTPS; 0 takes any free one.")] = 8443
+    peers: Annotated[
+        list[str],
+        Meta(
+            max_length=11,
+            description="The other directories that sign the topology together with this one, each URL=KEY: its "
+            "identity key in 44 characters, or the path of its PEM file. All of them name all others, and have the "
+            "same refresh, validity, epoch_seconds and recommended values.",
+        ),
+    ] = []
+    threshold: Annotated[
+        int,
+        Meta(ge=0, le=12, description="How many directories must sign a topology; 0: more than half of them."),
+    ] = 0
     history: Annotated[
         str,
         Meta(

@@ -9,10 +9,11 @@ import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
+from nymtw.directory.agreement import Agreement
 from nymtw.directory.board import Board, read_unsigned, read_unsigned_metric
 from nymtw.directory.metrics import MetricsWindows
-from nymtw.directory.publisher import Publisher
 from nymtw.directory.registry import Entry, Registry, is_loopback
+from nymtw.directory.shelf import Shelf
 from nymtw.encoding import key_text, parse_key_text
 from nymtw.errors import DirectoryError, EncodingError, TopologyError
 from nymtw.interfaces import IDirectory
@@ -37,15 +38,22 @@ class Directory:
     def __init__(
         self,
         registry: Registry,
-        publisher: Publisher,
+        publisher: Shelf,
         metrics: MetricsWindows,
         wall_clock: Callable[[], float],
         board: Board,
         *,
         admission: Callable[[bytes], bool] = lambda identity: True,
         unsigned: bool = False,
+        identity: bytes = b"",
+        agreement: Agreement | None = None,
     ) -> None:
-        """`board` shows validators; with `unsigned`, also posts of this machine that nobody has signed."""
+        """`board` shows validators; with `unsigned`, also posts of this machine that nobody has signed.
+
+        `identity` (32 bytes) is this directory's, and `agreement` takes part for it where several sign together.
+        """
+        self.identity = identity or publisher.trust.directories[0]
+        self.agreement = agreement
         self.board = board
         self._admits = admission
         self._unsigned = unsigned
@@ -222,11 +230,17 @@ class LocalDirectory:
 
     def topology(self) -> "Deferred[bytes]":
         """The newest signed topology."""
-        return maybeDeferred(self._directory.publisher.document)
+        return maybeDeferred(self._document)
 
     def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
         """Post one metric."""
         return maybeDeferred(_refusing, lambda: self._directory.report(dict(metric), self._source))
+
+    def _document(self) -> bytes:
+        try:
+            return self._directory.publisher.document()
+        except TopologyError as error:
+            raise DirectoryError(str(error)) from None
 
 
 def _refusing(take: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from nymtw.directory.core import Directory
+from nymtw.errors import TopologyError
 from nymtw.topology.document import EDGE_ROLES, LAYERS, MIXNODE
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -32,8 +33,7 @@ class Figures:
 
     def collect(self) -> Iterable[Metric]:
         """What the Prometheus client asks a collector for."""
-        topology = self._directory.publisher.topology()
-        document = self._directory.publisher.document()
+        self._directory.publisher.bring_up_to_date()
         nodes = GaugeMetricFamily("nymtw_directory_nodes", "Nodes that are announced now.", labels=["role", "layer"])
         placed = [self._directory.placed(entry) for entry in self._directory.registry.live()]
         roles = Counter((record.role, record.layer) for record in placed)
@@ -50,6 +50,10 @@ class Figures:
         for (method, path, code), number in sorted(self._answers.items()):
             answers.add_metric([method, path, str(code)], number)
         yield answers
+        try:
+            topology, document = self._directory.publisher.topology(), self._directory.publisher.document()
+        except TopologyError:  # several directories have not agreed on one yet
+            return
         yield GaugeMetricFamily(
             "nymtw_directory_topology_bytes", "Size of the newest signed topology.", value=len(document)
         )
@@ -60,4 +64,9 @@ class Figures:
         )
         yield GaugeMetricFamily(
             "nymtw_directory_key_epoch", "The key epoch of the newest topology.", value=topology.epoch
+        )
+        yield GaugeMetricFamily(
+            "nymtw_directory_topology_signatures",
+            "How many directories have signed the newest topology.",
+            value=len(self._directory.publisher.signers()),
         )

@@ -51,7 +51,11 @@ SCHEMAS: Mapping[str, Any] = {
     "Nodes": record(
         revision=INTEGER,
         directory=record(
-            version={"type": "string"}, identityKeys=many(KEY), threshold=INTEGER, refresh={"type": "number"}
+            version={"type": "string"},
+            identityKeys=many(KEY),
+            threshold=INTEGER,
+            refresh={"type": "number"},
+            signers=many(KEY),
         ),
         nodes=many(reference("Node")),
         validators=many(

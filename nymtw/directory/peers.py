@@ -1,9 +1,9 @@
 """The other directories, with whom one signs the topology together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from nymtw.directory.votes import NOTICE_LIMIT, STATEMENTS_LIMIT, VOTE_LIMIT
 from nymtw.encoding import to_cbor
@@ -62,6 +62,43 @@ class HTTPPeer(HTTPDirectory):
         """POST /api/v1/agreement/statements"""
         asked = self._ask("POST", STATEMENTS, to_cbor(list(digests)), {200}, STATEMENTS_LIMIT, kind=CBOR)
         return asked.addCallback(lambda answer: answer.content)
+
+
+class Sources:
+    """`peers`, by their identities, and what they are being asked."""
+
+    def __init__(self, peers: Mapping[bytes, IPeer]) -> None:
+        self.peers = peers
+        self._asking: set[Deferred[Any]] = set()
+
+    def ask(self, asked: "Deferred[Any]") -> "Deferred[Any]":
+        """Remember it until it is answered, so that `stop` ends it."""
+        self._asking.add(asked)
+
+        def answered(result: Any) -> Any:
+            self._asking.discard(asked)
+            return result
+
+        return asked.addBoth(answered)
+
+    async def from_all(
+        self, holders: Sequence[bytes], ask: "Callable[[IPeer], Deferred[bytes]]", take: Callable[[bytes], None]
+    ) -> None:
+        """Ask all at once, and `take` what each answers; what cannot be used (`NymtwError`) is passed over."""
+
+        def passed_over(failure: Any) -> None:
+            failure.trap(NymtwError, CancelledError)
+
+        asked = [self.ask(ask(self.peers[key])).addCallback(take).addErrback(passed_over) for key in holders]
+        if asked:
+            await DeferredList(asked)
+
+    def stop(self) -> "Deferred[None]":
+        """Ask no more, and close the connections."""
+        for asked in list(self._asking):
+            asked.cancel()
+        closing = DeferredList([peer.close() for peer in self.peers.values()], consumeErrors=True)
+        return closing.addCallback(lambda _: None)
 
 
 def parse_peer(text: str) -> tuple[str, bytes]:

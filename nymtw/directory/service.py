@@ -12,6 +12,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
 from nymtw.directory.admission import Admission
+from nymtw.directory.agreement_api import agreement_routes
 from nymtw.directory.api import routes
 from nymtw.directory.board import Board
 from nymtw.directory.config import HEADING, DirectoryConfig, recommended
@@ -23,9 +24,12 @@ from nymtw.directory.live import Live
 from nymtw.directory.metrics import MetricsWindows
 from nymtw.directory.openapi import describing, websocket
 from nymtw.directory.pages import page_routes
+from nymtw.directory.peers import IPeer
 from nymtw.directory.publisher import Publisher
 from nymtw.directory.recorder import Recorder
 from nymtw.directory.registry import Registry
+from nymtw.directory.shelf import Shelf, Terms, default_validity
+from nymtw.directory.together import Together
 from nymtw.directory.views import view_routes
 from nymtw.encoding import from_cbor, key_text
 from nymtw.errors import EncodingError
@@ -76,9 +80,15 @@ class DirectoryService(NodeService):
         if recorder is None:
             recorder = Recorder(reactor, wall_clock, lambda: open_history(":memory:"), maybeDeferred)
         self.add(recorder)
+        if directory.agreement is not None:
+            self.add(directory.agreement)
         self.live = self.add(Live(reactor, wall_clock, directory, recorder, rereading))
         figures = Figures(directory)
-        table = [*routes(directory, figures), *view_routes(directory, recorder, wall_clock)]
+        table = [
+            *routes(directory, figures),
+            *agreement_routes(directory),
+            *view_routes(directory, recorder, wall_clock),
+        ]
         described = describing([*table, *(websocket(path, summary) for path, summary in SOCKETS.items())])
         table += [described, *page_routes()]
         upgrades = {"/ws": self.live.metrics.take_over, "/api/v1/live": self.live.dashboards.take_over}
@@ -104,6 +114,7 @@ class DirectoryService(NodeService):
             previous=_read(kept),
             keep=lambda document: cls._keep(kept, document),
             admits=admission.admits,
+            fingerprint=admission.fingerprint,
         )
         place = section.history if "://" in section.history else home.data / (section.history or "history.sqlite")
         return cls(
@@ -135,11 +146,20 @@ class DirectoryService(NodeService):
     def startService(self) -> None:
         """Listen, and say where and by which key this directory is known."""
         super().startService()
-        key = key_text(self.directory.publisher.trust.directories[0])
+        key = key_text(self.directory.identity)
         self._log.info("The directory is at {url}", url=self.url)
         if self.secure_url:
             self._log.info("It is at {url}, too", url=self.secure_url)
         self._log.info("Its identity key is {key}, for --directory-key{file}", key=key, file=self._where_key())
+        trust = self.directory.publisher.trust
+        if len(trust.directories) > 1:
+            others = ", ".join(key_text(each) for each in trust.directories if each != self.directory.identity)
+            self._log.info(
+                "It signs together with {others}; {threshold} of {count} are needed",
+                others=others,
+                threshold=trust.threshold,
+                count=len(trust.directories),
+            )
 
     def _where_key(self) -> str:
         return "" if self._key_file is None else f"; also in {self._key_file}"
@@ -161,9 +181,23 @@ def make_directory(
     previous: bytes | None = None,
     keep: Callable[[bytes], None] = lambda document: None,
     admits: Callable[[bytes], bool] = lambda identity: True,
+    fingerprint: Callable[[], bytes] = lambda: bytes(32),
+    peer: Callable[[str], IPeer] | None = None,
 ) -> Directory:
-    """The directory that `config` asks for, without a port. `clock.seconds` must not be stepped."""
+    """The directory that `config` asks for, without a port. `clock.seconds` must not be stepped.
+
+    `fingerprint()`: 32 bytes that stand for whom `admits` lets in. `peer(url)`: another directory that signs with this
+    one; without it, over HTTP. Raises `ConfigError`.
+    """
     section = config.directory
+    terms = Terms(
+        refresh=section.refresh,
+        epoch_seconds=section.epoch_seconds,
+        validity=section.validity or default_validity(section.refresh),
+        recommended=recommended(config.recommended),
+        minimum_client_version=section.minimum_client_version,
+    )
+    parts = Together(clock, wall_clock, identity, section, terms, peer) if section.peers or section.threshold else None
     registry = Registry(
         clock.seconds,
         wall_clock,
@@ -172,20 +206,25 @@ def make_directory(
         is_own_address=is_own_address,
         admits=admits,
         assigned=layers_before(previous),
+        agreed_layer=parts.layer_of if parts else None,
     )
-    publisher = Publisher(
-        registry,
-        [identity],
-        clock.seconds,
-        wall_clock,
-        refresh=section.refresh,
-        epoch_seconds=section.epoch_seconds,
-        validity=section.validity or None,
-        recommended=recommended(config.recommended),
-        minimum_client_version=section.minimum_client_version,
-        previous=previous,
-        signed=keep,
-    )
+    publisher: Shelf
+    if parts:
+        publisher = parts.shelf(previous, keep)
+    else:
+        publisher = Publisher(
+            registry,
+            [identity],
+            clock.seconds,
+            wall_clock,
+            refresh=terms.refresh,
+            epoch_seconds=terms.epoch_seconds,
+            validity=terms.validity,
+            recommended=terms.recommended,
+            minimum_client_version=terms.minimum_client_version,
+            previous=previous,
+            signed=keep,
+        )
     return Directory(
         registry,
         publisher,
@@ -194,6 +233,8 @@ def make_directory(
         Board(clock.seconds, wall_clock),
         admission=admits,
         unsigned=section.unsigned_localhost,
+        identity=bytes(identity.verify_key),
+        agreement=parts.agreement(registry, fingerprint) if parts else None,
     )
 
 

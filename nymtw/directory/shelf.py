@@ -86,6 +86,8 @@ class Shelf:
         self.placements = 0  # grows whenever a node whose role is decided here has another one
         self._document = b""
         self._topology: Topology | None = None
+        self._signers: list[bytes] = []
+        self._signers_of = b""
         self._earlier: dict[int, Topology] = {}  # by serial, the oldest first
         self._deltas: dict[int, bytes] = {}  # by the serial they lead from
 
@@ -135,12 +137,15 @@ class Shelf:
         return self._topology
 
     def signers(self) -> list[bytes]:
-        """The directories whose signatures are under the newest, by identity; none where there is none."""
+        """The directories whose signatures are under the newest, by identity; none where there is none yet."""
         try:
-            signed = from_cbor(self.document(), SignedTopology, MAX_TOPOLOGY_LENGTH)
+            document = self.document()
         except TopologyError:
             return []
-        return sorted(signed.signatures)
+        if self._signers_of is not document:
+            self._signers = sorted(from_cbor(document, SignedTopology, MAX_TOPOLOGY_LENGTH).signatures)
+            self._signers_of = document
+        return self._signers
 
     def bring_up_to_date(self) -> None:
         """Whoever makes topologies when they are asked for makes one here, if it is due."""

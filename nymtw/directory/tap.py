@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from twisted.application.service import IService
 
-from nymtw.node.tap import RoleOptions, port_number, run_or_exit
+from nymtw.node.tap import RoleOptions, port_number, run_or_exit, several
 from nymtw.topology.versions import version
 
 PROGRAM = "nym-directory"
@@ -36,6 +36,7 @@ class Options(RoleOptions):
         ["certificate", None, None, "PEM file of a certificate and those above it, for HTTPS"],
         ["certificate-key", None, None, "PEM file of the certificate's private key"],
         ["https-port", None, None, "TCP port for HTTPS, where there is a certificate (8443)", port_number],
+        ["threshold", None, None, "Of how many directories a topology needs the signatures (more than half)", int],
         ["history", None, None, "File or postgresql:// URL in which metrics are kept (history.sqlite)"],
         ["loop-cover-traffic-rate", None, None, "Recommended to clients: loops a second (5)", float],
         ["message-sending-rate", None, None, "Recommended to clients: packets a second (20)", float],
@@ -44,6 +45,7 @@ class Options(RoleOptions):
         ["average-packet-delay", None, None, "Recommended to clients: seconds a packet waits at a hop (0.05)", float],
         ["fetch-slots", None, None, "Recommended to clients: slots in the answer to a pull (16)", int],
     ]
+    opt_peer = several("peer", "URL=KEY of another directory that signs with this one; again for each of them")
     optFlags: ClassVar[list[Any]] = [
         ["unsigned-localhost", None, "Show what this machine posts without a signature, to try old programs"],
         ["trust-hosts", None, "Believe a node's address even if its posts come from another one"],
@@ -61,12 +63,15 @@ class Options(RoleOptions):
                 "epoch-seconds",
                 "capacity",
                 "history",
+                "threshold",
                 "minimum-client-version",
                 "certificate",
                 "certificate-key",
                 "https-port",
             ),
         }
+        if self.get("peer"):
+            section["peers"] = self["peer"]
         for flag in ("trust-hosts", "unsigned-localhost"):
             if self[flag]:
                 section[flag.replace("-", "_")] = True

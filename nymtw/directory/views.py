@@ -27,6 +27,7 @@ def view_routes(directory: Directory, recorder: Recorder, wall_clock: Callable[[
         directory.board.expire()
         revision = directory.revision
         publisher = directory.publisher
+        signers = publisher.signers()
         listed = as_json(
             {
                 "revision": revision,
@@ -35,12 +36,14 @@ def view_routes(directory: Directory, recorder: Recorder, wall_clock: Callable[[
                     "identityKeys": [key_text(key) for key in publisher.trust.directories],
                     "threshold": publisher.trust.threshold,
                     "refresh": publisher.refresh,
+                    "signers": [key_text(key) for key in signers],
                 },
                 "nodes": directory.nodes(),
                 "validators": directory.validators(),
             }
         )
-        return Answer(listed.body, tag=f"{started}-{revision}")
+        signed = "".join("01"[key in signers] for key in publisher.trust.directories)
+        return Answer(listed.body, tag=f"{started}-{revision}-{signed}")
 
     def node(call: Call) -> "Deferred[Answer]":
         identity = _identity(call)

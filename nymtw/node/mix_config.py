@@ -10,7 +10,17 @@ from nymtw.node.tap import NodeOptions, port_number
 
 DAY: Final = 86400
 _SHARED: Final = (
-    *("host", "port", "directory", "directory-key", "rate", "max-delay", "drain", "metrics-port"),
+    *(
+        "host",
+        "port",
+        "directory",
+        "directory-key",
+        "directory-threshold",
+        "rate",
+        "max-delay",
+        "drain",
+        "metrics-port",
+    ),
     *("description", "country"),
 )
 
@@ -61,10 +71,22 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         str, msgspec.Meta(description="IP address to listen on and to be reached at; empty: the first of this machine.")
     ] = ""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port for other nodes.")] = 1789
-    directory: Annotated[str, msgspec.Meta(description="URL of the directory.")] = "http://127.0.0.1:8080"
+    directory: Annotated[
+        str | list[str], msgspec.Meta(description="URL of the directory, or a list of those of several.")
+    ] = "http://127.0.0.1:8080"
     directory_key: Annotated[
-        str, msgspec.Meta(description="The directory's identity key: 44 characters, or the path of its PEM file.")
+        str | list[str],
+        msgspec.Meta(
+            description="The directory's identity key: 44 characters, or the path of its PEM file; or a list of those "
+            "of all directories."
+        ),
     ]
+    directory_threshold: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0, description="How many directories must have signed the topology; 0: more than half of them."
+        ),
+    ] = 0
     rate: Annotated[
         int,
         msgspec.Meta(

@@ -21,14 +21,14 @@ from nymtw.link.node_link import LinkLimits, NodeLinks
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.account import PacketAccount
-from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.directories import directories_at
 from nymtw.node.drain import Drain
 from nymtw.node.exporter import Exporter
 from nymtw.node.figures import Figures, figures_of
 from nymtw.node.guard_watch import GuardWatch
 from nymtw.node.home import NodeHome, write_file
 from nymtw.node.key_rotation import KeyRotation
-from nymtw.node.keys import KeyRing, load_or_create_identity, read_directory_key
+from nymtw.node.keys import KeyRing, load_or_create_identity
 from nymtw.node.mix_config import DAY, MixOptions, MixSection, positive, seconds
 from nymtw.node.packet_engine import PacketEngine
 from nymtw.node.placement import check_host, default_host
@@ -37,6 +37,7 @@ from nymtw.node.reload import changed
 from nymtw.node.self_check import carried_rate, unwraps_per_second
 from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.node.topology_watch import TopologyWatch
+from nymtw.node.trust import read_trust
 from nymtw.sphinx import GEOMETRIES, SizeClass, Unwrapper
 from nymtw.topology.document import ANY, GATEWAY, MIXNODE, PROVIDER, NodeRecord, Topology, Trust
 from nymtw.topology.presence import make_heartbeat
@@ -77,11 +78,12 @@ class Surroundings:
     def real(cls, reactor: Any, section: MixSection) -> "Surroundings":
         """The system's randomness and clock, the directory over HTTP, TLS. Raises `ConfigError`, `KeyFileError`."""
         random = SystemRandom()
+        trust = read_trust(section.directory_key, section.directory_threshold)
         return cls(
             random=random,
             wall_clock=time.time,
-            directory=HTTPDirectory(reactor, section.directory),
-            trust=Trust((read_directory_key(section.directory_key),)),
+            directory=directories_at(reactor, section.directory, trust),
+            trust=trust,
             security=TLSSecurity,
             speed=partial(unwraps_per_second, random),
         )

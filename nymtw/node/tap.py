@@ -21,6 +21,10 @@ from nymtw.node.reload import Hangup
 _log = Logger()
 
 
+DIRECTORY = "URL of the directory, such as http://127.0.0.1:8080; again for each of several"
+DIRECTORY_KEY = "The directory's identity key: 44 characters, or the path of its PEM file; again for each of several"
+
+
 def port_number(text: str) -> int:
     """A TCP port, 0 (any free one) to 65535. `usage.Options` turns the `ValueError` into a usage error."""
     number = int(text) if text.isascii() and text.isdecimal() else -1
@@ -30,6 +34,30 @@ def port_number(text: str) -> int:
 
 
 port_number.coerceDoc = "must be a number from 0 to 65535."  # type: ignore[attr-defined]  # what usage.Options asks for
+
+
+DIRECTORY_THRESHOLD = [
+    "directory-threshold",
+    None,
+    None,
+    "How many of the directories must have signed the topology [default: more than half]",
+    int,
+]
+
+
+def several(name: str, text: str) -> Callable[[Any, str], None]:
+    """The `opt_...` method of an option that may be given again: a list, under its name. `text` explains it."""
+
+    def option(self: Any, value: str) -> None:
+        self.opts.setdefault(name, []).append(value)
+
+    option.__doc__ = text
+    return option
+
+
+def one_or_list(values: list[str]) -> str | list[str]:
+    """What was given once as it is."""
+    return values[0] if len(values) == 1 else values
 
 
 class RoleOptions(usage.Options):
@@ -43,7 +71,7 @@ class RoleOptions(usage.Options):
 
     def given(self, *names: str) -> dict[str, Any]:
         """Those of `names` that stand on the command line, dashes made underscores."""
-        return {name.replace("-", "_"): self[name] for name in names if self[name] is not None}
+        return {name.replace("-", "_"): self[name] for name in names if self.get(name) is not None}
 
     def opt_version(self) -> NoReturn:
         """Print nymtw's version and exit."""
@@ -56,10 +84,14 @@ class RoleOptions(usage.Options):
 class NodeOptions(RoleOptions):
     """The options of every role that asks a directory."""
 
-    optParameters: ClassVar[list[Any]] = [
-        ["directory", None, None, "URL of the directory, such as http://127.0.0.1:8080"],
-        ["directory-key", None, None, "The directory's identity key: 44 characters, or the path of its PEM file"],
-    ]
+    optParameters: ClassVar[list[Any]] = [DIRECTORY_THRESHOLD]
+    opt_directory = several("directory", DIRECTORY)
+    opt_directory_key = several("directory-key", DIRECTORY_KEY)
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """As for every role; of what was given more than once a list."""
+        found = super().given(*names)
+        return {name: one_or_list(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def run_or_exit(

@@ -303,8 +303,8 @@ class SimulatedNetwork:
         return make
 
     def _client(self, name: str, door: str, identity: str) -> Callable[[], SimulatedClient]:
-        where = "gateway_id" if door.startswith("gateway-") else "provider_id"
-        section = ClientSection(id=name, directory_identity_key="", **{where: identity})
+        kept_at: dict[str, Any] = {"gateway_id" if door.startswith("gateway-") else "provider_id": identity}
+        section = ClientSection(id=name, directory_identity_key="", **kept_at)
 
         def make() -> SimulatedClient:
             around = self._surroundings(name)

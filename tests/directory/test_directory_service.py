@@ -290,7 +290,7 @@ def test_the_command_line_ends_in_the_topology(tmp_path: Path) -> None:
 
 def test_every_option_is_in_the_file_and_the_other_way_round() -> None:
     names = {name.replace("-", "_") for name, *_ in [*tap.Options.optParameters, *tap.Options.optFlags]}
-    names |= {"id", "host", "port"}
+    names |= {"id", "host", "port", "peers"}  # the last is given as --peer, again for each
     assert names == {*DirectorySection.__struct_fields__, *RecommendedSection.__struct_fields__}
 
 
