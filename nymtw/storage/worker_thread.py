@@ -9,8 +9,8 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-# Seconds for which the reactor keeps the interpreter while a thread that has heard from a server wants it. With Python's
-# own 5 ms a transaction of six round trips waits for 30.
+# Seconds for which the reactor keeps the interpreter while a thread that has heard from a server wants it. With
+# Python's own 5 ms a transaction of six round trips waits for 30.
 _SWITCH: Final = 0.0005
 
 
