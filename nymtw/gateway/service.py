@@ -28,6 +28,9 @@ class GatewayService(ProviderService):
         if self.clients is None:
             raise PluginError("a gateway needs an implementation with mailboxes, such as 'store'")
         self._door = self.clients
+        section: Any = self.section
+        # At what rate a client is served is said when it logs in: not before it is known.
+        self._door.factory.open = section.downlink_rate is not None
         self.figures.add(self._gateway_figures)
 
     @classmethod
@@ -37,14 +40,15 @@ class GatewayService(ProviderService):
         return {"downlink": Downlink(reactor, rate), "verifier": OpenAdmission(reactor, section.client_rate)}
 
     def use_topology(self, topology: Topology) -> None:
-        """A new topology has come: it may recommend other rates. A client's downlink stays as it was at its login."""
+        """A new topology has come: it may recommend other rates."""
         section: Any = self.section
         self._door.verifier.use_topology(topology)
         self._use_downlink(section.downlink_rate, topology.recommended)
+        self._door.factory.open = bool(self.running)
         super().use_topology(topology)
 
     def apply(self, section: Any) -> frozenset[str]:
-        """As every node; the two rates too, the downlink's for those who log in later."""
+        """As every node; the two rates too."""
         topology = self.watch.current
         recommended = Recommended() if topology is None else topology.recommended
         self._use_downlink(section.downlink_rate, recommended)

@@ -79,8 +79,13 @@ class Downlink:
         if now - self._due > self.interval:
             self._due = now
         while self._due <= now + _ROUNDING:
-            for push in list(self._wheel[self._turn]):
-                push.send()
+            members = list(self._wheel[self._turn])
+            # All are made before the first is sent: who has mail must not delay the others' frames.
+            frames = [push.next_frame() for push in members]
+            for push, frame in zip(members, frames, strict=True):
+                push.send(frame)
+            for push in members:
+                push.go_on()
             self._turn = (self._turn + 1) % len(self._wheel)
             self._due += self._step
         if any(self._wheel):
@@ -107,7 +112,6 @@ class Push:
         "_confirmed",
         "_cursor",
         "_deleting",
-        "_downlink",
         "_fetching",
         "_idle",
         "_mailbox",
@@ -116,11 +120,12 @@ class Push:
         "_session",
         "_store",
         "_unanswered",
+        "downlink",
     )
     _log = Logger()
 
     def __init__(self, downlink: Downlink, session: PushedSession, store: Any, mailbox: bytes) -> None:
-        self._downlink = downlink
+        self.downlink = downlink
         self._session = session
         self._store = store
         self._mailbox = mailbox
@@ -135,12 +140,12 @@ class Push:
 
     def start(self) -> None:
         """Begin with the oldest item that is not confirmed."""
-        self._downlink.join(self)
+        self.downlink.join(self)
         self.mail_came()
 
     def stop(self) -> None:
         """The connection is gone."""
-        self._downlink.leave(self)
+        self.downlink.leave(self)
 
     def mail_came(self) -> None:
         """The store has more than before."""
@@ -151,9 +156,10 @@ class Push:
         """The client has answered a frame. Raises `FrameError` for one that was not sent."""
         if self._unanswered:
             self._unanswered -= 1
-        elif not self._downlink.at_once:
+        elif not self.downlink.at_once:
             raise FrameError("an answer to mail that was not sent")
-        self.go_on()
+        if self.downlink.at_once:
+            self.go_on()
 
     def confirm(self, numbers: Sequence[int]) -> None:
         """The client is done with these items. They are deleted in time; nothing on the line waits for it.
@@ -185,28 +191,31 @@ class Push:
             self._idle.callback(None)
 
     def go_on(self) -> None:
-        """There may be room again: what goes out at once does so."""
-        if self._downlink.at_once:
-            while self._ready and self.send():
+        """There may be room again: read what the store has, and send at once what goes out so."""
+        if self.downlink.at_once:
+            while self._ready and self.send(self.next_frame()):
                 pass
-            self._fetch()
+        self._fetch()
 
-    def send(self) -> bool:
-        """Send one frame, unless the client owes too many answers or does not read: then there is none."""
-        session = self._session
+    def next_frame(self) -> bytes:
+        """What the next turn sends; empty where the client owes too many answers or does not read: then nothing is."""
+        session, ready, slots = self._session, self._ready, self.downlink.slots
         if session.ended or session.blocked or self._unanswered >= MOST_UNANSWERED:
+            return b""
+        if not ready:
+            return self.downlink.dummies
+        return encode_mail([ready.popleft() for _ in range(min(slots, len(ready)))], slots)
+
+    def send(self, frame: bytes) -> bool:
+        """Send what `next_frame` gave; False for nothing."""
+        if not frame:
             return False
         self._unanswered += 1
-        if not self._ready:
-            session.send(self._downlink.dummies)
-            return True
-        ready, slots = self._ready, self._downlink.slots
-        session.send(encode_mail([ready.popleft() for _ in range(min(slots, len(ready)))], slots))
-        self._fetch()
+        self._session.send(frame)
         return True
 
     def _fetch(self) -> None:
-        wanted = max(_READ_AHEAD, self._downlink.slots)
+        wanted = max(_READ_AHEAD, self.downlink.slots)
         if self._more and not self._fetching and len(self._ready) <= wanted // 2 and not self._session.ended:
             self._fetching, self._more = True, False
             found = maybeDeferred(self._store.pull, self._mailbox, wanted, self._cursor)

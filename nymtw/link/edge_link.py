@@ -26,6 +26,7 @@ from nymtw.link.security import ILinkSecurity
 from nymtw.topology.address import mailbox_id
 
 _LOGGED_IN: Final = frozenset({FrameType.KEEPALIVE, FrameType.SUBMIT, FrameType.PULL})
+_SHARE_THAT_CHANGES: Final = 0.1  # of the sessions with an old downlink, at each look
 _HOUR: Final = 3600.0
 _TEN_MINUTES: Final = 600.0
 
@@ -48,7 +49,8 @@ class ClientLinkFactory:
     `submit(first_hop, size_class, epoch, packet)` takes what a logged-in client sends; `slots` is the number of slots
     of every pull. `random` makes tokens. `list_client(mailbox, address)` is told at each login which address the client
     wants to have listed ("" for none), and may refuse; by default nobody is listed. With a `downlink` mail is pushed
-    instead; one that takes its place is for later logins. `verifier`, an `ICredentialVerifier`, says how much a client
+    instead; when another takes its place, those who logged in before have to log in again, within a few minutes.
+    `verifier`, an `ICredentialVerifier`, says how much a client
     may send, everything without one; `dropped(reason)` is told of each packet that was more.
     """
 
@@ -178,6 +180,14 @@ class ClientSession(FramedProtocol):
             self.push.stop()
         if self._links.sessions.get(self._mailbox) is self:
             del self._links.sessions[self._mailbox]
+
+    def check(self, now: float) -> None:
+        """As every connection; one whose downlink is no longer that of the edge has to be made again, by and by."""
+        super().check(now)
+        push, links = self.push, self._links
+        old = push is not None and push.downlink is not links.downlink
+        if old and not self.ended and links.random.random() < _SHARE_THAT_CHANGES:
+            self.close()
 
     # requests that may wait
 

@@ -11,6 +11,7 @@ import pytest
 from gateway_world import GatewayWorld, Pushed
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionClosed
 
 from nymtw.errors import DropReason, PluginError, RegistrationRefused
 from nymtw.gateway.admission import BURST, MARGIN, OpenAdmission, client_rate, downlink_rate
@@ -262,21 +263,46 @@ def test_the_rates_of_a_new_topology_are_taken_up(world: GatewayWorld) -> None:
     assert gateway.clients.downlink is not None
     assert gateway.clients.downlink.rate == downlink_rate(RECOMMENDED)
     early = Pushed(world, gateway, "early")
-    topology: Topology = world.directory.newest()
-    other = msgspec.structs.replace(
-        topology, recommended=Recommended(message_sending_rate=1, loop_cover_traffic_rate=1)
-    )
-    gateway.use_topology(other)
+    world.directory.recommended = Recommended(message_sending_rate=1, loop_cover_traffic_rate=1)
+    world.clock.advance(3.0)
     assert gateway.clients.downlink.rate == 5.0
     assert gateway.clients.verifier.rate == pytest.approx(2.2)
     late = Pushed(world, gateway, "late")
     assert (early.connection.slots, late.connection.slots) == (2, 1)
     early.send(b"to oneself")
-    world.clock.advance(5.0)
+    world.clock.advance(4.0)
     assert early.texts() == [b"to oneself"]
+    early.confirming = False
+    early.send(b"kept")
+    world.clock.advance(300.0)  # by and by everybody has to log in again
+    assert (early.connection.up, late.connection.up) == (False, True)
+    early.items, early.confirming = [], True
+    early.again()
+    world.clock.advance(5.0)
+    assert early.connection.slots == 1
+    assert early.texts() == [b"kept"]
     for client in (early, late):
         client.connection.abort()
     world.clock.advance(1.0)
+
+
+def test_nobody_logs_in_before_it_is_known_at_what_rate_to_serve_them(world: GatewayWorld) -> None:
+    gateway = world.network_with_a_gateway()
+    client = Pushed(world, gateway, "alice")
+    client.connection.abort()
+    world.stop(gateway)
+    world.directory.away = True
+    again = world.gateway()
+    world.clock.advance(60.0)
+    assert again.client_listener is not None
+    record = world.directory.nodes[bytes(gateway.parts.identity.verify_key)]
+    client.provider = msgspec.structs.replace(record, client_port=again.client_listener.port)
+    with pytest.raises(ConnectionClosed):
+        client.again()
+    world.directory.away = False
+    world.clock.advance(60.0)
+    client.again()
+    client.connection.abort()
 
 
 def test_a_verifier_of_ones_own_is_asked_and_follows_the_topology(world: GatewayWorld) -> None:

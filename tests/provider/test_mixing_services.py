@@ -31,7 +31,7 @@ from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import Address, mailbox_id
-from nymtw.topology.document import NodeRecord, Topology, Trust, sign_topology
+from nymtw.topology.document import NodeRecord, Recommended, Topology, Trust, sign_topology
 from nymtw.topology.presence import read_heartbeat, read_metric
 from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
@@ -50,6 +50,7 @@ class FakeDirectory:
         self.listed: dict[bytes, list[str]] = {}
         self.metrics: dict[bytes, list[int]] = {}
         self.paths: set[str] = set()
+        self.recommended = Recommended()
         self.away = False
         self.serial = 0
 
@@ -80,6 +81,7 @@ class FakeDirectory:
             epoch=int(now // self.epoch_seconds),
             epoch_seconds=self.epoch_seconds,
             nodes=tuple(self.nodes.values()),
+            recommended=self.recommended,
         )
 
     def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
