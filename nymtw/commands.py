@@ -24,7 +24,7 @@ def usage() -> str:
         "Usage: nymtw COMMAND [OPTIONS]\n\n"
         f"Commands:\n{lines}\n\n"
         'Run "nymtw help COMMAND" for the options of a command.\n'
-        "Single roles: twistd nym-directory, nym-mixnode, nym-provider, nym-client."
+        "Single roles: twistd nym-directory, nym-mixnode, nym-provider, nym-gateway, nym-node, nym-client."
     )
 
 

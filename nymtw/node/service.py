@@ -36,7 +36,7 @@ class Listener(Service):
 
     def __init__(self, reactor: Any, host: str, port: int, factory: Any) -> None:
         self._reactor = reactor
-        self._host = host
+        self.host = host
         self._port = port
         self._factory = factory
         self._listening: Any = None
@@ -49,7 +49,7 @@ class Listener(Service):
     def privilegedStartService(self) -> None:
         """Take the port. Raises `ListenError`."""
         if self._listening is None:
-            self._listening = listen(self._reactor, self._host, self._port, self._factory)
+            self._listening = listen(self._reactor, self.host, self._port, self._factory)
 
     def startService(self) -> None:
         """Take the port if `privilegedStartService` has not. Raises `ListenError`."""

@@ -11,11 +11,12 @@ from nymtw.node.home import NodeHome
 from nymtw.node.mix_node import MixNode, Surroundings
 from nymtw.node.placement import check_host
 from nymtw.node.service import Listener
-from nymtw.nym_node.api import routes
+from nymtw.nym_node.api import PREFIX, routes
 from nymtw.nym_node.auto import AutoService
 from nymtw.nym_node.config import NymNodeConfig
 from nymtw.nym_node.options import Options
 from nymtw.nym_node.statistics import Statistics
+from nymtw.topology.presence import endpoint_text
 from nymtw.web.http import RoutesResource, bounded_site
 
 _log = Logger()
@@ -55,5 +56,14 @@ def add_api(reactor: Any, node: MixNode, config: NymNodeConfig) -> Statistics:
 
     resource = RoutesResource(routes(node, section.mode, section, statistics), count)
     site = bounded_site(resource, reactor, most=MOST_CONNECTIONS)
-    node.add(Listener(reactor, check_host(section.http_host), section.http_port, site))
+    node.add(ApiListener(reactor, check_host(section.http_host), section.http_port, site))
     return statistics
+
+
+class ApiListener(Listener):
+    """Listens for the HTTP API, and says where."""
+
+    def startService(self) -> None:
+        """As `Listener`."""
+        super().startService()
+        _log.info("The HTTP API is at http://{where}{path}/", where=endpoint_text(self.host, self.port), path=PREFIX)
