@@ -108,6 +108,7 @@ class PostgreSQLMailboxes:
         self._timer: IDelayedCall | None = None
         self._sweeper: IDelayedCall | None = None
         self._batch = Batch()
+        self._doubtful: set[bytes] = set()  # whose mail was on its way when the connection broke
         self._writing: Deferred[None] | None = None
         self._pulls: list[_Pull] = []
         self._reading: Deferred[None] | None = None
@@ -141,7 +142,8 @@ class PostgreSQLMailboxes:
         if self._lines is None or not self._ready:
             return fail(DiskError(_AWAY))
         _, line = self._lines
-        found: Deferred[MailboxRecord | None] = line.worker(lambda: self._server.find(line.connection, mailbox))
+        connection = line.connection
+        found: Deferred[MailboxRecord | None] = line.worker(lambda: self._server.find(connection, mailbox))
         return found.addErrback(self._not_found)
 
     def count(self) -> int:
@@ -225,7 +227,8 @@ class PostgreSQLMailboxes:
         batch, self._batch = self._batch.split(_ITEMS_AT_ONCE)
         busy: Deferred[None] = Deferred()
         self._writing = busy
-        line.worker(lambda: self._server.write(line.connection, batch)).addCallbacks(
+        connection = line.connection
+        line.worker(lambda: self._server.write(connection, batch)).addCallbacks(
             self._written, self._not_written, callbackArgs=(batch,), errbackArgs=(batch,)
         ).addErrback(self._bug).addCallback(lambda _: self._go_on_writing(busy))
 
@@ -245,7 +248,8 @@ class PostgreSQLMailboxes:
             deferred.errback(error)
         if batch.expire_before is not None and not self._closed:
             self._arm_sweeper()
-        self._look(error)
+        if self._look(error):
+            self._doubtful.update(mailbox for mailbox, *_ in batch.items)
 
     def _undo(self, batch: Batch) -> None:
         """Count out what was not stored. Where that is not certain, all is counted when the database is back."""
@@ -267,7 +271,8 @@ class PostgreSQLMailboxes:
         busy: Deferred[None] = Deferred()
         self._reading = busy
         asked = [place for place, _ in pulls]
-        line.worker(lambda: self._server.pull(line.connection, asked)).addCallbacks(
+        connection = line.connection
+        line.worker(lambda: self._server.pull(connection, asked)).addCallbacks(
             self._pulled, self._not_pulled, callbackArgs=(pulls,), errbackArgs=(pulls,)
         ).addErrback(self._bug).addCallback(lambda _: self._go_on_reading(busy))
 
@@ -309,11 +314,15 @@ class PostgreSQLMailboxes:
         self._ready = True
         if self._tally.bytes:
             self._arm_sweeper()
+        doubtful, self._doubtful = self._doubtful, set()
+        self._subscribers.tell(doubtful)
 
-    def _look(self, error: DiskError) -> None:
-        """Something has failed. Where it is a connection, whoever waits is told, and it is made anew."""
-        if not self._ready or self._lines is None or not any(line.is_broken for line in self._lines):
-            return
+    def _look(self, error: DiskError) -> bool:
+        """Something has failed. Where it is a connection, whoever waits is told, and it is made anew. Whether it is."""
+        if self._lines is None or not any(line.is_broken for line in self._lines):
+            return False
+        if not self._ready:
+            return True
         self._ready = False
         self._log.error("{cause}; mail is refused until it is back", cause=str(error))
         batch, self._batch = self._batch, Batch()
@@ -324,6 +333,7 @@ class PostgreSQLMailboxes:
             deferred.errback(error)
         if not self._closed:
             self._try_later()
+        return True
 
     def _try_later(self) -> None:
         self._retrying = self._clock.callLater(self._retry * self._random.uniform(0.5, 1.0), self._try_again)

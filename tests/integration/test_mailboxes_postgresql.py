@@ -297,6 +297,8 @@ def test_closing_while_the_server_is_away_waits_for_nobody(clock):
 def test_a_transaction_of_unknown_outcome_is_counted_when_the_database_is_back(server, clock):
     """The server has committed, and the connection breaks before it could say so."""
     store = registered(server, clock)
+    told = []
+    store.subscribe(told.append)
     write = store._server.write
 
     def commit_and_break(connection, batch):
@@ -309,7 +311,9 @@ def test_a_transaction_of_unknown_outcome_is_counted_when_the_database_is_back(s
     clock.advance(0.006)
     store._server.write = write
     assert unsure[0].check(DiskError)
+    assert told == []
     clock.advance(1)
+    assert told == [ALICE]
     assert store._tally.counts == {ALICE: 1}
     assert contents(store, clock) == [b"there all the same"]
     closed(store, clock)
