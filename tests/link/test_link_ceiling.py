@@ -5,7 +5,6 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 
-from nymtw.link import connection
 from nymtw.link.connection import Allowance, Ceiling, Door
 
 
@@ -80,7 +79,7 @@ def test_an_allowance_is_for_one_address_and_one_period():
 
 
 def test_an_allowance_remembers_a_bounded_number_of_addresses(monkeypatch):
-    monkeypatch.setattr(connection, "_MOST_ORIGINS", 3)
+    monkeypatch.setattr("nymtw.link.connection._MOST_ORIGINS", 3)
     allowance = Allowance(Clock(), most=1, seconds=3600)
     assert all(allowance.take(v4(f"192.0.2.{number}")) for number in range(4))
     assert allowance.is_used_up(v4("192.0.2.3"))
