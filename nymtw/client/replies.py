@@ -28,6 +28,7 @@ from nymtw.message.envelope import (
 from nymtw.message.fragments import Fragment, FragmentKind, fragment, full_bitmap
 from nymtw.message.reassembly import Arrival
 from nymtw.message.replies import (
+    OUTSTANDING,
     BlockPool,
     Grants,
     ReceiptSchedule,
@@ -117,6 +118,11 @@ class Replies:
             blocks.append(block)
         self._grants.given(tag, count, self._clock.seconds())
         return tag, tuple(blocks)
+
+    def outstanding(self, recipient: bytes) -> int:
+        """How many blocks a recipient (96 bytes) was given lately and has not used, as far as is known here."""
+        tag = self._tags.get(recipient)
+        return 0 if tag is None else OUTSTANDING - self._grants.allowed(tag, OUTSTANDING, self._clock.seconds())
 
     def packet(self, packet: bytes) -> bool:
         """A reply came. False if it is none that this client waits for: there is nothing to be written then."""

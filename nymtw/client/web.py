@@ -8,6 +8,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from nymtw.client.core import ClientCore
+from nymtw.client.emitter import pack_address
 from nymtw.client.inbox import Received
 from nymtw.errors import EncodingError, NymtwError, TopologyIncomplete
 from nymtw.message.envelope import BLOCK_LENGTH
@@ -15,8 +16,9 @@ from nymtw.message.fragments import FRAGMENT_CAPACITY
 from nymtw.message.web import ID_LENGTH, SERVICE, WebHead, WebPart, WebRequest
 from nymtw.topology.address import Address
 
-BLOCKS: Final = 60  # reply blocks sent along, at least: a response of 100 KB; the proxy asks for more
+BLOCKS: Final = 60  # reply blocks that the proxy has, at least: a response of 100 KB; it asks for more
 MOST_BLOCKS: Final = 240
+FEWEST_BLOCKS: Final = 10  # sent along even where it has enough: some may have been lost
 FIRST: Final = 0.2  # seconds of the sending stream that reply blocks may take, where those are more than `BLOCKS`
 PATIENCE: Final = 120.0  # seconds for the next part
 _MOST_EARLY: Final = 256  # parts that came before the one that is next
@@ -80,14 +82,17 @@ class WebClient:
         self._responses[wanted.id] = response
         self._wait(response)
         try:
-            await self._core.send(wanted.encode(), self._choose(), self, surbs=self._blocks())
+            address = self._choose()
+            await self._core.send(wanted.encode(), address, self, surbs=self._blocks(address))
             await response.done
         finally:
             self._forget(response)
 
-    def _blocks(self) -> int:
-        """As many as a long response needs until the first of those that the proxy asks for can be there."""
-        return min(MOST_BLOCKS, max(BLOCKS, int(FIRST * self._core.sending_rate * FRAGMENT_CAPACITY / BLOCK_LENGTH)))
+    def _blocks(self, address: Address) -> int:
+        """How many to send along: a long response needs so many until those that the proxy asks for can be there."""
+        rate = self._core.sending_rate
+        wanted = min(MOST_BLOCKS, max(BLOCKS, int(FIRST * rate * FRAGMENT_CAPACITY / BLOCK_LENGTH)))
+        return max(FEWEST_BLOCKS, wanted - self._core.replies.outstanding(pack_address(address)))
 
     def _choose(self) -> Address:
         if self._service is not None:

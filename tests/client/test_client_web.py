@@ -12,7 +12,7 @@ from twisted.web import http
 from nymtw.client.config import DebugSection
 from nymtw.client.fetch import FetchOptions, Unpacker
 from nymtw.client.http_proxy import ProxyFactory
-from nymtw.client.web import WebClient, WebError
+from nymtw.client.web import BLOCKS, FEWEST_BLOCKS, WebClient, WebError
 from nymtw.message.fragments import REPLY_FRAGMENT_CAPACITY
 from nymtw.message.web import WebHead, WebPart
 from nymtw.testing.simulation import SimulatedNetwork
@@ -137,6 +137,25 @@ def test_a_download_takes_what_the_stream_of_replies_carries(seed: int) -> None:
     assert body == LONG
     carried = 100 * REPLY_FRAGMENT_CAPACITY * seconds
     assert len(body) >= 0.7 * carried, f"{len(body) / carried:.0%} of what could have come"
+
+
+def test_blocks_that_the_proxy_still_has_are_not_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    core, given = world.alice.core, []
+    send = core.send
+
+    def counted(*words: Any, surbs: int, **named: Any) -> Any:
+        given.append(surbs)
+        return send(*words, surbs=surbs, **named)
+
+    monkeypatch.setattr(core, "send", counted)
+    for _ in range(3):
+        assert world.fetch("http://127.0.0.1:8000/")[1] == b"a page"
+    assert given[0] == BLOCKS
+    assert FEWEST_BLOCKS <= given[1] <= given[2] <= FEWEST_BLOCKS + 5
+    # Those that nothing has come back with for a minute may be lost.
+    world.network.run(65)
+    world.fetch("http://127.0.0.1:8000/body")
+    assert given[-1] == BLOCKS
 
 
 def test_a_browser_behind_the_http_proxy(world: World) -> None:
