@@ -419,3 +419,36 @@ def test_clients_have_their_turns_one_after_the_other_and_a_late_reactor_makes_u
     assert before + 9 <= len(sessions[0].sent) <= before + 12
     pushes[0].stop()
     assert clock.getDelayedCalls() == []
+
+
+def test_a_verifier_that_fails_costs_its_client_the_connection_and_nobody_else(expected_failures):
+    class Broken:
+        def verify(self, mailbox, credential):
+            raise RuntimeError("broken")
+
+    expected_failures.append("A client's request failed")
+    world = World(verifier=Broken())
+    connection = world.connect("alice")
+    token = world.wait(connection.register())
+    with pytest.raises(Exception, match="Connection"):
+        world.wait(connection.login(token))
+    world.links.verifier = None
+    world.logged_in("bob")
+    assert len(world.links.sessions) == 1
+    world.close()
+
+
+def test_a_verifier_that_never_answers_holds_nobody_longer_than_the_handshake():
+    class Silent:
+        def verify(self, mailbox, credential):
+            return Deferred()
+
+    world = World(verifier=Silent())
+    connection = world.connect("alice")
+    token = world.wait(connection.register())
+    failed = []
+    connection.login(token).addErrback(failed.append)
+    world.clock.advance(LIMITS.handshake + LIMITS.half_frame)
+    assert len(failed) == 1
+    assert world.links.sessions == {}
+    world.close()
