@@ -159,9 +159,11 @@ class ExitStreams:
 
     def _choose(self, before: _Exit | None) -> _Exit:
         """The exit of before while it works, else any other that works, else any."""
-        if self._only is not None:
-            return self._exit(self._only)
         topology = self._topology()
+        if self._only is not None:
+            if topology is not None and topology.find(self._only.provider) is None:
+                raise StreamRefused("the exit is not in the topology", StreamFailure.NETWORK_UNREACHABLE)
+            return self._exit(self._only)
         texts = [] if topology is None else topology.services(SERVICE)
         listed = [self._exit(Address.parse(text, self._core.network)) for text in texts]
         if not listed:

@@ -71,16 +71,22 @@ class End(Protocol):
 
 
 class World:
-    def __init__(self, seed: int, exits: int = 1) -> None:
+    """`exits` of providers, or where there is a `gateway` that one, at which alice is."""
+
+    def __init__(self, seed: int, exits: int = 1, *, gateway: bool = False) -> None:
         words = ["--impl=store", "--impl=exit", "--exit-private"]
         # alice's own provider is the first, which is no exit.
         self.network = SimulatedNetwork(
             seed,
             mixnodes_per_layer=1,
             providers=exits + 1,
+            gateways=int(gateway),
             clients=["alice"],
             refresh=5.0,
-            implementations={f"provider-{number}": words for number in range(2, exits + 2)},
+            at={"alice": "gateway-1"} if gateway else {},
+            implementations={"gateway-1": ["--mode=exit", "--exit-private"]}
+            if gateway
+            else {f"provider-{number}": words for number in range(2, exits + 2)},
             debug=FAST,
         )
         self.network.start()
@@ -273,3 +279,12 @@ def test_stopping_while_streams_run(seed: int) -> None:
     world.until(lambda: all(len(each.got) > 100 for each in programs))
     world.stop()
     assert all(each.over for each in [*programs, idle])
+
+
+def test_a_client_at_a_gateway_that_is_the_exit(seed: int) -> None:
+    """Its mail is pushed, and the gateway holds it to the packets that the topology's rates allow."""
+    world = World(seed, 0, gateway=True)
+    program = world.program(to_port(8000) + DATA[:20_000])
+    world.until(lambda: len(program.got) == len(GRANTED_5) + 20_000)
+    assert bytes(program.got) == GRANTED_5 + DATA[:20_000]
+    world.stop()

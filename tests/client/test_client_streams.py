@@ -154,16 +154,17 @@ def test_a_reset_of_the_program_is_told(world: World) -> None:
 
 def test_a_slow_reader_stalls_only_itself(world: World) -> None:
     """The exit may send what the window has room for, and no more; others go on."""
-    world.exits[0].connected = serve(DATA)
+    data = bytes(range(256)) * (WINDOW // 128)
+    world.exits[0].connected = serve(data)
     lazy, quick = world.connect(lazy=True), world.connect()
-    world.until(lambda: quick.over == [] and len(quick.got) == len(DATA))
+    world.until(lambda: quick.over == [] and len(quick.got) == len(data))
     world.clock.advance(60)
     slow = next(far for far in world.exits[0].streams.values() if far.to_send)
     assert slow.sending.sent <= WINDOW
     assert not lazy.got
     lazy.stream.resume()
-    world.until(lambda: len(lazy.got) == len(DATA))
-    assert bytes(lazy.got) == bytes(quick.got) == DATA
+    world.until(lambda: len(lazy.got) == len(data))
+    assert bytes(lazy.got) == bytes(quick.got) == data
 
 
 def test_a_host_that_does_not_read_stalls_its_program(world: World) -> None:
@@ -263,6 +264,9 @@ def test_a_pinned_exit_stays(seed: int) -> None:
     assert {user.stream.circuit.exit for user in users} == {world.exits[1]}
     world.exits[1].alive = False
     world.until(lambda: all(user.over for user in users))
+    with pytest.raises(StreamRefused, match="not in the topology"):
+        world.connect()
+    world.exits[1].alive = True
     assert world.connect().stream.circuit.exit is world.exits[1]
     world.close()
 
