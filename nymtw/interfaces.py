@@ -165,7 +165,7 @@ class IDirectory(Interface):
     """
 
     def announce(path: str, heartbeat: Mapping[str, Any]) -> Any:
-        """Post one signed heartbeat (JSON-able) to the presence `path`: "mixnodes", "mixproviders", "gateways", "nodes"."""
+        """Post a signed heartbeat (JSON-able) to the presence `path`: mixnodes, mixproviders, gateways or nodes."""
 
     def topology() -> Any:
         """Fires with the bytes of the newest signed topology (`nymtw.topology.document.SignedTopology`, CBOR)."""
