@@ -55,9 +55,9 @@ _WATCHED = (
 )
 _PRUNE = "DELETE FROM windows WHERE length = ? AND start < ?"
 _PRUNE_NODES = "DELETE FROM nodes WHERE NOT EXISTS (SELECT 1 FROM windows WHERE node = id)"
-_RECONNECT = 2.0  # seconds from one attempt to the next
+_RECONNECT: Final = 2.0  # seconds from one attempt to the next
 # A server that has vanished is noticed: seconds, and milliseconds for what was sent and is not acknowledged.
-_WITHIN = {
+_WITHIN: Final[Mapping[str, Any]] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,

@@ -178,7 +178,7 @@ class Registry:
 
     def _listed(
         self, known: Entry | None, heartbeat: Heartbeat, post: Mapping[str, Any]
-    ) -> tuple[tuple[ListedClient, ...], Mapping[int, Page], Mapping[str, Any]]:
+    ) -> tuple[tuple[ListedClient, ...], Mapping[int, Page], dict[str, Any]]:
         """The listed clients of a node, their pages if there are several, and what is to stand in its post.
 
         `known` is what it said before, and counted no more.
@@ -186,7 +186,7 @@ class Registry:
         before = known.clients if known else ()
         pages: dict[int, Page] = {}
         clients = heartbeat.clients
-        posted: Mapping[str, Any] = {}
+        posted: dict[str, Any] = {}
         if heartbeat.pages > 1:
             old = known.pages if known else {}
             pages = {number: page for number, page in old.items() if number < heartbeat.pages}

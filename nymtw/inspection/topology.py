@@ -58,10 +58,10 @@ def table(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
     ]
     # A column that nobody fills is none.
     kept = [place for place in range(len(head)) if any(row[place] for row in rows) or not rows]
-    head, rows = _columns(head, kept), [_columns(row, kept) for row in rows]
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    lines = [_columns(row, kept) for row in (head, *rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(kept))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
 
 
