@@ -41,7 +41,7 @@ _REGISTER: Final = (
     "INSERT INTO mailboxes VALUES (%s, %s, %s) "
     "ON CONFLICT (mailbox) DO UPDATE SET public_key = excluded.public_key, token_hash = excluded.token_hash"
 )
-# Three times as fast as INSERT with arrays.
+# A third of the server's time that INSERT with arrays takes.
 _STORE: Final = "COPY items (mailbox, kind, content, stored, size) FROM STDIN (FORMAT BINARY)"
 _CONFIRM: Final = (
     "DELETE FROM items USING unnest(%s::bigint[], %s::bytea[]) AS gone (number, mailbox) "

@@ -1,6 +1,7 @@
 """Mailboxes in a SQLite file: what was acknowledged survives, one commit serves many, and a bad disk is an error."""
 
 import random
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -162,6 +163,28 @@ def test_a_full_disk_refuses_the_whole_commit_and_the_store_lives_on(path, clock
     assert store._tally.counts == {ALICE: 2}
     assert store._tally.bytes == len(b"before") + len(b"after")
     store.close()
+
+
+def test_a_file_system_that_takes_no_more_refuses_the_whole_commit_and_loses_nothing(path, clock):
+    """A real write that the operating system refuses: the file may not grow beyond a limit."""
+    store = registered(path, clock)
+    clock.wait_for(store.store(ALICE, 1, b"before"), 1)
+    log = path.with_name(path.name + "-wal").stat().st_size
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    done = [result(store.store(ALICE, 1, random.Random(1).randbytes(2000))) for _ in range(100)]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log + 50_000, usual[1]))  # Python ignores SIGXFSZ
+    try:
+        clock.advance(0.01)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert all(outcome[0].check(DiskError) for outcome in done)
+    assert contents(store) == [b"before"]
+    clock.wait_for(store.store(ALICE, 1, b"after"), 1)
+    store.close()
+    again = SQLiteMailboxes(path, clock)
+    assert contents(again) == [b"before", b"after"]
+    assert again._tally.counts == {ALICE: 2}
+    again.close()
 
 
 def test_a_database_that_cannot_be_read_is_an_error(path, clock):
