@@ -5,6 +5,7 @@ exit can link them. A circuit stays with its exit until that has failed; then ne
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -17,7 +18,7 @@ from nymtw.client.circuits import Circuit
 from nymtw.client.core import ClientCore
 from nymtw.client.emitter import pack_address
 from nymtw.client.exit_stream import ExitStream, StreamUser
-from nymtw.errors import EncodingError, NymtwError
+from nymtw.errors import AddressError, EncodingError, NymtwError
 from nymtw.message.stream import (
     ID_LENGTH,
     INITIAL_CREDIT,
@@ -102,6 +103,8 @@ class ExitStreams:
         if count >= MAX_STREAMS or self._closed:
             raise StreamRefused("there are as many connections as this client keeps", StreamFailure.BUSY)
         way = self._way(isolation)
+        if self._timer is None:
+            self._timer = self._clock.callLater(_TICK, self._tick)
         # Many streams get smaller windows, so that all readers together cannot make this grow without end.
         window = min(WINDOW, max(INITIAL_CREDIT, MEMORY // 2 // (count + 1)))
         stream = ExitStream(
@@ -119,8 +122,6 @@ class ExitStreams:
         except NymtwError as error:
             del way.streams[stream.id]
             raise StreamRefused(str(error)) from None
-        if self._timer is None:
-            self._timer = self._clock.callLater(_TICK, self._tick)
         return stream
 
     def close(self) -> None:
@@ -164,8 +165,10 @@ class ExitStreams:
             if topology is not None and topology.find(self._only.provider) is None:
                 raise StreamRefused("the exit is not in the topology", StreamFailure.NETWORK_UNREACHABLE)
             return self._exit(self._only)
-        texts = [] if topology is None else topology.services(SERVICE)
-        listed = [self._exit(Address.parse(text, self._core.network)) for text in texts]
+        listed = []
+        for text in [] if topology is None else topology.services(SERVICE):
+            with suppress(AddressError):  # what a node says of itself is not checked before
+                listed.append(self._exit(Address.parse(text, self._core.network)))
         if not listed:
             raise StreamRefused("the network has no exit", StreamFailure.NETWORK_UNREACHABLE)
         now = self._clock.seconds()

@@ -297,6 +297,15 @@ def test_what_is_given_up_by_the_client_breaks_the_stream(world: World) -> None:
     assert user.over == [StreamFailure.GENERAL]
 
 
+def test_a_node_that_lists_nonsense_keeps_nobody_from_the_others(world: World) -> None:
+    good = world.services("exit")
+    world.services = lambda name: ["nonsense", *good, ""]  # type: ignore[method-assign]
+    assert {world.connect(isolation=bytes([number])).stream.circuit.exit for number in range(20)} == {world.exits[0]}
+    world.services = lambda name: ["nonsense"]  # type: ignore[method-assign]
+    with pytest.raises(StreamRefused, match="no exit"):
+        world.connect(isolation=b"another")
+
+
 def test_a_full_outbox_is_an_error(world: World) -> None:
     user = world.connect()
     world.until(lambda: user.opened)
