@@ -1,8 +1,9 @@
 """`nym-client socks5`: any program's connections through the mixnet."""
 
 import contextlib
+import resource
 from random import SystemRandom
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import globalLogBeginner
@@ -11,10 +12,12 @@ from nymtw.client.exit_streams import ExitStreams
 from nymtw.client.fetch import run
 from nymtw.client.options import ClientOptions
 from nymtw.client.service import LOOPBACK, ClientService
-from nymtw.client.socks_server import SocksFactory
+from nymtw.client.socks_server import MAX_CONNECTIONS, MAX_HANDSHAKES, SocksFactory
 from nymtw.node.log import observer
 from nymtw.node.service import Listener
 from nymtw.node.tap import port_number
+
+_DESCRIPTORS: Final = MAX_CONNECTIONS + MAX_HANDSHAKES + 256  # and what the client itself has open
 
 
 class SocksOptions(ClientOptions):
@@ -26,8 +29,17 @@ class SocksOptions(ClientOptions):
     ]
 
 
+def allow_descriptors() -> None:
+    """Let this process have as many connections as it takes: many systems begin with fewer, and allow more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def socks(options: SocksOptions) -> int:
     """Serve programs until Ctrl-C."""
+    allow_descriptors()
     globalLogBeginner.beginLoggingTo([observer()], redirectStandardIO=False)
 
     async def work(service: ClientService, reactor: Any) -> None:

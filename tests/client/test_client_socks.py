@@ -1,6 +1,7 @@
 """Programs at the SOCKS proxy of a client, in a whole network in memory whose exit is the real one."""
 
 import random
+import resource
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from zope.interface import implementer
 
 from nymtw.client.config import DebugSection
 from nymtw.client.exit_streams import ExitStreams
+from nymtw.client.socks_command import allow_descriptors
 from nymtw.client.socks_server import HANDSHAKE_SECONDS, MAX_CONNECTIONS, MAX_HANDSHAKES, SocksFactory
 from nymtw.message.stream import INITIAL_CREDIT
 from nymtw.testing.simulation import SimulatedNetwork
@@ -288,3 +290,23 @@ def test_a_client_at_a_gateway_that_is_the_exit(seed: int) -> None:
     world.until(lambda: len(program.got) == len(GRANTED_5) + 20_000)
     assert bytes(program.got) == GRANTED_5 + DATA[:20_000]
     world.stop()
+
+
+@pytest.mark.parametrize(
+    ("limits", "set_to"),
+    [
+        ((1024, 1048576), [(1536, 1048576)]),
+        ((1024, resource.RLIM_INFINITY), [(1536, resource.RLIM_INFINITY)]),
+        ((1024, 1200), [(1200, 1200)]),
+        ((4096, 4096), []),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), []),
+    ],
+)
+def test_there_are_descriptors_for_all_connections(
+    limits: tuple[int, int], set_to: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda which, both: said.append(both))
+    allow_descriptors()
+    assert said == set_to
