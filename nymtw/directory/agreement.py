@@ -70,6 +70,7 @@ class _Version:
     topology: Topology | None = None
     document: bytes = b""
     asked: set[tuple[bytes, bytes]] = field(default_factory=set)  # (who, digest of the vote)
+    early: bool = False  # it began before this directory votes
     late: bool = False  # the time in which all could sign is over
     done: bool = False
 
@@ -204,7 +205,8 @@ class Agreement(Service):
         self._slots.begin(serial, now)
         ballot = Ballot(self._roster, self._key, serial, now, self._length)
         self._version = version = _Version(serial, ballot)
-        if now >= self._votes_from:
+        version.early = now < self._votes_from
+        if not version.early:
             ballot.cast(self._own_vote(serial))
         self._later("count", ballot.rounds * self._length, lambda: self._count(version))
         self._later("close", (ballot.rounds + 2) * self._length, lambda: self._close(version))
@@ -260,6 +262,8 @@ class Agreement(Service):
             self._says.of(liar, "it has cast two votes: it lies, or runs twice with one key")
         threshold = self._roster.trust.threshold
         settings = elect_settings(list(votes.values()), threshold)
+        if settings is None and version.early:
+            return  # those who have just been started do not vote yet
         if settings is None:
             self._says.failing(f"{len(votes)} directories voted and {threshold} with the same settings are needed")
         elif settings != self._settings:

@@ -2,47 +2,120 @@
 
 import json
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from nymtw.encoding import parse_key_text
+from nymtw.encoding import from_cbor, parse_key_text
 from nymtw.errors import DirectoryError, EncodingError, NymtwError
 from nymtw.node.clock import use_monotonic
 from nymtw.node.directory_client import HTTPDirectory
-from nymtw.node.keys import read_directory_key
-from nymtw.topology.document import Trust
+from nymtw.node.tap import DIRECTORY_KEY, DIRECTORY_THRESHOLD, several
+from nymtw.node.trust import read_trust
+from nymtw.topology.document import (
+    MAX_TOPOLOGY_LENGTH,
+    SignedTopology,
+    Topology,
+    Trust,
+    valid_signers,
+    verify_topology,
+)
+
+LOCAL: Final = "http://127.0.0.1:8080"
 
 
 class Options(usage.Options):
-    """Which directory, and whose signature."""
+    """Which directories, and whose signatures."""
 
-    optParameters: list[list[Any]] = [
-        ["directory", None, "http://127.0.0.1:8080", "URL of the directory"],
-        ["directory-key", None, None, "Its identity key: 44 characters, or the path of its PEM file"],
-    ]
-
-
-def directory_at(reactor: Any, url: str) -> HTTPDirectory:
-    """The directory. Raises `ConfigError` for a bad URL."""
-    return HTTPDirectory(reactor, url)
+    optParameters: list[list[Any]] = [DIRECTORY_THRESHOLD]
+    opt_directory = several("directory", f"URL of the directory [default: {LOCAL}]; again for each of several")
+    opt_directory_key = several("directory-key", DIRECTORY_KEY)
 
 
-async def trust_of(directory: HTTPDirectory, key: str | None) -> tuple[Trust, bool]:
-    """Whom to believe, and whether the user has said so; without a `key` the directory says its own.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the directories have given: the newest topology that can be believed, and by whom it is signed.
 
-    Raises `KeyFileError`, `DirectoryError`.
+    `troubles` says of each directory that has not given it what is wrong, by its URL. `pinned`: whether the user has
+    said whom to believe.
     """
-    if key is not None:
-        return Trust((read_directory_key(key),)), True
-    try:
-        said = json.loads(await directory.description())["directory"]
-        return Trust(tuple(map(parse_key_text, said["identityKeys"])), int(said["threshold"])), False
-    except (ValueError, LookupError, TypeError, EncodingError):
-        raise DirectoryError(f"{directory.url} does not say its key: give --directory-key") from None
+
+    trust: Trust
+    pinned: bool
+    topology: Topology
+    signers: list[bytes]
+    troubles: Mapping[str, str]
+
+
+def silent(found: Found) -> list[bytes]:
+    """The directories that have not signed it."""
+    return sorted(set(found.trust.directories) - set(found.signers))
+
+
+class Directories:
+    """Those that the options name. Raises `ConfigError` for a bad URL."""
+
+    def __init__(self, reactor: Any, options: Options) -> None:
+        self._options = options
+        self.all = [HTTPDirectory(reactor, url) for url in options.get("directory") or [LOCAL]]
+
+    async def look(self) -> Found:
+        """Ask all of them. Raises what is wrong with the first where none has a topology that can be believed.
+
+        `DirectoryError`, `TopologyError`, `KeyFileError`, `ConfigError`.
+        """
+        trust, pinned = await self._trust()
+        asked: Any = await DeferredList([each.topology() for each in self.all], consumeErrors=True)
+        given: list[tuple[str, Topology, bytes]] = []
+        troubles: dict[str, str] = {}
+        first: Exception | None = None
+        for directory, (answered, result) in zip(self.all, asked, strict=True):
+            try:
+                if not answered:
+                    result.raiseException()
+                given.append((directory.url, verify_topology(result, trust, time.time()), result))
+            except NymtwError as error:
+                first = first or error
+                troubles[directory.url] = str(error)
+        if not given:
+            raise first or DirectoryError("no directory is named")
+        _, newest, signed = max(given, key=lambda each: each[1].serial)
+        for url, topology, _ in given:
+            behind = (newest.serial - topology.serial) / 1e9
+            if behind > newest.refresh * 1.5:
+                troubles[url] = f"its topology is {behind:.0f} s older than that of the others"
+        signatures = from_cbor(signed, SignedTopology, MAX_TOPOLOGY_LENGTH)
+        return Found(trust, pinned, newest, valid_signers(signatures, trust), troubles)
+
+    async def description(self) -> bytes:
+        """What the first that answers says of the nodes. Raises `DirectoryError`."""
+        for directory in self.all[:-1]:
+            try:
+                return await directory.description()
+            except DirectoryError:
+                continue
+        return await self.all[-1].description()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for directory in self.all:
+            await directory.close()
+
+    async def _trust(self) -> tuple[Trust, bool]:
+        """Whom to believe, and whether the user has said so; without keys the directory says its own."""
+        keys, threshold = self._options.get("directory-key"), self._options["directory-threshold"]
+        if keys:
+            return read_trust(keys, threshold or 0), True
+        try:
+            said = json.loads(await self.description())["directory"]
+            return Trust(tuple(map(parse_key_text, said["identityKeys"])), int(said["threshold"])), False
+        except (ValueError, LookupError, TypeError, EncodingError):
+            raise DirectoryError(f"{self.all[0].url} does not say its key: give --directory-key") from None
 
 
 def run(

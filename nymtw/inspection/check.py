@@ -11,10 +11,10 @@ from twisted.internet.protocol import Factory, Protocol
 
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError, NymtwError, TopologyError, TopologySignatureError
-from nymtw.inspection.ask import Options, directory_at, run, trust_of
+from nymtw.inspection.ask import Directories, Found, Options, run, silent
 from nymtw.inspection.probe import probe
 from nymtw.link.security import TLSSecurity
-from nymtw.topology.document import MIXNODE, NodeRecord, Topology, check_usable, verify_topology
+from nymtw.topology.document import MIXNODE, NodeRecord, Topology, check_usable
 from nymtw.topology.presence import endpoint_text
 
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -46,6 +46,18 @@ def name(node: NodeRecord) -> str:
     """A node as the report names it."""
     where = f" of layer {node.layer}" if node.role == MIXNODE else ""
     return f"{node.role}{where} {key_text(node.identity)} at {endpoint_text(node.host, node.port)}"
+
+
+def check_signatures(found: Found, report: Report) -> None:
+    """Who has signed, who has not, and which of the directories that were asked is dead or disagrees."""
+    signers = ", ".join(map(key_text, found.signers))
+    count, threshold = len(found.trust.directories), found.trust.threshold
+    of_how_many = f" ({len(found.signers)} of {count}, {threshold} are needed)" if count > 1 else ""
+    report.good(f"the topology is signed by {signers}{of_how_many}")
+    for key in silent(found):
+        report.bad(f"the directory {key_text(key)} has not signed it: it is dead, cut off, or disagrees")
+    for url, trouble in found.troubles.items():
+        report.bad(f"the directory at {url} cannot be used: {trouble}")
 
 
 def check_topology(topology: Topology, now: float, report: Report) -> None:
@@ -113,13 +125,9 @@ async def check_packets(reactor: Any, topology: Topology, network: bytes, report
 
 async def check(reactor: Any, options: Options, report: Report) -> int:
     """The whole check; the exit status."""
-    url = options["directory"]
-    directory = directory_at(reactor, url)
+    directories = Directories(reactor, options)
     try:
-        trust, pinned = await trust_of(directory, options["directory-key"])
-        if not pinned:
-            report.note("no --directory-key was given: the directory was believed about its own key")
-        topology = verify_topology(await directory.topology(), trust, time.time())
+        found = await directories.look()
     except DirectoryError as error:
         report.bad(f"the directory cannot be asked: {error}")
     except TopologySignatureError as error:
@@ -127,12 +135,14 @@ async def check(reactor: Any, options: Options, report: Report) -> int:
     except NymtwError as error:
         report.bad(str(error))
     else:
-        report.good(f"the topology of {url} is signed by {', '.join(map(key_text, trust.directories))}")
-        check_topology(topology, time.time(), report)
-        await check_ports(reactor, topology.nodes, report)
-        await check_packets(reactor, topology, trust.network, report)
+        if not found.pinned:
+            report.note("no --directory-key was given: the directory was believed about its own key")
+        check_signatures(found, report)
+        check_topology(found.topology, time.time(), report)
+        await check_ports(reactor, found.topology.nodes, report)
+        await check_packets(reactor, found.topology, found.trust.network, report)
     finally:
-        await directory.close()
+        await directories.close()
     summary = "No problem was found." if not report.problems else f"Problems: {report.problems}."
     print(summary)
     return 1 if report.problems else 0

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError
-from nymtw.inspection.ask import Options, directory_at, run, trust_of
-from nymtw.topology.document import Topology, verify_topology
+from nymtw.inspection.ask import Directories, Options, run, silent
+from nymtw.topology.document import Topology
 from nymtw.topology.presence import endpoint_text
 
 _ORDER = {"provider": 0, "gateway": 1, "mixnode": 2}
@@ -93,26 +93,30 @@ def as_json(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
 
 async def show(reactor: Any, options: Options) -> int:
     """Fetch, verify and print. Raises `NymtwError`."""
-    directory = directory_at(reactor, options["directory"])
+    directories = Directories(reactor, options)
     try:
-        trust, pinned = await trust_of(directory, options["directory-key"])
-        topology = verify_topology(await directory.topology(), trust, time.time())
+        found = await directories.look()
         try:
-            said = what_they_say(await directory.description())
+            said = what_they_say(await directories.description())
         except DirectoryError:
             said = {}  # an older directory
     finally:
-        await directory.close()
+        await directories.close()
+    topology = found.topology
     if options["json"]:
         print(as_json(topology, said))
         return 0
     age = time.time() - topology.published / 1e9
-    signers = ", ".join(map(key_text, trust.directories))
+    signers = ", ".join(map(key_text, found.signers))
     print(table(topology, said))
     print(f"\n{len(topology.nodes)} nodes, key epoch {topology.epoch}, {age:.1f} s old, signed by {signers}")
     if topology.minimum_client_version:
         print(f"Clients older than {topology.minimum_client_version} send nothing here.")
-    if not pinned:
+    for url, trouble in found.troubles.items():
+        print(f"{url} cannot be used: {trouble}")
+    for key in silent(found):
+        print(f"The directory {key_text(key)} has not signed it.")
+    if not found.pinned:
         print("The directory was believed about its own key: --directory-key says whom you trust.")
     return 0
 

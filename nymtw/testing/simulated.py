@@ -3,20 +3,13 @@ of all that crossed the network.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
-from zope.interface import implementer
 
 from nymtw.client.core import ClientCore
 from nymtw.client.outbox import Progress
 from nymtw.client.service import ClientService
-from nymtw.directory.core import LocalDirectory
-from nymtw.errors import DirectoryError
-from nymtw.interfaces import IDirectory
-from nymtw.testing.network import MemoryHost
 from nymtw.topology.address import Address
 
 if TYPE_CHECKING:
@@ -38,33 +31,6 @@ class Transcript:
     def digest(self) -> str:
         """32 hexadecimal digits that are equal if, and only if, everything was the same so far."""
         return self._hash.hexdigest()
-
-
-@implementer(IDirectory)
-class RemoteDirectory:
-    """The directory as one host sees it: every answer takes a way there and back, or fails while it is `away`."""
-
-    def __init__(self, network: "SimulatedNetwork", host: MemoryHost) -> None:
-        self._simulation = network
-        self._host = host
-        self._local = LocalDirectory(network.directory)
-
-    def announce(self, path: str, heartbeat: Mapping[str, Any]) -> "Deferred[None]":
-        return self._ask(self._local.announce, path, heartbeat)
-
-    def topology(self) -> "Deferred[bytes]":
-        return self._ask(self._local.topology)
-
-    def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
-        return self._ask(self._local.report, metric)
-
-    def _ask(self, function: Callable[..., Any], *arguments: Any) -> "Deferred[Any]":
-        def ask() -> Any:
-            if self._simulation.directory_away:
-                raise DirectoryError("the directory is away")
-            return function(*arguments)
-
-        return deferLater(self._host, 2 * self._simulation.network.latency, ask)
 
 
 class SimulatedClient:

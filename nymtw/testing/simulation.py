@@ -19,7 +19,7 @@ from nymtw.client.config import ClientConfig, ClientSection, DebugSection
 from nymtw.client.service import ClientService
 from nymtw.client.service import Surroundings as ClientSurroundings
 from nymtw.directory.config import DirectoryConfig, DirectorySection, RecommendedSection
-from nymtw.directory.service import make_directory
+from nymtw.directory.core import Directory
 from nymtw.encoding import key_text
 from nymtw.gateway.options import GatewayConfig, GatewaySection
 from nymtw.gateway.options import Options as GatewayCommandLine
@@ -33,11 +33,12 @@ from nymtw.provider.options import EdgeOptions, ProviderConfig, ProviderSection
 from nymtw.provider.options import Options as ProviderCommandLine
 from nymtw.provider.service import ProviderService
 from nymtw.testing.clock import FakeClock
+from nymtw.testing.directories import SimulatedDirectories
 from nymtw.testing.impairment import Impairment
 from nymtw.testing.network import LOCALHOST, MemoryNetwork
 from nymtw.testing.security import MemorySecurity
-from nymtw.testing.simulated import RemoteDirectory, SimulatedClient, Transcript
-from nymtw.topology.document import LAYERS, Trust
+from nymtw.testing.simulated import SimulatedClient, Transcript
+from nymtw.topology.document import LAYERS
 
 # Far below what real nodes are sized for: replay filters of a simulation need not fill the memory.
 NODE_RATE: Final = 20
@@ -68,6 +69,7 @@ class SimulatedNetwork:
     in seconds. A client's provider is the first for the first client, the second for the second, and so on in turn;
     `at` names another provider, or a gateway, for those who are in it. `implementations`: of a provider that does
     something else than the store, or of a gateway, the words of its command line.
+    `directories`: of several, more than half must sign.
     `debug`: what stands in every client's configuration. `mix_loops`: loops of each mixnode, packets a second.
     `str(seed)` is all that a run depends on: every one from the same seed is the same to the byte.
     """
@@ -79,6 +81,7 @@ class SimulatedNetwork:
         mixnodes_per_layer: int = 2,
         providers: int = 2,
         gateways: int = 0,
+        directories: int = 1,
         clients: Iterable[str] = ("alice", "bob"),
         recommended: RecommendedSection | None = None,
         refresh: float = 60.0,
@@ -103,15 +106,14 @@ class SimulatedNetwork:
         self._homes: dict[str, NodeHome] = {}
         self._starts: dict[str, int] = {}
         section = DirectorySection(id="directory", refresh=refresh, epoch_seconds=epoch_seconds)
-        identity = self._identity("directory", "directory")
-        self.directory = make_directory(
-            self.clock,
-            identity,
+        names = ["directory", *(f"directory-{number}" for number in range(2, directories + 1))]
+        self.directories = SimulatedDirectories(
+            self,
+            {name: self._identity("directory", name) for name in names},
             DirectoryConfig(directory=section, recommended=recommended or RecommendedSection()),
-            wall_clock=self.clock.wall_clock,
         )
-        self.directory_away = False
-        self.trust = Trust((bytes(identity.verify_key),))
+        self.directory_away = False  # all of them
+        self.trust = self.directories.trust
         ports = iter(range(1789, 9000))
         for layer in LAYERS:
             for number in range(1, mixnodes_per_layer + 1):
@@ -135,6 +137,7 @@ class SimulatedNetwork:
 
     def start(self) -> None:
         """Start everything, and let time pass until the network is complete and every client is logged in."""
+        self.directories.start()
         for name in self._makers:
             self._start(name)
         self.clock.advance_until(self._is_complete, START_LIMIT)
@@ -144,6 +147,7 @@ class SimulatedNetwork:
         for name in reversed(list(self.nodes)):
             stopped = maybeDeferred(_service_of(self.nodes.pop(name)).stopService)
             self.clock.wait_for(stopped, 60)
+        self.directories.stop()
         self.clock.advance(1)
         left = self.clock.getDelayedCalls()
         self._folder.cleanup()
@@ -163,6 +167,11 @@ class SimulatedNetwork:
             self.stop()
         else:
             self._folder.cleanup()
+
+    @property
+    def directory(self) -> Directory:
+        """The first directory."""
+        return self.directories.running["directory"]
 
     @property
     def clients(self) -> dict[str, SimulatedClient]:
@@ -251,7 +260,7 @@ class SimulatedNetwork:
         return Surroundings(
             random=source,
             wall_clock=self.clock.wall_clock,
-            directory=RemoteDirectory(self, self.network.host(name)),
+            directory=self.directories.seen_from(self.network.host(name)),
             trust=self.trust,
             security=lambda key: MemorySecurity(bytes(key.verify_key), source, impairment),
         )

@@ -281,6 +281,11 @@ def signed_bytes(document: bytes) -> bytes:
     return _SIGNATURE_PREFIX + document
 
 
+def valid_signers(signed: SignedTopology, trust: Trust) -> list[bytes]:
+    """Those of the directories in `trust` whose signature is right, by identity."""
+    return [directory for directory in sorted(set(trust.directories)) if _is_signed_by(signed, directory)]
+
+
 def verify_topology(data: bytes, trust: Trust, now: float, newer_than: int = 0) -> Topology:
     """The topology in `data`, the CBOR of a `SignedTopology`; `now` is in wall-clock seconds.
 
@@ -291,7 +296,7 @@ def verify_topology(data: bytes, trust: Trust, now: float, newer_than: int = 0) 
         signed = from_cbor(data, SignedTopology, MAX_TOPOLOGY_LENGTH)
     except EncodingError as error:
         raise TopologyError(f"this is not a signed topology: {error}") from None
-    valid = sum(_is_signed_by(signed, directory) for directory in set(trust.directories))
+    valid = len(valid_signers(signed, trust))
     if valid < trust.threshold:
         known = ", ".join(key_text(directory) for directory in trust.directories)
         raise TopologySignatureError(

@@ -16,8 +16,9 @@ from nymtw.client.outbox import State
 from nymtw.client.service import ClientService, Surroundings
 from nymtw.directory.config import RecommendedSection
 from nymtw.encoding import key_text
+from nymtw.testing.directories import RemoteDirectory
 from nymtw.testing.security import MemorySecurity
-from nymtw.testing.simulated import RemoteDirectory, SimulatedClient
+from nymtw.testing.simulated import SimulatedClient
 from nymtw.testing.simulation import SimulatedNetwork
 from nymtw.topology.document import Topology
 

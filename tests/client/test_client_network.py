@@ -16,8 +16,8 @@ from nymtw.client.requests import parse_recipient
 from nymtw.client.service import Surroundings
 from nymtw.errors import DeliveryFailed, NymtwError
 from nymtw.message import arq
+from nymtw.testing.directories import RemoteDirectory
 from nymtw.testing.security import MemorySecurity
-from nymtw.testing.simulated import RemoteDirectory
 from nymtw.testing.simulation import SimulatedNetwork
 from nymtw.topology.address import Address
 
