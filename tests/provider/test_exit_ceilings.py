@@ -300,3 +300,44 @@ def test_the_streams_that_were_are_remembered_within_bounds() -> None:
     for number in range(100):
         gone.add(b"client", b"%d" % number)
     assert [(b"client", b"%d" % number) in gone for number in (0, 89, 90, 99)] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("more", range(5))
+def test_whatever_a_client_says_nothing_fails_and_nothing_is_left(seed: int, more: int) -> None:
+    with World("--exit-idle-time=20", "--exit-connect-time=5", *SMALL[2:], seed=seed * 100 + more) as world:
+        random = world.random
+        world.serve(echo=True, answer=b"bye")
+        world.serve(port=81, greeting=bytes(200_000))
+        world.serve(port=82, holds=True)
+        world.names.answers |= {"a.example": [["10.0.0.1", PUBLIC]], "b.example": [["127.0.0.1"]]}
+        caller = world.caller()
+        opened(world, caller, 1)
+        ids = [random.randbytes(16) for _ in range(30)]
+        hosts = [PUBLIC, PUBLIC, "a.example", "b.example", "c.example", "::1", "..", "10.0.0.1"]
+        reply = world.mount.dispatch.reply
+        for _ in range(1500):
+            number = random.choice([0, 0, 0, 1, 2, 3, 4, 5, 600])
+            where = StreamOpen(host=random.choice(hosts), port=random.choice([25, 80, 80, 81, 82, 83]))
+            message = StreamMessage(
+                stream=random.choice(ids),
+                number=number,
+                open=where if number == 0 and random.random() < 0.9 else None,
+                opened=random.random() < 0.02,
+                data=bytes(random.choice([0, 0, 1, 1000, STREAM_PART])),
+                end=random.random() < 0.1,
+                credit=random.choice([0, 1, 10**6, 2**61]),
+                reset=random.random() < 0.05,
+            )
+            world.exit.handle(Request(message.encode(), random.choice([caller.person.tag] * 9 + [None]), reply))
+            if random.random() < 0.1:
+                world.clock.advance(random.choice([0.001, 0.1, 0.5]))
+            if random.random() < 0.3:
+                ids[random.randrange(len(ids))] = random.randbytes(16)
+        world.clock.advance(200)
+        counts = world.metrics
+        assert not counts.keys() & {"failed", "failed-timers", "bad-requests", "blocked"}
+        assert counts["streams-opened"] > 20
+        assert (len(world.exit), len(world.exit._clients), world.mount.dispatch.size) == (0, 0, 0)
+        ceilings = world.exit._ceilings
+        assert (ceilings.streams, ceilings.windows, ceilings.under_way) == (0, 0, 0)
+        assert not world.network.connections()
