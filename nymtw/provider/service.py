@@ -88,7 +88,7 @@ class ProviderService(MixNode):
         hub = Hub([Mount(node, home, factory, options, config.node.stream_rate) for factory in factories])
         names = " and ".join(factory.name for factory in factories)
         core = cls.core_type(deliveries=Deliveries(reactor, hub), **parts.engine(reactor, record))
-        implementation = Implementation(reactor, f"nym-{cls.role}", names, hub)
+        implementation = Implementation(reactor, getattr(options, "program", f"nym-{cls.role}"), names, hub)
         links = {**cls.link_parts(reactor, config.node), **links}
         service = cls(reactor, parts, core, implementation, config.node.client_port, **links)
         node.topology = lambda: service.watch.current

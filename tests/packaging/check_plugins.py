@@ -77,7 +77,13 @@ def build(source: Path, target: Path) -> tuple[Path, Path]:
 def check_files(wheel: Path, sdist: Path) -> None:
     """What is, and what is not, in the distributions of nymtw."""
     in_wheel = set(zipfile.ZipFile(wheel).namelist())
-    for wanted in ("twisted/plugins/nymtw_roles.py", "twisted/plugins/nymtw_providers.py", "nymtw/py.typed"):
+    for wanted in (
+        "twisted/plugins/nymtw_roles.py",
+        "twisted/plugins/nymtw_providers.py",
+        "nymtw/py.typed",
+        "nymtw/directory/web/index.html",
+        "nymtw/web/swagger/swagger-ui-bundle.js",
+    ):
         assert wanted in in_wheel, f"{wanted} is not in the wheel"
     with tarfile.open(sdist) as archive:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
