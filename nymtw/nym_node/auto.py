@@ -54,7 +54,7 @@ class AutoService(GatewayService):
         """
         told: Any = config.as_any()
         service = cls.from_config(reactor, home, told, options.factories, options, around)
-        service.takes = tuple(config.node.takes)
+        service.takes = told.node.takes
         service.cover = Cover(reactor, service, service.core, told.node, policy)
         service.clients.closed = service.closed
         return service
@@ -117,8 +117,12 @@ class AutoService(GatewayService):
         return {**said, "takes": self.can_be()}
 
     def apply(self, section: Any) -> frozenset[str]:
-        """As a gateway and as a mixnode."""
-        return super().apply(section) | self.cover.apply(section)
+        """As a gateway and as a mixnode; and what it takes, unless it would have to start as an exit for that."""
+        applied = super().apply(section) | self.cover.apply(section)
+        if EXIT in section.takes and not any(mount.name == "exit" for mount in self.mounts):
+            return applied
+        self.takes = section.takes
+        return applied | {"takes"}
 
     def _left(self) -> float:
         """Seconds until it is decided who works where in the next epoch, thirty in the longest epochs; negative: it has

@@ -68,7 +68,9 @@ _OF_GATEWAY: Final = {name: row for name, row in fields_of(GatewaySection).items
 # What a role's own section has beyond what every role is told; and all of it in one.
 MixnodePart: Any = _section("MixnodePart", _OF_MIXNODE)
 GatewayPart: Any = _section("GatewayPart", _OF_GATEWAY)
-AnySection: Any = _section("AnySection", {**_EVERY, **_OF_MIXNODE, **_OF_GATEWAY})
+AnySection: Any = _section(
+    "AnySection", {**_EVERY, **_OF_MIXNODE, **_OF_GATEWAY, "takes": ("takes", tuple[str, ...], DEFAULT_TAKES)}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class NymNodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def as_any(self) -> AnyConfig:
         """What a node is told that can be both."""
         parts = msgspec.structs.asdict(self.mixnode) | msgspec.structs.asdict(self.gateway)
-        return AnyConfig(AnySection(**self._common(), **parts))
+        return AnyConfig(AnySection(**self._common(), **parts, takes=tuple(self.node.takes)))
 
     def section(self) -> Any:
         """What a node of this mode is told."""

@@ -246,6 +246,13 @@ def test_what_can_change_while_it_runs_does_for_both_roles(world: AnyNetwork) ->
     assert (now.loop_rate, now.max_delay, now.downlink_rate, now.metrics) == (0.0, 30.0, 9.0, False)
     assert service.clients.downlink.rate == 9.0
     assert now.client_port != 1
+    service.reread = lambda: structs.replace(service.section, takes=("entry-gateway",))
+    service.reload()
+    assert service.takes == service.section.takes == ("entry-gateway",)
+    # Nothing is there with which it could be an exit.
+    service.reread = lambda: structs.replace(service.section, takes=("mixnode", "exit-gateway"))
+    service.reload()
+    assert service.takes == service.section.takes == ("entry-gateway",)
     sent = service.cover.loops.ledger.sent
     world.run(60.0)
     assert service.cover.loops.ledger.sent == sent
