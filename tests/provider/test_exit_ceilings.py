@@ -336,7 +336,7 @@ def test_whatever_a_client_says_nothing_fails_and_nothing_is_left(seed: int, mor
         world.clock.advance(200)
         counts = world.metrics
         assert not counts.keys() & {"failed", "failed-timers", "bad-requests", "blocked"}
-        assert counts["streams-opened"] > 20
+        assert counts["streams-opened"] > 5, "this has tried nothing"
         assert (len(world.exit), len(world.exit._clients), world.mount.dispatch.size) == (0, 0, 0)
         ceilings = world.exit._ceilings
         assert (ceilings.streams, ceilings.windows, ceilings.under_way) == (0, 0, 0)
