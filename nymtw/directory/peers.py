@@ -112,4 +112,5 @@ def parse_peer(text: str) -> tuple[str, bytes]:
     try:
         return check_directory_url(url), read_directory_key(key)
     except NymtwError as error:
-        raise ConfigError(str(error).replace("--directory-key", "--peer").replace("--directory", "--peer")) from None
+        cause = str(error).removeprefix("--directory-key: ").removeprefix("--directory: ")
+        raise ConfigError(f"--peer: {cause}") from None

@@ -133,12 +133,11 @@ class SeveralDirectories:
         )
         if newest is None or topology.serial > newest.serial:
             self._grown = self._clock.seconds()
-            is_first = newest is None
             self._newest = topology
             self._order.remove(name)
             self._order.insert(0, name)
             age = self._wall_clock() - topology.published / 1e9
-            return topology, not is_first and age < STALE * topology.refresh
+            return topology, age < STALE * topology.refresh
         return topology, self._clock.seconds() - self._grown < STALE * topology.refresh
 
 
@@ -153,6 +152,7 @@ class _Search:
         self._asked: dict[str, Deferred[Any]] = {}
         self._open = 0
         self._finished = False
+        self._is_first = several._newest is None  # nobody knows yet what is new
         self._call: Any = several._clock.callLater(PATIENCE, self._ask_all)
         self._ask(several._order[0])
 
@@ -174,7 +174,7 @@ class _Search:
         self._several._is_well(name)
         if self._best is None or topology.serial > self._best[0]:
             self._best = (topology.serial, data)
-        if is_enough and not self._finished:
+        if is_enough and not self._is_first and not self._finished:
             self._finish()
 
     def _failed(self, failure: Any, name: str) -> None:

@@ -145,9 +145,15 @@ async function fetchHistory() {
   chart.show(points.map(([start, sent]) => [start, sent]), 1, HOUR);
 }
 
+function signatures() {
+  const count = directory.identityKeys.length;
+  return count > 1 ? ` · the newest topology is signed by ${directory.signers.length} of ${count}, ${directory.threshold} are needed` : "";
+}
+
 function showCommands() {
   const where = location.origin;
-  const trust = `--directory ${where} --directory-key ${directory.identityKeys.join(",")}`;
+  // One URL of several is enough to begin with; the keys of all are needed to check their signatures.
+  const trust = `--directory ${where} ${directory.identityKeys.map((key) => `--directory-key ${key}`).join(" ")}`;
   const run = ".venv/bin/twistd -n --pidfile=";
   const list = [
     ["A client", "with a socket for your programs, on this machine alone.", `${run} nym-client --id me --socket tcp --port 1977 ${trust}`],
@@ -169,7 +175,7 @@ function showCommands() {
     const text = element("pre", {}, command);
     return element("div", { class: "command" }, element("header", {}, element("h3", {}, name), copy), element("span", { class: "hint" }, about), text);
   }));
-  setText($("foot"), `nymtw ${directory.version} · directory ${directory.identityKeys.map(short).join(", ")} · a new signed topology every ${directory.refresh} s`);
+  setText($("foot"), `nymtw ${directory.version} · directory ${directory.identityKeys.map(short).join(", ")}${signatures()} · a new signed topology every ${directory.refresh} s`);
 }
 
 // A node's page
