@@ -209,11 +209,13 @@ class ExitStreams:
         for way in list(self._all):
             if not way.streams and not way.circuit.posted and (way.retired or now - way.began >= LIFETIME):
                 self._break(way)
-        streams = [stream for way in self._all for stream in way.streams.values()]
-        for stream in streams:
+        streams = [(way, stream) for way in self._all for stream in way.streams.values()]
+        for way, stream in streams:
             if not stream.opened and now - stream.began >= OPEN_PATIENCE:
+                # Its node may live, but it says neither yes nor no.
+                self._avoid(way.exit, now)
                 stream.fail(StreamFailure.TIMED_OUT)
-        longest = min(streams, key=lambda stream: stream.last_post, default=None)
+        longest = min((stream for _, stream in streams), key=lambda stream: stream.last_post, default=None)
         if longest is not None and now - longest.last_post >= PROBE_INTERVAL:
             longest.probe()
         if not self._all:
@@ -232,8 +234,17 @@ class ExitStreams:
         listed = topology is None or topology.find(via.address.provider) is not None
         if now - via.waiting_since < (PATIENCE if listed else PATIENCE_UNLISTED):
             return
-        self.log.warn("An exit does not answer any more; new connections take another, if there is one")
-        via.avoid_until = now + AVOID
+        self._avoid(via, now)
         via.waiting_since = None
         for way in ways:
             self._break(way)
+
+    def _avoid(self, via: _Exit, now: float) -> None:
+        """New streams take another exit, if there is one."""
+        if via.avoid_until <= now:
+            self.log.warn("An exit does not answer any more; new connections take another, if there is one")
+        via.avoid_until = now + AVOID
+        for isolation, way in list(self._ways.items()):
+            if way.exit is via:
+                way.retired = True
+                del self._ways[isolation]

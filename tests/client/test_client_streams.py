@@ -280,13 +280,20 @@ def test_an_exit_that_was_restarted_resets_what_it_does_not_know(world: World) -
     assert took > PROBE_INTERVAL / 2
 
 
-def test_an_opening_that_is_not_answered(world: World) -> None:
-    world.exits[0].connected = lambda far: None
+def test_an_opening_that_is_not_answered(seed: int) -> None:
+    """Whoever says neither yes nor no is told that it is over, and is not asked again."""
+    world = World(seed, exits=2)
     user = world.connect()
+    mute = user.stream.circuit.exit
+    mute.connected = lambda far: None
     took = world.until(lambda: user.over)
-    assert (user.over, world.exits[0].only.was_reset) == ([StreamFailure.TIMED_OUT], False)
+    assert (user.over, mute.only.was_reset) == ([StreamFailure.TIMED_OUT], False)
     assert took == pytest.approx(OPEN_PATIENCE, abs=2)
-    world.until(lambda: world.exits[0].only.was_reset)
+    world.until(lambda: mute.only.was_reset)
+    other = world.connect()
+    assert other.stream.circuit.exit is not mute
+    world.until(lambda: other.opened)
+    world.close()
 
 
 def test_what_is_given_up_by_the_client_breaks_the_stream(world: World) -> None:
