@@ -18,14 +18,14 @@ class Complaints:
 
     def __init__(self, names: Mapping[bytes, str]) -> None:
         self._names = names
-        self._of = {key: SaidOnce() for key in names}
+        self._lying = {key: SaidOnce() for key in names}
+        self._differing = {key: SaidOnce() for key in names}
         self._failing = SaidOnce()
 
     def of(self, key: bytes, text: str) -> None:
         """Something is wrong with one of them."""
-        if key in self._of and self._of[key].is_new(text):
-            name = f"{self._names[key]} ({key_text(key)})"
-            self.log.warn("The directory {name}: {text}", name=name, text=text)
+        if key in self._names:
+            self._say(self._lying, key, text)
 
     def failing(self, text: str) -> None:
         """There is no new topology."""
@@ -39,7 +39,7 @@ class Complaints:
 
     def compare(self, votes: Mapping[bytes, Vote], settings: Mapping[str, str], admission: bytes) -> None:
         """Name the settings in which a vote differs from those here, and whether others are let in there."""
-        for key, said in self._of.items():
+        for key, said in self._differing.items():
             vote = votes.get(key)
             if vote is None:
                 continue
@@ -50,8 +50,15 @@ class Complaints:
                 if vote.settings.get(name) != settings.get(name)
             ]
             if different:
-                self.of(key, f"its settings are others: {'; '.join(different[:_MOST_NAMED])}")
+                self._say(self._differing, key, f"its settings are others: {'; '.join(different[:_MOST_NAMED])}")
             if vote.admission != admission:
-                self.of(key, "it lets in other nodes: a node is listed where enough directories let it in")
+                self._say(
+                    self._differing, key, "it lets in other nodes: a node is listed where enough directories let it in"
+                )
             if not different and vote.admission == admission and said.is_over():
                 self.log.info("The directory {name} is as the others again", name=self._names[key])
+
+    def _say(self, said: Mapping[bytes, SaidOnce], key: bytes, text: str) -> None:
+        if said[key].is_new(text):
+            name = f"{self._names[key]} ({key_text(key)})"
+            self.log.warn("The directory {name}: {text}", name=name, text=text)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
+from nymtw.encoding import key_text
 from nymtw.topology.presence import make_heartbeat
 
 pytestmark = [pytest.mark.openapi, pytest.mark.timeout(400)]
@@ -54,9 +55,9 @@ def running(folder: Path, log: Path, says: str, *words: str) -> Iterator[str]:
 
 
 @contextmanager
-def directory(folder: Path) -> Iterator[tuple[str, str]]:
+def directory(folder: Path, *words: str) -> Iterator[tuple[str, str]]:
     """A directory's URL and its identity key."""
-    with running(folder, folder / "directory.log", "identity key", "nym-directory", "--port=0") as text:
+    with running(folder, folder / "directory.log", "identity key", "nym-directory", "--port=0", *words) as text:
         yield text.split("The directory is at ")[1].split()[0], text.split("identity key is ")[1][:44]
 
 
@@ -106,3 +107,11 @@ def test_a_live_node_keeps_to_its_description(tmp_path: Path) -> None:
         words += ["--rate=50", f"--directory={url}", f"--directory-key={key}", "--moniker=<b>here</b>"]
         with running(tmp_path, tmp_path / "node.log", "From key epoch", "nym-node", *words):
             keeps_to(f"http://127.0.0.1:{port}/api/v1/swagger/doc.json", tmp_path)
+
+
+def test_a_directory_that_signs_with_another_one_keeps_to_its_description(tmp_path: Path) -> None:
+    """The other one is away: so there is no topology, and everything else."""
+    pytest.importorskip("schemathesis")
+    other = key_text(bytes(SigningKey(bytes([8]) * 32).verify_key))
+    with directory(tmp_path, f"--peer=http://127.0.0.1:1={other}") as (url, _):
+        keeps_to(f"{url}/swagger/doc.json", tmp_path)
