@@ -74,10 +74,11 @@ class AutoService(GatewayService):
     def _become(self, listed: NodeRecord, topology: Topology) -> None:
         before = self.core.own
         self.core.own = structs.replace(before, role=listed.role, layer=listed.layer, places=listed.places)
-        for epoch in (topology.epoch, topology.epoch + 1):
-            place = listed.place(epoch)
-            if not before.places or before.place(epoch) != place:
-                self.log.info("From key epoch {epoch} on this node is {place}", epoch=epoch, place=place)
+        now, following = listed.place(topology.epoch), listed.place(topology.epoch + 1)
+        if now != before.place(topology.epoch):
+            self.log.info("From key epoch {epoch} on this node is {place}", epoch=topology.epoch, place=now)
+        if following not in (now, before.place(topology.epoch + 1)):
+            self.log.info("From key epoch {epoch} on this node is {place}", epoch=topology.epoch + 1, place=following)
 
     def place(self) -> str:
         """Where this node works now, by its own clock; empty before it has a place."""
@@ -125,8 +126,8 @@ class AutoService(GatewayService):
         return applied | {"takes"}
 
     def _left(self) -> float:
-        """Seconds until it is decided who works where in the next epoch, thirty in the longest epochs; negative: it has
-        been, as far as this node knows.
+        """Seconds until it is decided who works where in the next epoch; negative: it has been, and that epoch has not
+        begun. Where an epoch is short they are counted so that `CLOSING` is a tenth of it.
         """
         topology = self.watch.current
         if topology is None:
