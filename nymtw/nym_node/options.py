@@ -1,5 +1,6 @@
 """What a node of any role is told: one command line, whose options depend on what it is to be."""
 
+import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from nymtw.node.mix_node import MixOptions
 from nymtw.node.tap import port_number
 from nymtw.nym_node.config import DEFAULT_MODE, DEFAULT_TAKES, HEADING, NymNodeConfig
 from nymtw.provider.options import EdgeOptions
+from nymtw.provider.plugin import find_implementations, load_options
 
 ROLES: Final = ("mixnode", "entry-gateway", "exit-gateway")
 MODES: Final = (*ROLES, "auto")
@@ -50,6 +52,11 @@ _MEANT_FOR: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(_GATEWAY, ("entry-gateway", "exit-gateway", "auto")),
     "takes": ("auto",),
 }
+# Implementation -> the modes that bring it.
+_BROUGHT_BY: Final = {
+    "store": "entry-gateway, exit-gateway, auto",
+    "exit": "exit-gateway, and auto with exit-gateway among --takes",
+}
 
 
 class Options(EdgeOptions):
@@ -77,10 +84,13 @@ class Options(EdgeOptions):
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As `usage.Options`. Raises `UsageError` for an option that has no effect in this mode too."""
         argv = sys.argv[1:] if options is None else list(options)
-        if self.names_on(argv):
-            super().parseOptions(argv)
-        else:
-            MixOptions.parseOptions(self, argv)
+        try:
+            if self.names_on(argv):
+                super().parseOptions(argv)
+            else:
+                MixOptions.parseOptions(self, argv)
+        except usage.UsageError as error:
+            raise usage.UsageError(_explained(str(error), told(_words_of(argv))["mode"])) from None
 
     def postOptions(self) -> None:
         """Raises `UsageError` for an option that has no effect in this mode."""
@@ -98,6 +108,17 @@ class Options(EdgeOptions):
         """As `EdgeOptions`."""
         if implementations_of(told(self)) != list(names):
             raise usage.UsageError("write --id, --port, --mode and --takes in full")
+
+
+def _explained(error: str, mode: str) -> str:
+    """An option that is unknown in this mode may be one of what other modes bring."""
+    unknown = re.search("option --([a-z-]+) not recognized", error)
+    if unknown is None:
+        return error
+    for name, modes in _BROUGHT_BY.items():
+        if {unknown[1], f"{unknown[1]}="} & set(load_options(find_implementations().choose(name))().longOpt):
+            return f"--{unknown[1]} has no effect in mode {mode}: it is for {modes}"
+    return error
 
 
 def implementations_of(node: Mapping[str, Any]) -> list[str]:

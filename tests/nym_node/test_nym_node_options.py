@@ -96,6 +96,9 @@ def test_a_mode_that_the_file_holds_brings_them_too() -> None:
         ("entry-gateway", "--workers=2"),
         ("exit-gateway", "--loop-rate=0"),
         ("exit-gateway", "--no-metrics"),
+        ("mixnode", "--mailboxes=3"),
+        ("entry-gateway", "--exit-policy=file"),
+        ("auto", "--exit-private"),
         ("auto", "--layer=1"),
         ("auto", "--workers=2"),
     ],
@@ -113,7 +116,7 @@ def test_an_option_without_effect_in_the_mode_is_refused_and_said(mode: str, opt
         ["--mode=auto", "--takes=mixnode,mixnode"],
         ["--mode=auto", "--takes="],
         ["--http-port=65536"],
-        ["--mode=mixnode", "--mailboxes=3"],
+        ["--mode=mixnode", "--nonsense=3"],
     ],
 )
 def test_what_cannot_be_meant_is_refused(argv: list[str]) -> None:
