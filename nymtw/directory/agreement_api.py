@@ -38,7 +38,8 @@ def agreement_routes(directory: Directory) -> list[Route]:
     def statements(call: Call) -> Answer:
         return Answer(statements_answer(agreement.statements(read_asked(call.body))), content_type=CBOR)
 
-    body = {"required": True, "content": {CBOR: {"schema": _BYTES}}}
+    # What a body is called is not looked at; not every program knows the first name.
+    body = {"required": True, "content": {kind: {"schema": _BYTES} for kind in (CBOR, "application/octet-stream")}}
     return [
         Route(
             "POST",

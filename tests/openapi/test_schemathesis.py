@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import pytest
 from nacl.signing import SigningKey
 
 from nymtw.encoding import key_text
+from nymtw.node.home import NodeHome
+from nymtw.node.keys import KeyKind, save_private, save_public
 from nymtw.topology.presence import make_heartbeat
 
 pytestmark = [pytest.mark.openapi, pytest.mark.timeout(400)]
@@ -99,9 +102,7 @@ def test_a_live_directory_keeps_to_its_description(tmp_path: Path) -> None:
 
 def test_a_live_node_keeps_to_its_description(tmp_path: Path) -> None:
     pytest.importorskip("schemathesis")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     with directory(tmp_path) as (url, key):
         words = ["--mode=auto", "--id=n", "--host=127.0.0.1", "--port=0", "--client-port=0", f"--http-port={port}"]
         words += ["--rate=50", f"--directory={url}", f"--directory-key={key}", "--moniker=<b>here</b>"]
@@ -110,8 +111,35 @@ def test_a_live_node_keeps_to_its_description(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_signs_with_another_one_keeps_to_its_description(tmp_path: Path) -> None:
-    """The other one is away: so there is no topology, and everything else."""
     pytest.importorskip("schemathesis")
-    other = key_text(bytes(SigningKey(bytes([8]) * 32).verify_key))
-    with directory(tmp_path, f"--peer=http://127.0.0.1:1={other}") as (url, _):
+    ports, keys = [free_port(), free_port()], [SigningKey.generate(), SigningKey.generate()]
+    for number, key in enumerate(keys):
+        home = NodeHome("directory", f"d{number}", tmp_path / "nym")
+        home.create()
+        save_private(home.config / "identity_private_key.pem", KeyKind.IDENTITY, bytes(key))
+        save_public(home.config / "identity_public_key.pem", KeyKind.IDENTITY, bytes(key.verify_key))
+
+    def words(number: int) -> tuple[str, ...]:
+        peer = f"http://127.0.0.1:{ports[1 - number]}={key_text(bytes(keys[1 - number].verify_key))}"
+        return "nym-directory", f"--id=d{number}", f"--port={ports[number]}", "--refresh=5", f"--peer={peer}"
+
+    with (
+        running(tmp_path, tmp_path / "one.log", "signs together", *words(0)),
+        running(tmp_path, tmp_path / "other.log", "signs together", *words(1)),
+    ):
+        url = f"http://127.0.0.1:{ports[0]}"
+        end = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/api/v1/topology", timeout=10).close()
+                break
+            except urllib.error.HTTPError:  # there is none yet
+                assert time.monotonic() < end
+                time.sleep(0.5)
         keeps_to(f"{url}/swagger/doc.json", tmp_path)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
