@@ -133,7 +133,7 @@ def test_a_closed_circuit_takes_and_sends_nothing(world: World) -> None:
     circuit.close()
     circuit.close()
     world.answer(circuit.tag, b"too late")
-    world.net.clock.advance(20)
+    world.net.clock.advance(5)
     assert (world.got, ends, len(world.alice.core.circuits)) == ([], [], 0)
     assert [received.data for received in world.bob.received] == [b"?"]
     assert (len(world.alice.core.outbox), world.stored()) == (0, 0)
@@ -146,7 +146,7 @@ def test_one_that_is_closed_by_what_it_hears(world: World) -> None:
     world.net.clock.advance(5)
     circuit.signs = circuit.close
     world.answer(circuit.tag, b"!")
-    world.net.clock.advance(20)
+    world.net.clock.advance(5)
     assert (world.got, len(world.alice.core.circuits)) == ([], 0)
 
 
