@@ -21,6 +21,11 @@ LAYERS = (1, 2, 3)
 SENDING_RATE = 100
 # A client at that rate gets its own loops, their acks, and what others send: more than 300 items a second, 16 a pull.
 FETCH_RATE = 30
+# Slots a second from a gateway: as many as a provider answers pulls with. On a machine that has other things to do a
+# gateway comes too late for some of its frames, and what follows from the rates above leaves no room for that.
+DOWNLINK_RATE = 500
+# Packets a second to a gateway: whoever tries a client at other rates here is not to be held to those above.
+CLIENT_RATE = 400
 REFRESH = 2
 # Packets a second that a node sizes its replay filter for: two clients at their fastest, and room.
 NODE_RATE = 300
@@ -86,6 +91,7 @@ def lay_out(home: Path, mixnodes_per_layer: int, providers: int, gateways: int) 
         name = f"gateway-{number}"
         ports[name], door = next(node_ports), next(door_ports)
         options = {"id": name, "mode": "exit", "port": ports[name], "client_port": door, "rate": NODE_RATE, **common}
+        options |= {"downlink_rate": DOWNLINK_RATE, "client_rate": CLIENT_RATE}
         where = f"{LOOPBACK}:{ports[name]}, clients {LOOPBACK}:{door}, an exit too"
         nodes.append(Component(name, (*_command("nym-gateway", **options), "--exit-private"), where))
     clients: list[Component] = []

@@ -41,7 +41,11 @@ def test_the_usual_network(tmp_path: Path) -> None:
     assert options_of(layout.components[0].command)["message-sending-rate"] == "100"
     *_, gateway, alice, bob = layout.components
     assert gateway.command[-1] == "--exit-private"
-    assert options_of(gateway.command[:-1])["mode"] == "exit"
+    options = options_of(gateway.command[:-1])
+    assert options["mode"] == "exit"
+    # Twice what alice sends comes back to her, and what bob sends.
+    assert float(options["downlink-rate"]) > 1.5 * (2 * 105 + 100)
+    assert float(options["client-rate"]) > 2 * 105
     assert "provider" in options_of(bob.command)
     assert "provider" not in options_of(alice.command)
     made = NodeHome("gateway", "gateway-1", tmp_path)
