@@ -252,7 +252,7 @@ def test_it_asks_nobody_else_and_says_how_to_join(site: Any, chromium: Any) -> N
     browser.get(site.url)
     until(lambda: len(rows(browser)) == 6)
     commands = browser.execute_script("return [...document.querySelectorAll('#commands pre')].map(p => p.textContent)")
-    assert len(commands) == 3
+    assert len(commands) == 4  # a client, a mixnode, a provider, a gateway
     assert all(f"--directory {site.url} --directory-key " in command for command in commands)
     asked = {
         message["params"]["request"]["url"]
