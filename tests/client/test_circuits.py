@@ -13,6 +13,8 @@ from nymtw.client.outbox import State
 from nymtw.errors import NymtwError, TopologyIncomplete
 from nymtw.message.replies import OUTSTANDING
 
+pytestmark = pytest.mark.long
+
 FAST = DebugSection(
     message_sending_rate=50.0, fetch_message_rate=20.0, loop_cover_traffic_rate=0.1, drop_cover_traffic_rate=-1.0
 )

@@ -22,6 +22,8 @@ from nymtw.testing.simulated import SimulatedClient
 from nymtw.testing.simulation import SimulatedNetwork
 from nymtw.topology.document import Topology
 
+pytestmark = pytest.mark.long
+
 QUIET = RecommendedSection(
     loop_cover_traffic_rate=0.5, message_sending_rate=5.0, drop_cover_traffic_rate=0.1, fetch_message_rate=2.0
 )

@@ -144,6 +144,7 @@ def test_without_rate_compliant_cover_the_sending_stream_is_silent_when_idle() -
     alice.stop()
 
 
+@pytest.mark.long
 def test_loss_costs_time_and_not_data() -> None:
     net = Net(3)
     net.loss = 0.05  # at each of five hops there, and four back
@@ -158,6 +159,7 @@ def test_loss_costs_time_and_not_data() -> None:
     bob.stop()
 
 
+@pytest.mark.long
 def test_a_topology_that_cannot_be_used_stops_sending_and_says_why() -> None:
     net = Net()
     alice = Person(net, "alice")

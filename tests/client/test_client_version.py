@@ -16,6 +16,7 @@ def ask_for(network: SimulatedNetwork, least: str) -> None:
     network.run(15)
 
 
+@pytest.mark.long
 def test_an_old_client_sends_nothing_says_why_and_goes_on_when_it_may(seed: int) -> None:
     with SimulatedNetwork(seed, mixnodes_per_layer=1, providers=1, clients=["alice", "bob"], refresh=5.0) as network:
         alice = network.clients["alice"]

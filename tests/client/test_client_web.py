@@ -126,6 +126,7 @@ def test_pages_come_through_the_mixnet_and_other_messages_stay(world: World) -> 
     world.network.deliver("bob", "alice", b"a message")
 
 
+@pytest.mark.long
 def test_a_download_takes_what_the_stream_of_replies_carries(seed: int) -> None:
     rates = DebugSection(message_sending_rate=100.0, fetch_message_rate=30.0)
     world = World(seed, "--stream-rate=100", clients=("alice",), debug=rates)
@@ -139,6 +140,7 @@ def test_a_download_takes_what_the_stream_of_replies_carries(seed: int) -> None:
     assert len(body) >= 0.7 * carried, f"{len(body) / carried:.0%} of what could have come"
 
 
+@pytest.mark.long
 def test_blocks_that_the_proxy_still_has_are_not_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     core, given = world.alice.core, []
     send = core.send

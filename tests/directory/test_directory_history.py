@@ -154,6 +154,7 @@ def test_a_locked_database_costs_nothing_once_it_is_free(tmp_path: Path) -> None
     fired(_wait(world.recorder.stopService()))
 
 
+@pytest.mark.long
 def test_a_full_disk_loses_the_oldest_and_no_memory(tmp_path: Path) -> None:
     world = World(tmp_path / "h")
     world.run(FLUSH)

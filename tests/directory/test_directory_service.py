@@ -196,6 +196,7 @@ ANY_JSON = st.recursive(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(body=ANY_JSON)
 def test_any_json_is_answered(body: Any) -> None:

@@ -119,6 +119,7 @@ def changed(value: Any, at: tuple[Any, ...], text: str) -> Any:
     return copy
 
 
+@pytest.mark.long
 def test_scripts_in_every_string(site: Site) -> None:
     taken, refused = set(), 0
     for text in HOSTILE:

@@ -58,6 +58,7 @@ class Provider:
         return {client.address for client in entry.clients}
 
 
+@pytest.mark.long
 def test_ten_thousand_are_listed_in_heartbeats_of_bounded_length() -> None:
     world = World()
     provider = Provider(world)

@@ -30,6 +30,7 @@ def tapped(seed: int, messages: int) -> tuple[Trace, int]:
         return seen, len(alice.received)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1])
 def test_a_tapped_line_does_not_tell_whether_its_client_receives(seed: int) -> None:
     print("seed", seed)

@@ -239,6 +239,9 @@ async def test_what_is_sent_together_is_in_the_kernel_before_the_reactor_turns()
     lost = Deferred()
     link.connection.lost = lambda original=link.connection.lost: (original(), lost.callback(None))
     receiver.transport.abortConnection()
+    turn = Deferred()
+    reactor.callLater(0, turn.callback, None)  # behind the abort, and before the link can read of it
+    await turn
     select.select([link.connection.transport.fileno()], [], [], 10)  # until the reset is here
     for number in range(5):
         one.links.send_many([(two.identity, 7, bytes(386))] * number)

@@ -10,6 +10,8 @@ from msgspec import structs
 from nymtw.encoding import key_text
 from nymtw.topology.document import LAYERS, MIXNODE, NOTICE
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def world() -> Iterator[AnyNetwork]:

@@ -13,6 +13,8 @@ from nymtw.provider.exit_client import Ceilings, Gone
 from nymtw.provider.exit_stream import PIECE
 from nymtw.testing.transport import CAPACITY
 
+pytestmark = pytest.mark.long
+
 SMALL = ("--exit-streams=20", "--exit-client-streams=10", "--exit-size=2", "--exit-client-size=1")
 
 

@@ -14,6 +14,8 @@ from nymtw.client.exit_streams import ExitStreams
 from nymtw.message.stream import StreamFailure
 from nymtw.testing.simulation import SimulatedNetwork
 
+pytestmark = pytest.mark.long
+
 FAST = DebugSection(message_sending_rate=150.0, fetch_message_rate=40.0, loop_cover_traffic_rate=0.5)
 EXIT = "provider-2"
 

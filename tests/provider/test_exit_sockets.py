@@ -164,6 +164,7 @@ async def test_a_server_that_has_closed_does_not_take_what_is_sent_to_it(line: L
     await line.until(lambda: stream.was_reset)
 
 
+@pytest.mark.long
 @over_sockets("--exit-private")
 async def test_a_server_that_does_not_read_stops_the_client_and_gets_all_when_it_does(line: Line) -> None:
     serving = line.listen(holds=True)

@@ -163,6 +163,7 @@ def test_a_method_that_is_none_of_the_web_is_refused(bench: ServiceBench, method
     assert fetch(bench, f"http://{PUBLIC}/", method=method).error == f"this web proxy does not speak {method}"
 
 
+@pytest.mark.long
 def test_a_large_response_streams_and_its_server_waits(bench: ServiceBench) -> None:
     serve(bench)
     person = bench.asker()

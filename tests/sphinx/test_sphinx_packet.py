@@ -111,6 +111,7 @@ def test_a_flipped_bit_is_rejected_or_destroys_the_whole_payload(seed, hops, ver
     assert changed >= 0.4 * 8 * len(whole)
 
 
+@pytest.mark.long
 def test_every_single_bit_of_a_packet_counts():
     privates, route = route_of(random.Random(11), 1)
     private = X25519PrivateKey.from_private_bytes(privates[0])

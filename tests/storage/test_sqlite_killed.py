@@ -58,6 +58,7 @@ def life_that_ends_at(statement, path):
     return said, os.WIFSIGNALED(status)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_killed_at_any_statement(tmp_path):
     statement, killed = 0, True

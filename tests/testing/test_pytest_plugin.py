@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TEST = """
 import random
 
@@ -22,6 +24,7 @@ def run(folder: Path, *arguments: str) -> str:
     return subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True).stdout
 
 
+@pytest.mark.long
 def test_a_failing_seed_is_printed_and_can_be_given(tmp_path: Path) -> None:
     assert run(tmp_path).count("repeat this run with --seed=1\n") == 1
     found = re.search(r"repeat this run with --seed=(\d+)\n", run(tmp_path, "--seed=random"))

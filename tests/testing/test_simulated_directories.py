@@ -7,6 +7,8 @@ from nymtw.encoding import from_cbor
 from nymtw.testing.simulation import SimulatedNetwork
 from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, SignedTopology
 
+pytestmark = pytest.mark.long
+
 RATES = RecommendedSection(
     loop_cover_traffic_rate=0.5, message_sending_rate=2.0, fetch_message_rate=1.0, average_packet_delay=0.05
 )

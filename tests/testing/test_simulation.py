@@ -33,6 +33,7 @@ def test_messages_arrive(seed: int) -> None:
         assert network.clients["alice"].received == [b"hello yourself"]
 
 
+@pytest.mark.long
 def test_every_packet_is_accounted_for(seed: int) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
         network.deliver("alice", "bob", b"hello")
@@ -44,6 +45,7 @@ def test_every_packet_is_accounted_for(seed: int) -> None:
             assert account.queued == node.core.queued + node.links.pending, name
 
 
+@pytest.mark.long
 def test_mixnodes_send_loops_if_they_are_told(seed: int) -> None:
     with small(seed, mix_loops=1.0) as network:
         network.run(60)
@@ -52,6 +54,7 @@ def test_mixnodes_send_loops_if_they_are_told(seed: int) -> None:
         assert all(ledger.sent > 25 and ledger.sent - ledger.returned < 10 for ledger in loops)
 
 
+@pytest.mark.long
 def test_a_seed_repeats_a_run_to_the_byte(seed: int) -> None:
     def run(number: int) -> str:
         with small(number) as network:
@@ -63,6 +66,7 @@ def test_a_seed_repeats_a_run_to_the_byte(seed: int) -> None:
     assert run(seed) != run(seed + 1)
 
 
+@pytest.mark.long
 def test_a_seed_repeats_a_run_in_another_process(seed: int) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); from test_simulation import small\n"
@@ -89,6 +93,7 @@ def test_loss_costs_time_not_data(seed: int, loss: float) -> None:
         assert sum(impairment.lost for impairment in network.impairments.values()) > 0
 
 
+@pytest.mark.long
 def test_a_mixnode_that_dies_costs_time_not_data(seed: int) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
         message = network._random("a message").randbytes(30_000)
@@ -101,6 +106,7 @@ def test_a_mixnode_that_dies_costs_time_not_data(seed: int) -> None:
         assert network.nodes["mixnode-2-1"].account.snapshot().received > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["alice", "bob", "provider-1", "provider-2"])
 def test_whoever_dies_and_comes_back_finishes_the_job(seed: int, name: str) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
