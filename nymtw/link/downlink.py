@@ -19,6 +19,7 @@ from nymtw.link.frames import FrameError
 
 MOST_UNANSWERED: Final = 64  # MAIL frames that a client may owe an answer for
 SHORTEST_INTERVAL: Final = 0.02  # seconds between the frames of one client, at least
+CATCH_UP: Final = 1.0  # seconds: frames that are later than this (the machine slept) are not made up for
 _TURN: Final = 0.005  # seconds between two turns of the wheel, at least
 _ROUNDING: Final = 1e-6  # a timer may be early by so many seconds
 _MOST_CONFIRMED: Final = 10_000
@@ -29,7 +30,8 @@ class Downlink:
     """`rate` slots a second to each client: frames of `slots` slots, `interval` seconds apart, mail or no mail.
 
     A rate of 0 pushes at once: frames of one slot, when there is mail. One timer serves all clients, who get their
-    frames in turn; none runs while there is no client. Frames that a busy reactor has missed are not made up for.
+    frames in turn; none runs while there is no client. What a busy reactor was late for it makes up for, so that the
+    rate is kept; everybody's frames are late then.
     """
 
     def __init__(self, clock: IReactorTime, rate: float) -> None:
@@ -76,7 +78,7 @@ class Downlink:
     def _tick(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        if now - self._due > self.interval:
+        if now - self._due > CATCH_UP:
             self._due = now
         while self._due <= now + _ROUNDING:
             members = list(self._wheel[self._turn])

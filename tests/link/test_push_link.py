@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from link_world import HOP, LIMITS, PACKET, SlowStore, World
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from nymtw.errors import DropReason, RegistrationRefused
 from nymtw.link import control
@@ -39,6 +40,18 @@ class Reader:
         return [item.content for item in self.items]
 
 
+class Listener:
+    """A session that notes what it is to send."""
+
+    blocked = ended = False
+
+    def __init__(self):
+        self.frames = []
+
+    def send(self, data):
+        self.frames.append(data)
+
+
 def pushing(tls=False, rate=RATE, slow=None, **limits):
     clock = FakeClock()
     store = SQLiteMailboxes(":memory:", clock, limits=MailboxLimits(mailboxes=3))
@@ -67,6 +80,23 @@ def test_a_rate_becomes_frames_at_least_20_ms_apart(rate, slots, interval):
     downlink = Downlink(FakeClock(), rate)
     assert (downlink.slots, downlink.interval) == (slots, pytest.approx(interval))
     assert len(downlink.dummies) == HEADER_LENGTH + slots * SLOT
+
+
+@pytest.mark.parametrize(("late", "frames"), [(0.5, 18), (0.9, 32), (10.0, 1)])
+def test_a_reactor_that_was_late_makes_up_for_a_second_of_it_at_most(late, frames):
+    clock, store = Clock(), SQLiteMailboxes(":memory:", FakeClock())
+    downlink = Downlink(clock, RATE)
+    session = Listener()
+    push = Push(downlink, session, store, bytes(32))
+    push.start()
+    clock.advance(late)  # one jump, in which no timer fires before its end
+    assert session.frames == [downlink.dummies] * frames
+    before = len(session.frames)
+    for _ in range(300):
+        clock.advance(downlink.interval / 100)
+    assert len(session.frames) - before == 3
+    push.stop()
+    assert clock.getDelayedCalls() == []
 
 
 def test_what_was_there_and_what_comes_is_pushed_in_order_and_deleted_once_confirmed(world):
