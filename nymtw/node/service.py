@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from inspect import isawaitable
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred
@@ -10,6 +10,8 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from nymtw.errors import ListenError
+
+_BACKLOG: Final = 1024  # connections that wait to be accepted; past it, who connects tries again a second later
 
 
 def listen(reactor: Any, host: str, port: int, factory: Any) -> Any:
@@ -19,7 +21,7 @@ def listen(reactor: Any, host: str, port: int, factory: Any) -> Any:
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        return reactor.listenTCP(port, factory, interface=host)
+        return reactor.listenTCP(port, factory, _BACKLOG, host)
     except CannotListenError as error:
         cause = getattr(error.socketError, "strerror", None) or error.socketError
         raise ListenError(f"cannot listen on {where}: {cause}") from None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from localnet_start import complete
 
 from twisted.internet.defer import Deferred
 
@@ -46,8 +47,7 @@ async def kill_alice(reactor: Any, tmp_path: Path) -> None:
 
     localnet = Localnet(reactor, tmp_path, 1, 1)
     try:
-        await localnet.start()
-        await localnet.complete()
+        await complete(localnet)
         bob = await localnet.client("bob", pushed_by_bob)
         recipient = (await bob.request("details"))["details"]["address"]
         await bob.request("subscribe")

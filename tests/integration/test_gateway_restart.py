@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from localnet_start import complete
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
@@ -109,8 +110,7 @@ async def kill_the_gateway(reactor: Any, tmp_path: Path) -> None:
     localnet = Localnet(reactor, tmp_path, 1, 1, 1)
     talk = Talk(reactor, localnet)
     try:
-        await localnet.start()
-        await localnet.complete()
+        await complete(localnet)
         await talk.open("alice")
         await talk.open("bob")
         assert (await talk.sockets["alice"].request("status"))["pushed"]

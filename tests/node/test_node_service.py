@@ -104,7 +104,7 @@ def test_a_listener_knows_the_port_it_was_given() -> None:
             return "stopped"
 
     class Reactor:
-        def listenTCP(self, port: int, factory: Factory, interface: str) -> Port:
+        def listenTCP(self, port: int, factory: Factory, backlog: int, interface: str) -> Port:
             return Port()
 
     listener = Listener(Reactor(), "127.0.0.1", 0, Factory())
