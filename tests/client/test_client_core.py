@@ -18,6 +18,8 @@ from nymtw.message.packets import Outgoing
 from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("push", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 1536, 1537, 100_000])
@@ -144,7 +146,6 @@ def test_without_rate_compliant_cover_the_sending_stream_is_silent_when_idle() -
     alice.stop()
 
 
-@pytest.mark.long
 def test_loss_costs_time_and_not_data() -> None:
     net = Net(3)
     net.loss = 0.05  # at each of five hops there, and four back
@@ -159,7 +160,6 @@ def test_loss_costs_time_and_not_data() -> None:
     bob.stop()
 
 
-@pytest.mark.long
 def test_a_topology_that_cannot_be_used_stops_sending_and_says_why() -> None:
     net = Net()
     alice = Person(net, "alice")

@@ -24,6 +24,8 @@ from nymtw.errors import ConfigError, NymtwError
 from nymtw.node.config import parse_config
 from nymtw.topology.document import Recommended
 
+pytestmark = pytest.mark.long
+
 RATES = ("loop_cover_traffic_rate", "fetch_message_rate", "message_sending_rate", "drop_cover_traffic_rate")
 
 

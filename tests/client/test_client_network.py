@@ -21,6 +21,8 @@ from nymtw.testing.security import MemorySecurity
 from nymtw.testing.simulation import SimulatedNetwork
 from nymtw.topology.address import Address
 
+pytestmark = pytest.mark.long
+
 
 def around(network: SimulatedNetwork, name: str, seed: str = "") -> Surroundings:
     source = random.Random(f"{name} {seed}")
@@ -77,7 +79,6 @@ def test_the_python_api_sends_receives_and_replies() -> None:
         wait(network, bob.close())
 
 
-@pytest.mark.long
 def test_a_client_that_asks_for_it_is_listed_for_as_long_as_it_does() -> None:
     with SimulatedNetwork(7, clients=(), refresh=5.0, providers=1) as network:
         alice, bob = open_client(network, "alice", listed=True), open_client(network, "bob")
@@ -194,7 +195,6 @@ def test_an_asyncio_task_awaits_the_same_calls() -> None:
         assert asyncio.run(main()) == b"note to myself"
 
 
-@pytest.mark.long
 def test_loss_repeats_and_disorder_on_every_layer_cost_time_and_not_data() -> None:
     with SimulatedNetwork(6, refresh=10.0) as network:
         alice, bob = network.clients["alice"], network.clients["bob"]

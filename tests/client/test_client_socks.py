@@ -18,6 +18,8 @@ from nymtw.client.socks_server import HANDSHAKE_SECONDS, MAX_CONNECTIONS, MAX_HA
 from nymtw.message.stream import INITIAL_CREDIT
 from nymtw.testing.simulation import SimulatedNetwork
 
+pytestmark = pytest.mark.long
+
 DATA = bytes(range(256)) * 250
 FAST = DebugSection(
     message_sending_rate=60.0, fetch_message_rate=20.0, loop_cover_traffic_rate=0.1, drop_cover_traffic_rate=-1.0
@@ -208,7 +210,6 @@ def test_a_program_that_is_gone(world: World) -> None:
     assert len(world.streams) == 0
 
 
-@pytest.mark.long
 def test_a_program_that_does_not_read_stalls_only_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nymtw.client.exit_streams.WINDOW", 2 * INITIAL_CREDIT)
     length = 8 * INITIAL_CREDIT
@@ -226,7 +227,6 @@ def test_a_program_that_does_not_read_stalls_only_itself(world: World, monkeypat
     world.until(lambda: len(lazy.got) == len(GRANTED_5) + length)
 
 
-@pytest.mark.long
 def test_a_thousand_half_open_connections_keep_nobody_out(world: World) -> None:
     """Each says a byte and waits; the oldest make room, and time ends the rest."""
     idle = [world.program(b"\x05") for _ in range(1000)]
@@ -255,7 +255,6 @@ def test_there_is_a_ceiling_on_connections(world: World, monkeypatch: pytest.Mon
     world.until(lambda: len(after.got) == len(GRANTED_5) + 1)
 
 
-@pytest.mark.long
 def test_an_exit_that_is_killed_in_the_middle_of_a_download(seed: int) -> None:
     """The download breaks off like one that broke off; the other exit takes what comes after it."""
     world = World(seed, exits=2)
@@ -277,7 +276,6 @@ def test_an_exit_that_is_killed_in_the_middle_of_a_download(seed: int) -> None:
     world.stop()
 
 
-@pytest.mark.long
 def test_stopping_while_streams_run(seed: int) -> None:
     world = World(seed)
     programs = [world.program(to_port(8000) + DATA) for _ in range(5)]

@@ -10,6 +10,8 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from nymtw.errors import TopologyError
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:

@@ -23,6 +23,8 @@ from nymtw.encoding import from_cbor
 from nymtw.errors import EncodingError, TopologySignatureError
 from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, SignedTopology, sign_topology, verify_topology
 
+pytestmark = pytest.mark.long
+
 NODES = range(1, 8)
 SYBILS = range(100, 104)
 # Seen by one honest directory less than is needed: what a liar says of these decides.

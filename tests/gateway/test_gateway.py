@@ -31,6 +31,8 @@ from nymtw.topology.address import Address
 from nymtw.topology.document import GATEWAY, MIXNODE, Recommended, Topology
 from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
+pytestmark = pytest.mark.long
+
 RECOMMENDED = Recommended()
 
 
@@ -178,7 +180,6 @@ def test_rates_that_follow_from_the_topology() -> None:
     assert downlink_rate(silent) == 1.0  # 0 would mean: at once
 
 
-@pytest.mark.long
 def test_what_is_too_much_is_dropped_and_counted_and_the_client_stays(world: GatewayWorld) -> None:
     gateway = world.network_with_a_gateway()
     greedy, modest = Pushed(world, gateway, "greedy"), Pushed(world, gateway, "modest")

@@ -14,6 +14,8 @@ from nymtw.mixing.delay_queue import DelayQueue
 from nymtw.mixing.poisson import PoissonStream
 from nymtw.testing.clock import FakeClock
 
+pytestmark = pytest.mark.long
+
 PACKETS = 20_000
 RATE = 200.0  # packets per second
 MEAN = 0.05  # seconds

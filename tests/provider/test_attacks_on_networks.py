@@ -18,6 +18,8 @@ from nymtw.mixnode.service import MixnodeService
 from nymtw.node.mix_node import Surroundings
 from nymtw.testing.security import MemorySecurity
 
+pytestmark = pytest.mark.long
+
 HOUR = 3600.0
 
 

@@ -12,6 +12,8 @@ from nymtw.provider.exit import Options, make_provider
 from nymtw.testing.provider_contracts import ServiceContract
 from nymtw.testing.service_bench import ServiceBench
 
+pytestmark = pytest.mark.long
+
 PRIVATE = "10.0.0.7"
 BIG = bytes(range(256)) * 4096
 

@@ -17,6 +17,8 @@ from nymtw.mixnode.loops import loop_route, make_loop
 from nymtw.mixnode.loss import GO_ON, PAUSE, SLOW_DOWN, WARN, LoopLoss
 from nymtw.mixnode.service import MixnodeService
 
+pytestmark = pytest.mark.long
+
 RATE = 2.0
 WINDOW = 30.0
 
@@ -74,7 +76,6 @@ def test_loops_of_every_layer_come_back_and_are_accounted_for(world: World) -> N
     assert total - 30 <= provider.account.forwarded_total <= total
 
 
-@pytest.mark.long
 def test_loops_leave_as_a_poisson_process(world: World) -> None:
     node = network(world)[0]
     times: list[float] = []
@@ -113,7 +114,6 @@ def test_a_route_is_the_rest_of_the_layers_a_provider_and_back(world: World) -> 
         loop_route(topology, b"?" * 32, Random(1))
 
 
-@pytest.mark.long
 def test_whoever_blocks_a_node_is_noticed(world: World) -> None:
     """The layer behind the first mixnode vanishes: its loops are lost, and the default policy warns."""
     node = network(world)[0]
@@ -149,7 +149,6 @@ def _flipped(packet: bytes) -> bytes:
     return packet[:-1] + bytes([packet[-1] ^ 1])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("action", [SLOW_DOWN, PAUSE])
 def test_what_a_policy_decides_holds_until_the_next_window(world: World, action: str) -> None:
     node = network(world)[0]
