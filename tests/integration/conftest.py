@@ -19,6 +19,21 @@ from nymtw.client.local import LocalSocket
 _PROGRAM = "import sys; from nymtw.commands import main; sys.exit(main())"
 _CLIENT = "import sys; from nymtw.client.commands import main; sys.exit(main())"
 _MARK = "NYMTW_TEST_RUN"
+# Modules that take minutes begin first, so that at the end no process waits for the last of them.
+_LONGEST = (
+    "socks_programs",
+    "localnet_runs",
+    "lossy_network",
+    "several_directories",
+    "idle_connections",
+    "network_check",
+)
+_PLACES = {f"test_{name}.py": place for place, name in enumerate(_LONGEST)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of the modules."""
+    items.sort(key=lambda item: _PLACES.get(item.path.name, len(_PLACES)))
 
 
 class Localnet(Program):
