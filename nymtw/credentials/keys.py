@@ -19,6 +19,7 @@ from nymtw.credentials.curve import (
     SYSTEM_RANDOM,
     Base,
     Scalar,
+    encode,
     pairings_cancel,
     random_weight,
     sum_of_products,
@@ -105,6 +106,8 @@ class VerificationKey:
 
     def message(self, attributes: Sequence[Scalar]) -> G2:
         """alpha + sum of m_j beta_j. Raises `ValueError` where there are not q attributes."""
+        if len(attributes) != len(self.betas):
+            raise ValueError(f"{len(attributes)} attributes for a key of {len(self.betas)}")
         if self.tabled:
             return self.alpha + self.part(0, attributes)
         return self.alpha + sum_of_products(self.betas, attributes)
@@ -117,6 +120,17 @@ class VerificationKey:
         for product in products[1:]:
             total = total + product
         return total
+
+    @cached_property
+    def _constants(self) -> dict[tuple[int, bytes], G2]:
+        return {}
+
+    def constant(self, place: int, attribute: Scalar) -> G2:
+        """m beta_j of an attribute that does not change, counted from 0: made once."""
+        name = (place, encode(attribute))
+        if name not in self._constants:
+            self._constants[name] = self.part(place, [attribute])
+        return self._constants[name]
 
     def check_consistent(self, random: Random = SYSTEM_RANDOM) -> None:
         """Check that each gamma_j hides the same y_j as beta_j.

@@ -29,7 +29,7 @@ class DealOptions(usage.Options):
     synopsis = "Usage: nymtw keys deal [options]"
     longdesc = (
         "Deals a key for issuing credentials among issuers, so that a threshold of them can sign. Whoever runs this "
-        "knows all shares: it is for tests and local networks; issuers who do not trust one dealer make their key together. "
+        "knows all shares: it is for tests and local networks; issuers who trust no dealer make their key together. "
         "Writes a private and a public key file for each issuer, and the verification key."
     )
     optParameters = [

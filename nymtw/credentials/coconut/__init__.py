@@ -1,8 +1,8 @@
 """Coconut: threshold-issued credentials, each spent once, whose double spend a ledger prevents."""
 
-from nymtw.credentials.coconut.parameters import Parameters, parameters
-from nymtw.credentials.coconut.request import Request, blind_sign, check_request, request
-from nymtw.credentials.coconut.show import Context, Credential, Show, credential, show, verify_show, verify_shows
+from nymtw.credentials.coconut.bases import Parameters, parameters
+from nymtw.credentials.coconut.issuing import Request, blind_sign, check_request, request
+from nymtw.credentials.coconut.showing import Context, Credential, Show, credential, show, verify_show, verify_shows
 
 __all__ = [
     "Context",

@@ -4,6 +4,7 @@ Camenisch, Hohenberger, Lysyanskaya, "Compact e-cash" (EUROCRYPT 2005), with thr
 Piotrowska; docs/credentials.md has what is done otherwise here.
 """
 
+from nymtw.credentials.ecash.bases import TICKETS, Parameters, parameters
 from nymtw.credentials.ecash.book import Helpers, TicketBook, pay, pay_with, ticket_book
 from nymtw.credentials.ecash.helpers import (
     Dates,
@@ -13,9 +14,8 @@ from nymtw.credentials.ecash.helpers import (
     check_helpers,
     sign_helpers,
 )
-from nymtw.credentials.ecash.identify import Comparison, Finding, identify
-from nymtw.credentials.ecash.parameters import TICKETS, Parameters, parameters
-from nymtw.credentials.ecash.payment import Payment, PaymentInfo, verify_payment
+from nymtw.credentials.ecash.identification import Comparison, Finding, identify
+from nymtw.credentials.ecash.payments import Payment, PaymentInfo, verify_payment
 from nymtw.credentials.ecash.withdrawal import Withdrawal, check_withdrawal, issue, withdraw
 
 __all__ = [

@@ -15,9 +15,9 @@ from nymtw.credentials.curve import (
     add,
     random_scalar,
 )
+from nymtw.credentials.ecash.bases import MAX_TICKETS, Parameters
 from nymtw.credentials.ecash.helpers import Dates, HelperSignatures, Indices, signature_of
-from nymtw.credentials.ecash.parameters import MAX_TICKETS, Parameters
-from nymtw.credentials.ecash.payment import (
+from nymtw.credentials.ecash.payments import (
     Paid,
     Payment,
     PaymentInfo,
@@ -121,10 +121,10 @@ def pay_with(
     Draws r' and r of the book, those of the date, the opening of C, for each ticket r' and r and the opening of A, then
     what the proof draws. Raises `CredentialRejected` (mixed).
     """
-    date = _date_signature(book, helpers, day, parameters)
+    date = date_signature(book, helpers, day, parameters)
     secrets: dict[str, Scalar] = {"owner": book.owner, "v": book.seed, "expiry": Scalar(book.expiry)}
-    signature, secrets["r"] = _hidden(book.signature, random)
-    signature_date, secrets["r date"] = _hidden(date, random)
+    signature, secrets["r"] = rerandomised(book.signature, random)
+    signature_date, secrets["r date"] = rerandomised(date, random)
     secrets["o"] = random_scalar(random)
     made = [
         _ticket(parameters, key, place, number, helpers, ticket_challenge(info, place), secrets, random)
@@ -143,7 +143,8 @@ def pay_with(
     return Payment(paid, prove(payment_statement(parameters, key, paid, info), secrets, random))
 
 
-def _date_signature(book: TicketBook, helpers: Helpers, day: int, parameters: Parameters) -> Signature:
+def date_signature(book: TicketBook, helpers: Helpers, day: int, parameters: Parameters) -> Signature:
+    """The helper signature for the book's expiry and this day. Raises `CredentialRejected` (mixed)."""
     dates, indices = helpers.dates.subject, helpers.indices.subject
     fitting = isinstance(dates, Dates) and dates.expiry == book.expiry and dates.first <= day <= dates.expiry
     if not fitting or not isinstance(dates, Dates) or indices != Indices(parameters.tickets):
@@ -151,8 +152,8 @@ def _date_signature(book: TicketBook, helpers: Helpers, day: int, parameters: Pa
     return signature_of(helpers.dates, day - dates.first)
 
 
-def _hidden(signature: Signature, random: Random) -> tuple[Signature, Scalar]:
-    """The signature randomised, its second half hidden by r, and r: (r' h, r' s + r r' h)."""
+def rerandomised(signature: Signature, random: Random) -> tuple[Signature, Scalar]:
+    """Another signature on the same attributes with its second half hidden by r, and r: (r' h, r' s + r r' h)."""
     randomised = signature.randomised(random_scalar(random))
     r = random_scalar(random)
     return Signature(randomised.base, randomised.value + randomised.base * r), r
@@ -174,7 +175,7 @@ def _ticket(
     if denominator == ZERO:
         raise CredentialRejected(CredentialFault.BOOK_USED_UP)  # one seed in 2^255 has a ticket without a serial
     mu = ONE / denominator
-    signature, r = _hidden(signature_of(helpers.indices, number), random)
+    signature, r = rerandomised(signature_of(helpers.indices, number), random)
     opening = random_scalar(random)
     secrets |= {
         f"r {place}": r,

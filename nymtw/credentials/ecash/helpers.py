@@ -22,7 +22,7 @@ from nymtw.credentials.curve import (
     random_weight,
     sum_of_products,
 )
-from nymtw.credentials.ecash.parameters import ATTRIBUTES, DATE, DOMAIN, INDEX, MAX_TICKETS
+from nymtw.credentials.ecash.bases import ATTRIBUTES, DATE, DOMAIN, INDEX, MAX_TICKETS
 from nymtw.credentials.keys import MAX_ISSUERS, IssuerKey, SecretKey, VerificationKey
 from nymtw.credentials.shamir import interpolate
 from nymtw.credentials.wire import Kind, Reader, byte, integer, pack

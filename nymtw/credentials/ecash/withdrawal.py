@@ -24,7 +24,7 @@ from nymtw.credentials.curve import (
     is_identity,
     random_scalar,
 )
-from nymtw.credentials.ecash.parameters import ATTRIBUTES, DOMAIN, Parameters
+from nymtw.credentials.ecash.bases import ATTRIBUTES, DOMAIN, Parameters
 from nymtw.credentials.keys import SecretKey
 from nymtw.credentials.proofs import Proof, Relation, Statement, Term, holds, prove
 from nymtw.credentials.wire import Kind, Reader, integer, pack

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nymtw.credentials.curve import G1, ONE, Scalar, encode
-from nymtw.credentials.ecash.payment import Payment, PaymentInfo, ticket_challenge
+from nymtw.credentials.ecash.payments import Payment, PaymentInfo, ticket_challenge
 
 
 class Finding(StrEnum):

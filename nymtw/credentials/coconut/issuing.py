@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from nymtw.credentials.blind import BlindShare, Pending, hidden_secrets, hide, public_part, relations, sign
-from nymtw.credentials.coconut.parameters import Parameters
+from nymtw.credentials.coconut.bases import Parameters
 from nymtw.credentials.curve import G1, G1_BASE, SYSTEM_RANDOM, Scalar, add, encode, hash_to_g1, random_scalar
 from nymtw.credentials.keys import MAX_ATTRIBUTES, SecretKey
 from nymtw.credentials.proofs import Proof, Statement, holds, prove

@@ -10,7 +10,7 @@ from random import Random
 
 from nymtw.credentials.blind import Pending, Signature, aggregate
 from nymtw.credentials.blind import Share as IssuerShare
-from nymtw.credentials.coconut.parameters import Parameters
+from nymtw.credentials.coconut.bases import Parameters
 from nymtw.credentials.curve import (
     G1,
     G2,
@@ -239,7 +239,7 @@ def verify_shows(
 def _proved(parameters: Parameters, key: VerificationKey, show: Show, context: Context) -> tuple[G1, G2, G1]:
     """What the pairings are left to check: e(h', kappa + sum of public m_j beta_j) = e(s' + nu, g2)."""
     shown = show.shown
-    if len(shown.public) != parameters.public or len(show.proof.responses) != parameters.private + 1:
+    if len(shown.public) != parameters.public:
         raise CredentialRejected(CredentialFault.WRONG_COUNT)
     if is_identity(shown.signature.base):
         raise CredentialRejected(CredentialFault.BAD_SIGNATURE)
