@@ -22,7 +22,7 @@ from typing import Any
 
 from nacl.signing import SigningKey
 
-from nymtw.client.local import LocalSocket, NotRunning
+from nymtw.client.sockets.blocking_client import BlockingClient, NotRunning
 from nymtw.message.fragments import FRAGMENT_CAPACITY, FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
 from nymtw.sphinx import generate_keypair
@@ -109,10 +109,10 @@ class RunningClient:
         self.address = str(self.socket.request("status")["address"])
 
     @staticmethod
-    def _connect(port: int) -> LocalSocket:
+    def _connect(port: int) -> BlockingClient:
         for _ in range(100):
             try:
-                return LocalSocket("tcp", port, None)
+                return BlockingClient("tcp", port, None)
             except NotRunning:
                 time.sleep(0.2)
         sys.exit("a client does not start")

@@ -85,7 +85,7 @@ class ClientLinkFactory:
         self.registrations = Allowance(clock, self.limits.registrations_per_address, _HOUR)
         self.failures = Allowance(clock, self.limits.failed_logins_per_address, _TEN_MINUTES)
         self.failed_logins = 0
-        ceiling = Ceiling(self.limits.strangers, self.limits.strangers_per_address)
+        ceiling = Ceiling(self.limits.unauthenticated, self.limits.unauthenticated_per_address)
         self.factory = Door(ceiling, security.server(_SessionFactory(self, ceiling), False))
 
     def use_store(self, store: Any) -> None:

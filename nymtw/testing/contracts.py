@@ -26,8 +26,8 @@ from nymtw.interfaces import (
     IMailboxStore,
     IRouteStrategy,
 )
-from nymtw.mixnode.loss import ACTIONS, GO_ON, LoopLoss
-from nymtw.storage.tally import MailboxLimits
+from nymtw.mixnode.loop_loss import ACTIONS, GO_ON, LoopLoss
+from nymtw.storage.usage import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, Topology
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from nymtw.errors import ConfigError, DiskError, MailboxFull, UnknownDestination
 from nymtw.storage.postgresql import MOST_WAITING, PostgreSQLMailboxes
-from nymtw.storage.tally import MailboxLimits
+from nymtw.storage.usage import MailboxLimits
 from nymtw.storage.worker_thread import WorkerThread
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract

@@ -12,7 +12,7 @@ from nymtw.link.downlink import Downlink
 from nymtw.link.edge_link import ClientLinkFactory
 from nymtw.link.security import TLSSecurity
 from nymtw.storage.mailboxes import SQLiteMailboxes
-from nymtw.storage.tally import MailboxLimits
+from nymtw.storage.usage import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 from nymtw.testing.security import MemorySecurity

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from nymtw.mixnode.loss import ByChance
+from nymtw.mixnode.loop_loss import ByChance
 from nymtw.storage.mailboxes import SQLiteMailboxes
-from nymtw.storage.tally import MailboxLimits
+from nymtw.storage.usage import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import (
     CoverPolicyContract,
