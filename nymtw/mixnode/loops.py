@@ -11,6 +11,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from nymtw.errors import TopologyError
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.poisson import PoissonStream
 from nymtw.mixnode.core import MixnodeCore
 from nymtw.mixnode.loop_loss import ACTIONS, GO_ON, LoopLedger, LoopLoss
@@ -18,7 +19,6 @@ from nymtw.node.engine.packet_engine import Links
 from nymtw.node.metrics import counter, gauge
 from nymtw.sphinx import Hop, build_packet
 from nymtw.topology.document import LAYERS, NodeRecord, Topology
-from nymtw.topology.routes import ExponentialDelays
 
 IDENTIFIER_LENGTH: Final = 16
 _LOOK_INTERVAL: Final = 1.0

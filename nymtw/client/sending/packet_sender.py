@@ -13,9 +13,9 @@ from nymtw.errors import EncodingError, TopologyError
 from nymtw.interfaces import IRouteStrategy
 from nymtw.message.fragments import MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.packets import Outgoing, build_data_packet, build_drop_packet, build_loop_packet
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
-from nymtw.topology.routes import ExponentialDelays
 
 
 class PacketSender:
