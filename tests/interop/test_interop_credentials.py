@@ -1,5 +1,6 @@
 """Shows and payments made here, verified by a second implementation on another library; altered ones refused by both."""
 
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -233,3 +234,16 @@ def test_both_find_the_double_spender(rust, source):
         assert rust.ask("identify", *words[:2], *words[:2]) == (True, "replay")
     apart = bank.pay(source, bank.books[0])[:2], bank.pay(source, bank.books[1])[:2]
     assert rust.ask("identify", *(each.to_bytes() for pair in apart for each in pair)) == (True, "apart")
+
+
+def test_the_known_answers_hold_there_too(rust):
+    vectors = HERE.parent.parent / "vectors"
+    file = json.loads((vectors / "credentials-coconut.json").read_text())
+    words = (file["keys"]["verification_key"], file["show"], file["show_context"])
+    assert rust.ask("show", 2, 2, *words) == (True, file["nullifier"])
+    file = json.loads((vectors / "credentials-ecash.json").read_text())
+    for each in file["payments"]:
+        words = (file["keys"]["verification_key"], each["payment"], each["info"], each["day"])
+        assert rust.ask("payment", TICKETS, *words) == (True, ",".join(each["serials"]))
+    words = [each[name] for each in file["payments"] for name in ("payment", "info")]
+    assert rust.ask("identify", *words) == (True, f"double {file['spender']}")
