@@ -11,7 +11,7 @@ from nymtw.node.announce.placement import check_host
 from nymtw.node.engine.mix_node import Environment, MixNode
 from nymtw.node.home import NodeHome
 from nymtw.node.service import Listener
-from nymtw.nym_node.api import PREFIX, routes
+from nymtw.nym_node.api import PREFIX, NodeApi
 from nymtw.nym_node.auto import AutoService
 from nymtw.nym_node.config import NymNodeConfig
 from nymtw.nym_node.options import Options
@@ -54,7 +54,7 @@ def add_api(reactor: Any, node: MixNode, config: NymNodeConfig) -> Statistics:
     def count(method: str, path: str, code: int) -> None:
         asked[method, path, code] += 1
 
-    resource = RoutesResource(routes(node, section.mode, section, statistics), count)
+    resource = RoutesResource(NodeApi(node, section.mode, section, statistics).routes(), count)
     site = bounded_site(resource, reactor, most=MOST_CONNECTIONS)
     node.add(ApiListener(reactor, check_host(section.http_host), section.http_port, site))
     return statistics
