@@ -463,7 +463,7 @@ def test_a_store_that_cannot_open_its_mailboxes_ends_the_node_with_one_line(worl
     ("make", "error"),
     [
         (lambda context, options: 1 / 0, "the provider 'other' cannot be made: ZeroDivisionError"),
-        (lambda context, options: object(), "what it makes provides neither IProvider nor IService"),
+        (lambda context, options: object(), "make_provider returns neither an IProvider nor an IService"),
     ],
 )
 def test_an_implementation_that_cannot_be_made_ends_the_node_with_one_line(world: World, make: Any, error: str) -> None:
