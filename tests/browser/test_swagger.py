@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 KEY = "A" * 43 + "="
 
 
-def read_and_try(browser: Any, url: str, page: str, shows: set[str], tries: str, answer: str) -> None:
+def assert_can_be_tried(browser: Any, url: str, page: str, shows: set[str], tries: str, answer: str) -> None:
     """The page shows these operations; one of them, tried, gives an answer with this text."""
     browser.get(url + page)
     end = time.monotonic() + 20
@@ -46,7 +46,7 @@ def read_and_try(browser: Any, url: str, page: str, shows: set[str], tries: str,
 def test_the_directory_s_api_can_be_read_and_tried(site: Any, chromium: Any, screenshots: Path) -> None:
     browser = chromium(1280, 1600)
     shows = {"/api/v1/topology", "/ws", "/api/presence/mixnodes", "/api/presence/nodes"}
-    read_and_try(browser, site.url, "/swagger/index.html", shows, "/api/healthcheck", '"ok": true')
+    assert_can_be_tried(browser, site.url, "/swagger/index.html", shows, "/api/healthcheck", '"ok": true')
     browser.save_screenshot(str(screenshots / "swagger.png"))
 
 
@@ -85,5 +85,5 @@ def node(tmp_path: Path) -> Iterator[str]:
 def test_a_node_s_api_can_be_read_and_tried(node: str, chromium: Any, screenshots: Path) -> None:
     browser = chromium(1280, 1600)
     shows = {"/api/v1/roles", "/api/v1/health", "/api/v1/metrics/packets"}
-    read_and_try(browser, node, "/", shows, "/api/v1/roles", '"place": "mixnode-2"')
+    assert_can_be_tried(browser, node, "/", shows, "/api/v1/roles", '"place": "mixnode-2"')
     browser.save_screenshot(str(screenshots / "swagger-node.png"))

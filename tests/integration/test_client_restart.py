@@ -34,10 +34,10 @@ async def progress(localnet: Localnet, identifier: str) -> Any:
 def test_alice_is_killed_while_she_sends(tmp_path: Path) -> Any:
     from twisted.internet import reactor
 
-    yield Deferred.fromCoroutine(kill_alice(reactor, tmp_path)).addTimeout(150, reactor)
+    yield Deferred.fromCoroutine(assert_that_she_finishes(reactor, tmp_path)).addTimeout(150, reactor)
 
 
-async def kill_alice(reactor: Any, tmp_path: Path) -> None:
+async def assert_that_she_finishes(reactor: Any, tmp_path: Path) -> None:
     message = os.urandom(300_000)
     received: Deferred[bytes] = Deferred()
 

@@ -103,10 +103,10 @@ class Talk:
 def test_a_gateway_is_killed_and_started_again(tmp_path: Path) -> Any:
     from twisted.internet import reactor
 
-    yield Deferred.fromCoroutine(kill_the_gateway(reactor, tmp_path)).addTimeout(240, reactor)
+    yield Deferred.fromCoroutine(assert_that_nothing_is_lost(reactor, tmp_path)).addTimeout(240, reactor)
 
 
-async def kill_the_gateway(reactor: Any, tmp_path: Path) -> None:
+async def assert_that_nothing_is_lost(reactor: Any, tmp_path: Path) -> None:
     localnet = Localnet(reactor, tmp_path, 1, 1, 1)
     talk = Talk(reactor, localnet)
     try:

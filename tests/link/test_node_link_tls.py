@@ -185,6 +185,11 @@ def test_hostile_bytes_never_raise(chunks, inside_tls):
         transport.write(chunk)
         world.clock.advance(0.01)
     world.clock.advance(60)
+    other = world.node(2)
+    other.links.set_peers({node.identity: node.address})
+    other.links.send(node.identity, 7, bytes(386))
+    world.clock.advance(1)
+    assert other.identity in {peer for peer, _ in node.received}, "others get through all the same"
     world.stop()
 
 

@@ -69,7 +69,7 @@ class Meeting:
 
 
 def test_interface():
-    verifyObject(ILinkSecurity, TLSSecurity(None))
+    assert verifyObject(ILinkSecurity, TLSSecurity(None))
 
 
 def test_both_ends_know_each_other():

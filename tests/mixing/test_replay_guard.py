@@ -308,7 +308,11 @@ def test_other_files_in_the_folder_do_no_harm(folder):
     folder.mkdir()
     (folder / "notes.txt").write_text("x")
     (folder / "replay-abc.tags").write_text("x")
-    open_guard(folder).close()
+    guard = open_guard(folder)
+    assert guard.fresh(7, bytes(32))
+    assert not guard.fresh(7, bytes(32))
+    guard.close()
+    assert (folder / "notes.txt").read_text() == (folder / "replay-abc.tags").read_text() == "x"
 
 
 @settings(deadline=None)

@@ -24,16 +24,16 @@ for name in sys.argv[1:]:
 """
 
 
-def check(*names: str) -> None:
+def assert_no_reactor(*names: str) -> None:
     done = subprocess.run([sys.executable, "-c", CHECK, *names], capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
 
 
 def test_no_plugin_module_imports_the_reactor() -> None:
     assert ROOT / "twisted" / "plugins" / "nymtw_roles.py" in PLUGINS
-    check(*map(str, PLUGINS))
+    assert_no_reactor(*map(str, PLUGINS))
 
 
 @pytest.mark.parametrize("role", TAPS)
 def test_no_tap_module_imports_the_reactor(role: str) -> None:
-    check(f"nymtw.{role}.tap")
+    assert_no_reactor(f"nymtw.{role}.tap")

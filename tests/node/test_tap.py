@@ -138,7 +138,10 @@ def test_another_logger_is_left_alone() -> None:
 
 
 def test_a_parent_that_is_no_application_gets_no_observer() -> None:
-    run(Role()).setServiceParent(MultiService())
+    parent = MultiService()
+    service = run(Role())
+    service.setServiceParent(parent)
+    assert list(parent) == [service]
 
 
 def test_options_that_are_not_given_are_none() -> None:

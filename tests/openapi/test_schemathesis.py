@@ -64,7 +64,7 @@ def directory(folder: Path, *words: str) -> Iterator[tuple[str, str]]:
         yield text.split("The directory is at ")[1].split()[0], text.split("identity key is ")[1][:44]
 
 
-def keeps_to(description: str, folder: Path) -> None:
+def assert_keeps_to(description: str, folder: Path) -> None:
     """Have schemathesis ask all that the description allows, and what it does not."""
     (folder / "schemathesis.toml").write_text(CONFIG)
     program = shutil.which("schemathesis", path=str(Path(sys.executable).parent)) or "schemathesis"
@@ -97,7 +97,7 @@ def test_a_live_directory_keeps_to_its_description(tmp_path: Path) -> None:
         urllib.request.urlopen(
             urllib.request.Request(f"{url}/api/presence/mixnodes", json.dumps(heartbeat).encode()), timeout=10
         ).close()
-        keeps_to(f"{url}/swagger/doc.json", tmp_path)
+        assert_keeps_to(f"{url}/swagger/doc.json", tmp_path)
 
 
 def test_a_live_node_keeps_to_its_description(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_live_node_keeps_to_its_description(tmp_path: Path) -> None:
         words = ["--mode=auto", "--id=n", "--host=127.0.0.1", "--port=0", "--client-port=0", f"--http-port={port}"]
         words += ["--rate=50", f"--directory={url}", f"--directory-key={key}", "--moniker=<b>here</b>"]
         with running(tmp_path, tmp_path / "node.log", "From key epoch", "nym-node", *words):
-            keeps_to(f"http://127.0.0.1:{port}/api/v1/swagger/doc.json", tmp_path)
+            assert_keeps_to(f"http://127.0.0.1:{port}/api/v1/swagger/doc.json", tmp_path)
 
 
 def test_a_directory_that_signs_with_another_one_keeps_to_its_description(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_directory_that_signs_with_another_one_keeps_to_its_description(tmp_pa
             except urllib.error.HTTPError:  # there is none yet
                 assert time.monotonic() < end
                 time.sleep(0.5)
-        keeps_to(f"{url}/swagger/doc.json", tmp_path)
+        assert_keeps_to(f"{url}/swagger/doc.json", tmp_path)
 
 
 def free_port() -> int:

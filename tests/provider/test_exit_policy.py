@@ -96,9 +96,9 @@ def test_any_text_is_a_policy_or_a_configuration_error(text: str) -> None:
     try:
         policy = ExitPolicy.parse(text)
     except ConfigError as error:
-        error.args[0].index("line")
+        assert "line" in error.args[0]
     else:
-        policy.accepts("198.51.100.1", 80)
+        assert policy.accepts("198.51.100.1", 80) in {True, False}
 
 
 @pytest.mark.parametrize(
