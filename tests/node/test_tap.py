@@ -141,7 +141,9 @@ def test_a_parent_that_is_no_application_gets_no_observer() -> None:
     parent = MultiService()
     service = run(Role())
     service.setServiceParent(parent)
+    parent.startService()
     assert list(parent) == [service]
+    parent.stopService()
 
 
 def test_options_that_are_not_given_are_none() -> None:
