@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.browser
 KEY = "A" * 43 + "="
 
 
 def assert_can_be_tried(browser: Any, url: str, page: str, shows: set[str], tries: str, answer: str) -> None:
     """The page shows these operations; one of them, tried, gives an answer with this text."""
     browser.get(url + page)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 100
     paths = "return [...document.querySelectorAll('.opblock-summary-path')].map(e => e.dataset.path)"
     while not shows <= set(browser.execute_script(paths)):
         assert time.monotonic() < end, browser.execute_script("return document.body.innerText")
@@ -67,10 +67,10 @@ def node(tmp_path: Path) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 150
         while True:
             try:
-                urllib.request.urlopen(f"{url}/api/v1/roles", timeout=5).close()
+                urllib.request.urlopen(f"{url}/api/v1/roles", timeout=25).close()
                 break
             except OSError:
                 assert time.monotonic() < end
@@ -79,7 +79,7 @@ def node(tmp_path: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(150)
 
 
 def test_a_node_s_api_can_be_read_and_tried(node: str, chromium: Any, screenshots: Path) -> None:

@@ -8,7 +8,7 @@ from nymtw.client.config import DebugSection
 from nymtw.client.outbox import State
 from nymtw.testing.simulation import SimulatedNetwork
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 # No cover when there is nothing to send: at that loss most of the time is spent waiting for acks.
 QUIET = DebugSection(

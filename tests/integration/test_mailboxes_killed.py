@@ -66,7 +66,7 @@ class Driver:
     def lines(self):
         return self._file.read_text().splitlines()
 
-    def wait_for(self, verb, more, limit=60.0):
+    def wait_for(self, verb, more, limit=300.0):
         """Until it has said so many more lines that begin with this."""
         end, before = time.monotonic() + limit, None
         while before is None or self._count(verb) < before + more:
@@ -77,7 +77,7 @@ class Driver:
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(150)
 
     def _count(self, verb):
         return sum(line.startswith(verb) for line in self.lines)

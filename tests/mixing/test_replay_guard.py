@@ -151,7 +151,7 @@ def test_kill_9_between_flush_and_forward(folder):
         "guard = ReplayGuard(pathlib.Path(sys.argv[1]), capacity=100)\n"
         "assert guard.fresh(7, bytes(range(32))); guard.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(folder)], timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], timeout=300)
     assert done.returncode == -signal.SIGKILL
     guard = open_guard(folder)
     assert not guard.fresh(7, bytes(range(32)))

@@ -238,9 +238,12 @@ def test_a_message_comes_once_however_often_its_fragments_do(seed: int) -> None:
 
 
 def test_two_with_mailboxes_do_not_fit_one_node(seed: int) -> None:
-    with ServiceBench("store", seed=seed) as one, ServiceBench("store", seed=seed + 1) as other:
-        with pytest.raises(PluginError, match="store and store both have mailboxes"):
-            Hub([one.mount, other.mount])
+    with (
+        ServiceBench("store", seed=seed) as one,
+        ServiceBench("store", seed=seed + 1) as other,
+        pytest.raises(PluginError, match="store and store both have mailboxes"),
+    ):
+        Hub([one.mount, other.mount])
 
 
 def test_a_block_is_told_once_with_how_long_it_has_lasted() -> None:

@@ -208,7 +208,7 @@ def test_what_was_acknowledged_survives_kill_9(path):
         "store.store(b'a' * 32, 1, b'acknowledged').addCallback(lambda _: os.kill(os.getpid(), signal.SIGKILL))\n"
         "clock.advance(1)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=300)
     assert done.returncode == -signal.SIGKILL
     store = SQLiteMailboxes(path, FakeClock())
     assert contents(store) == [b"acknowledged"]
