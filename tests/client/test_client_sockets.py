@@ -26,6 +26,8 @@ from nymtw.client.inbox import Received
 from nymtw.client.tcp_socket import MOST_APPLICATIONS, RequestSocketFactory
 from nymtw.client.websocket import FRAME, MixSocketFactory, is_local
 
+pytestmark = pytest.mark.pythons
+
 
 class Transport(StringTransport):
     aborted = False

@@ -16,6 +16,8 @@ from nymtw.client.wire import STEP, RawRequest, RequestParser, decode, encode, f
 from nymtw.errors import AddressError, EncodingError
 from nymtw.topology.address import Address
 
+pytestmark = pytest.mark.pythons
+
 NETWORK = bytes(16)
 ADDRESS = Address(b"m" * 32, b"k" * 32, b"p" * 32)
 TEXT = ADDRESS.encode(NETWORK)

@@ -11,6 +11,8 @@ from zope.interface import implementer
 
 from nymtw.client.loop_resolver import LoopResolver
 
+pytestmark = pytest.mark.pythons
+
 
 @implementer(IResolutionReceiver)
 class Receiver:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from fuzz_targets import TARGETS
 
+pytestmark = pytest.mark.pythons
+
 CORPUS = Path(__file__).resolve().parent / "corpus"
 INPUTS = sorted(path for path in CORPUS.rglob("*") if path.is_file())
 

@@ -17,6 +17,8 @@ from nymtw.link.frames import (
 )
 from nymtw.sphinx.geometry import GEOMETRIES, SizeClass
 
+pytestmark = pytest.mark.pythons
+
 LIMIT = 5000
 LENGTHS = {size: geometry.packet_length for size, geometry in GEOMETRIES.items()}
 LONGEST = 6 + 32 + max(LENGTHS.values())

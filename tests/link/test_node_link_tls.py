@@ -20,6 +20,8 @@ from nymtw.sphinx.geometry import GEOMETRIES
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 
+pytestmark = pytest.mark.pythons
+
 KEYS = [SigningKey(bytes([number]) * 32) for number in range(4)]
 LIMITS = LinkLimits()
 

@@ -21,6 +21,8 @@ from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 
+pytestmark = pytest.mark.pythons
+
 ALICE, BOB, MALLORY = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3))
 
 

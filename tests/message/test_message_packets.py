@@ -28,6 +28,8 @@ from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Topology
 from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
+pytestmark = pytest.mark.pythons
+
 EPOCH = 7
 ROUTES, DELAYS = UniformRoutes(), ExponentialDelays(0.05)
 

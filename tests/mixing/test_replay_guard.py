@@ -15,6 +15,8 @@ from nymtw.errors import DiskError, ReplayGuardFull
 from nymtw.mixing import replay_guard
 from nymtw.mixing.replay_guard import MAGIC, TAG_LENGTH, ReplayGuard
 
+pytestmark = pytest.mark.pythons
+
 CAPACITY = 10_000  # with few tags in it the filter's errors are far below one in a million
 
 

@@ -38,6 +38,8 @@ from nymtw.mixnode.workers import assign
 from nymtw.node.account import PacketAccount
 from nymtw.testing.clock import FakeClock
 
+pytestmark = pytest.mark.pythons
+
 # the pipe
 
 

@@ -1,7 +1,11 @@
 """received = forwarded + delivered + queued + dropped."""
 
+import pytest
+
 from nymtw.errors import DropReason
 from nymtw.node.account import PacketAccount
+
+pytestmark = pytest.mark.pythons
 
 
 def test_every_packet_is_in_one_place() -> None:

@@ -10,6 +10,8 @@ from twisted.python.failure import Failure
 
 from nymtw.node.log import LineObserver, format_line
 
+pytestmark = pytest.mark.pythons
+
 HEAD = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] "
 
 

@@ -18,6 +18,8 @@ from nymtw.node import commands, lifeline
 from nymtw.node.log import LineObserver
 from nymtw.node.tap import NodeOptions, RoleOptions, RoleService, port_number, run_or_exit
 
+pytestmark = pytest.mark.pythons
+
 
 class Role(Service):
     """Records what is asked of it, and fails where the test wants."""

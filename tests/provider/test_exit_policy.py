@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from nymtw.errors import ConfigError
 from nymtw.provider.exit_policy import DEFAULT_POLICY, ExitPolicy
 
+pytestmark = pytest.mark.pythons
+
 
 @pytest.mark.parametrize(
     ("policy", "address", "port", "accepted"),

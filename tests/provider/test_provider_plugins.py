@@ -20,6 +20,8 @@ from nymtw.provider.listing import help_text, list_text
 from nymtw.provider.options import Options, check_options, check_together, implementations_named
 from nymtw.provider.plugin import ProviderFactory, find_implementations, load_options
 
+pytestmark = pytest.mark.pythons
+
 FACTORY = """
 from nymtw.provider.plugin import ProviderFactory
 {name} = ProviderFactory({text!r}, "Does things.", "nymtw.provider.store")

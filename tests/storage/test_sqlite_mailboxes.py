@@ -18,6 +18,8 @@ from nymtw.storage.tally import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract
 
+pytestmark = pytest.mark.pythons
+
 ALICE, BOB = b"a" * 32, b"b" * 32
 
 

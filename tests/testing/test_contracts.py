@@ -17,6 +17,8 @@ from nymtw.testing.contracts import (
 )
 from nymtw.topology.routes import ExponentialDelays, UniformRoutes
 
+pytestmark = pytest.mark.pythons
+
 
 class TestSQLiteInMemory(MailboxStoreContract):
     def make_store(self, clock: FakeClock, limits: MailboxLimits) -> Any:

@@ -8,6 +8,8 @@ import pytest
 import nymtw.testing
 from nymtw.testing.provider_contracts import ServiceContract
 
+pytestmark = pytest.mark.pythons
+
 
 def test_each_name_is_what_its_module_has() -> None:
     for name in nymtw.testing.__all__:

@@ -26,6 +26,8 @@ from nymtw.topology.presence import (
     sign_post,
 )
 
+pytestmark = pytest.mark.pythons
+
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 KEY = SigningKey(bytes(range(32)))
 IDENTITY = bytes(KEY.verify_key)
