@@ -16,10 +16,10 @@ SMALL = ("--mixnodes-per-layer=1", "--providers=1", "--gateways=0")
 Start = Callable[..., Any]
 
 
-def test_a_file_of_5_mib_and_then_an_empty_one(localnet: Start, tmp_path: Path) -> None:
+def test_a_file_of_a_mebibyte_and_then_an_empty_one(localnet: Start, tmp_path: Path) -> None:
     """The usual network; the second run keeps the first one's keys."""
     file, folder = tmp_path / "Größe und Maß.pdf", tmp_path / "net"
-    content = os.urandom(5 * 1024 * 1024)
+    content = os.urandom(1024 * 1024)
     file.write_bytes(content)
     run = localnet("--dir", folder, "--send", file, "--exit")
     run.wait_for(r"alice to bob: 'Hello bob, this is alice\.' arrived after [0-9.]+ s")
@@ -42,7 +42,7 @@ def test_a_file_of_5_mib_and_then_an_empty_one(localnet: Start, tmp_path: Path) 
 
 def test_a_mixnode_that_is_killed_costs_time_not_data(localnet: Start, tmp_path: Path) -> None:
     file = tmp_path / "a file"
-    file.write_bytes(os.urandom(700_000))
+    file.write_bytes(os.urandom(300_000))
     run = localnet("--dir", tmp_path / "net", "--send", file, "--exit")
     run.wait_for("alice to bob: ")
     os.kill(run.child("mixnode-2-1"), signal.SIGKILL)

@@ -43,18 +43,18 @@ def net(mixnet: Any, tmp_path_factory: pytest.TempPathFactory) -> SocksNet:
 
 
 @pytest.mark.parametrize(
-    ("option", "upload"),  # ten mebibytes each take a quarter of a minute: they go up once
-    [("--socks4", TEN // 10), ("--socks4a", TEN // 10), ("--socks5", TEN // 10), ("--socks5-hostname", TEN)],
+    ("option", "size"),  # ten mebibytes each way take half a minute: they go once
+    [("--socks4", TEN // 40), ("--socks4a", TEN // 40), ("--socks5", TEN // 40), ("--socks5-hostname", TEN)],
 )
-def test_curl_downloads_and_uploads(net: SocksNet, site: Site, tmp_path: Path, option: str, upload: int) -> None:
+def test_curl_downloads_and_uploads(net: SocksNet, site: Site, tmp_path: Path, option: str, size: int) -> None:
     proxy = (option, f"127.0.0.1:{net.port}")
     # Names reach the exit where the program leaves them to the proxy.
     url = site.url.replace("127.0.0.1", "localhost") if option in ("--socks4a", "--socks5-hostname") else site.url
-    curl(*proxy, "-o", tmp_path / "got", f"{url}/bytes/{TEN}/curl")
-    assert (tmp_path / "got").read_bytes() == body("curl", TEN)
-    (tmp_path / "give").write_bytes(body(option.strip("-"), upload))
+    curl(*proxy, "-o", tmp_path / "got", f"{url}/bytes/{size}/curl")
+    assert (tmp_path / "got").read_bytes() == body("curl", size)
+    (tmp_path / "give").write_bytes(body(option.strip("-"), size))
     said = curl(*proxy, "-H", "Expect:", "--data-binary", f"@{tmp_path / 'give'}", f"{url}/upload")
-    assert said.decode() == hashlib.sha256(body(option.strip("-"), upload)).hexdigest()
+    assert said.decode() == hashlib.sha256(body(option.strip("-"), size)).hexdigest()
 
 
 def test_curl_is_told_what_went_wrong(net: SocksNet) -> None:
@@ -148,8 +148,8 @@ def test_a_long_lived_session_of_keystrokes(net: SocksNet) -> None:
 def test_fifty_downloads_at_once(net: SocksNet, site: Site, tmp_path: Path) -> None:
     def download(number: int) -> bool:
         proxy = ("--socks5-hostname", f"127.0.0.1:{net.port}")
-        got = curl(*proxy, f"{site.url}/bytes/40000/p{number}", limit=900)
-        return got == body(f"p{number}", 40_000)
+        got = curl(*proxy, f"{site.url}/bytes/10000/p{number}", limit=900)
+        return got == body(f"p{number}", 10_000)
 
     with ThreadPoolExecutor(PARALLEL) as pool:
         assert list(pool.map(download, range(PARALLEL))) == [True] * PARALLEL
