@@ -3,6 +3,8 @@
 The docstring of an error is the text that a user reads when the error carries no message of its own.
 """
 
+from enum import StrEnum
+
 from nymtw.drop_reasons import DropReason
 
 
