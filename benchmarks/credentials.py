@@ -45,7 +45,7 @@ INTEROP = HERE.parent / "tests" / "interop" / "credentials"
 SEED = 2016
 FLOOR = "floor: two bare X25519"
 MANY = 32
-RUST_ROUNDS = 5
+RUST_ROUNDS = 1
 # What is compared with the floor: the measure, how many it does at once, at most so many floors each.
 BARS = {
     "coconut: show": (1, 26),

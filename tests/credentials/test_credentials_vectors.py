@@ -11,6 +11,8 @@ from nymtw.credentials import coconut, ecash
 from nymtw.credentials.curve import ORDER
 from nymtw.credentials.keys import IssuerKey, VerificationKey, combine
 
+pytestmark = pytest.mark.pythons
+
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 NAMES = ("core", "coconut", "ecash", "dkg")
 FILES = {name: json.loads((VECTORS / f"credentials-{name}.json").read_text()) for name in NAMES}

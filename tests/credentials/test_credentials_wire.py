@@ -16,6 +16,8 @@ from nymtw.credentials.keys import IssuerKey, SecretKey, VerificationKey
 from nymtw.credentials.wire import Kind, Reader, byte, integer
 from nymtw.errors import EncodingError
 
+pytestmark = pytest.mark.pythons
+
 
 @pytest.fixture(scope="module")
 def objects(dealt, issued, credential, shown, withdrawn, book, helpers, payment):

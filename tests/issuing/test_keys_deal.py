@@ -19,6 +19,8 @@ from nymtw.issuing.key_files import (
     secret_key_file,
 )
 
+pytestmark = pytest.mark.pythons
+
 
 @pytest.fixture
 def folder(tmp_path, capsys):

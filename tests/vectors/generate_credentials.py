@@ -133,7 +133,8 @@ def coconut_vectors():
         "request_context": text(b"account"),
         "request": text(asked),
         "request_proof": proof_of(
-            request_statement(parameters, asked.commitment, asked.parts, asked.public, b"account"), asked.proof
+            request_statement(parameters, asked.commitment, pending.base, asked.parts, asked.public, b"account"),
+            asked.proof,
         ),
         "pending": text(pending),
         "blind_shares": text(answers),
@@ -197,7 +198,9 @@ def ecash_vectors():
         "withdrawal_context": text(b"deposit 1"),
         "withdrawal": text(asked),
         "withdrawal_proof": proof_of(
-            withdrawal_statement(parameters, asked.commitment, asked.parts, asked.owner, expiry, kind, b"deposit 1"),
+            withdrawal_statement(
+                parameters, asked.commitment, pending.base, asked.parts, asked.owner, expiry, kind, b"deposit 1"
+            ),
             asked.proof,
         ),
         "seed_offset": text(seed_offset([asked.commitment, *asked.parts, asked.owner])),
