@@ -104,14 +104,6 @@ class VerificationKey:
         """SHA-512 of the bytes: what proofs name the key by."""
         return sha512(self.to_bytes()).digest()
 
-    def message(self, attributes: Sequence[Scalar]) -> G2:
-        """alpha + sum of m_j beta_j. Raises `ValueError` where there are not q attributes."""
-        if len(attributes) != len(self.betas):
-            raise ValueError(f"{len(attributes)} attributes for a key of {len(self.betas)}")
-        if self.tabled:
-            return self.alpha + self.part(0, attributes)
-        return self.alpha + sum_of_products(self.betas, attributes)
-
     def part(self, first: int, attributes: Sequence[Scalar]) -> G2:
         """The sum of m_j beta_j of some attributes, counted from `first`."""
         bases = self.beta_bases[first : first + len(attributes)]

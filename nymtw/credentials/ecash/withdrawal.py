@@ -144,6 +144,12 @@ def check_withdrawal(parameters: Parameters, asked: Withdrawal, context: bytes =
     return base
 
 
+def signed_parts(asked: Withdrawal, base: G1) -> tuple[G1, G1]:
+    """The commitments that issuers sign, and `blind.check_answer` is about: c_sk, and c_v + u h."""
+    owner, seed = asked.parts
+    return owner, seed + base * seed_offset([asked.commitment, *asked.parts, asked.owner])
+
+
 def issue(parameters: Parameters, secret: SecretKey, asked: Withdrawal, context: bytes = b"") -> BlindShare:
     """An issuer's blind signature, the same for the same request; the issuer gives one for each paid deposit.
 
@@ -152,6 +158,4 @@ def issue(parameters: Parameters, secret: SecretKey, asked: Withdrawal, context:
     if len(secret.ys) != ATTRIBUTES:
         raise CredentialRejected(CredentialFault.WRONG_COUNT)
     base = check_withdrawal(parameters, asked, context)
-    owner, seed = asked.parts
-    parts = (owner, seed + base * seed_offset([asked.commitment, *asked.parts, asked.owner]))
-    return sign(secret, base, parts, (Scalar(asked.expiry), Scalar(asked.type)))
+    return sign(secret, base, signed_parts(asked, base), (Scalar(asked.expiry), Scalar(asked.type)))
