@@ -187,9 +187,12 @@ class Base(Generic[P]):
         return self._tabled
 
     def __mul__(self, factor: Scalar) -> P:
+        return self.onto(identity_of(self.point), factor) if self._tabled else self.point * factor
+
+    def onto(self, total: P, factor: Scalar) -> P:
+        """`total` and `factor` times this point."""
         if not self._tabled:
-            return self.point * factor
-        total = identity_of(self.point)
+            return total + self.point * factor
         for row, window in zip(self._rows, factor.to_le_bytes(), strict=True):
             if window:
                 total = total + row[window]

@@ -20,6 +20,7 @@ from nymtw.credentials.curve import (
     Base,
     Scalar,
     encode,
+    identity_of,
     pairings_cancel,
     random_weight,
     sum_of_products,
@@ -107,10 +108,9 @@ class VerificationKey:
     def part(self, first: int, attributes: Sequence[Scalar]) -> G2:
         """The sum of m_j beta_j of some attributes, counted from `first`."""
         bases = self.beta_bases[first : first + len(attributes)]
-        products = [base * value for base, value in zip(bases, attributes, strict=True)]
-        total = products[0]
-        for product in products[1:]:
-            total = total + product
+        total = identity_of(self.alpha)
+        for base, value in zip(bases, attributes, strict=True):
+            total = base.onto(total, value)
         return total
 
     @cached_property
