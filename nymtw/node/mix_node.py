@@ -23,7 +23,6 @@ from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.account import PacketAccount
 from nymtw.node.directories import directories_at
 from nymtw.node.drain import Drain
-from nymtw.node.exporter import Exporter
 from nymtw.node.figures import Figures, figures_of
 from nymtw.node.guard_watch import GuardWatch
 from nymtw.node.home import NodeHome, write_file
@@ -205,12 +204,14 @@ class MixNode(NodeService):
         self.listener = listener or Listener(reactor, core.own.host, core.own.port, self.links.factory)
         self.figures = Figures()
         self.figures.add(lambda: figures_of(self))
-        self.exporter: Exporter | None = None
+        self.exporter: Any = None
         self.drain = Drain(reactor, core, self.links, parts.section.drain)
         self.section = parts.section  # as far as it is in force
         self.reread: Callable[[], MixSection] | None = None
         self.add(AtStop(self._close_home))
         if parts.section.metrics_port:
+            from nymtw.node.exporter import Exporter  # a web server, which most nodes do without
+
             self.exporter = self.add(Exporter(reactor, parts.section.metrics_port, self.figures))
         self.add(self.guard_watch)
         for service in beneath:
