@@ -28,6 +28,7 @@ from nymtw.node.guard_watch import GuardWatch
 from nymtw.node.home import NodeHome, write_file
 from nymtw.node.key_rotation import KeyRotation
 from nymtw.node.keys import KeyRing, load_or_create_identity
+from nymtw.node.late_watch import LateWatch
 from nymtw.node.mix_config import DAY, MixOptions, MixSection, positive, seconds
 from nymtw.node.packet_engine import PacketEngine
 from nymtw.node.placement import check_host, default_host
@@ -214,6 +215,7 @@ class MixNode(NodeService):
 
             self.exporter = self.add(Exporter(reactor, parts.section.metrics_port, self.figures))
         self.add(self.guard_watch)
+        self.add(LateWatch(reactor, parts.account))
         for service in beneath:
             self.add(service)
         self.add(AtStop(self.links.stop))
