@@ -5,6 +5,8 @@ The docstring of an error is the text that a user reads when the error carries n
 
 from enum import StrEnum
 
+from nymtw.drop_reasons import DropReason
+
 
 class NymtwError(Exception):
     """Something went wrong in nymtw."""
@@ -94,45 +96,36 @@ class PluginError(NymtwError):
     """A provider implementation is unknown, doubled or broken."""
 
 
+class CredentialFault(StrEnum):
+    """Why a credential, or a step on the way to one, was refused."""
+
+    BAD_KEY = "bad-key"
+    BAD_PROOF = "bad-proof"
+    BAD_SHARE = "bad-share"
+    BAD_SIGNATURE = "bad-signature"
+    MIXED = "mixed"
+    TOO_FEW = "too-few"
+    WRONG_COUNT = "wrong-count"
+    DOUBLED = "doubled"
+    BOOK_USED_UP = "book-used-up"
+    BAD_DEALING = "bad-dealing"
+    BAD_COMPLAINT = "bad-complaint"
+
+
+class CredentialRejected(NymtwError):
+    """A credential, or a step on the way to one, was refused.
+
+    `fault` says why, `issuer` whose fault it is where that is known.
+    """
+
+    def __init__(self, fault: CredentialFault, issuer: int | None = None) -> None:
+        super().__init__(fault.value if issuer is None else f"{fault.value}: issuer {issuer}")
+        self.fault = fault
+        self.issuer = issuer
+
+
 class SphinxInputError(NymtwError, ValueError):
     """A packet or a reply block cannot be made from this: the message names the limit."""
-
-
-class DropReason(StrEnum):
-    """Why a packet was dropped: the one enumeration that counters, metrics and `PacketRejected` share."""
-
-    # what `nymtw.sphinx` refuses
-    WRONG_LENGTH = "wrong-length"
-    LOW_ORDER_POINT = "low-order-point"
-    NON_CANONICAL_POINT = "non-canonical-point"
-    BAD_MAC = "bad-mac"
-    UNKNOWN_FLAG = "unknown-flag"
-    REFUSED_VERSION = "refused-version"
-    MALFORMED_PAYLOAD = "malformed-payload"
-    # what a node refuses
-    REPLAYED = "replayed"
-    REPLAY_GUARD_FULL = "replay-guard-full"
-    UNKNOWN_EPOCH = "unknown-epoch"
-    UNKNOWN_NEXT_HOP = "unknown-next-hop"
-    NOT_A_LAST_HOP = "not-a-last-hop"
-    WRONG_LAYER = "wrong-layer"
-    DELAY_TOO_LONG = "delay-too-long"
-    PEER_SHARE = "peer-share"
-    # what an edge refuses its clients
-    OVER_ALLOWANCE = "over-allowance"
-    # what a full or closed queue loses
-    DELAY_QUEUE_FULL = "delay-queue-full"
-    LINK_QUEUE_FULL = "link-queue-full"
-    LINK_DOWN = "link-down"
-    TOO_LATE = "too-late"
-    SHUTDOWN = "shutdown"
-    WORKER_LOST = "worker-lost"
-    DISK_ERROR = "disk-error"
-    # what a provider refuses
-    UNKNOWN_DESTINATION = "unknown-destination"
-    MAILBOX_FULL = "mailbox-full"
-    PROVIDER_ERROR = "provider-error"
-    PROVIDER_BUSY = "provider-busy"
 
 
 class PacketRejected(NymtwError):

@@ -5,8 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from nymtw.directory.consensus.topology_store import EPOCH_SECONDS, REFRESH
 from nymtw.directory.registry import CAPACITY
-from nymtw.directory.shelf import EPOCH_SECONDS, REFRESH
 from nymtw.topology.document import Recommended
 from nymtw.topology.versions import version
 

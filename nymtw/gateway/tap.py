@@ -9,11 +9,11 @@ __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
-    """The gateway that the command line means."""
+    """Make the gateway for a command line."""
 
     def build(reactor: object) -> IService:
         from nymtw.gateway.service import GatewayService
-        from nymtw.provider.watchdog import Watchdog
+        from nymtw.provider.services.watchdog import Watchdog
 
         home, config = configure(options)
         service = GatewayService.from_config(reactor, home, config, options.factories, options)

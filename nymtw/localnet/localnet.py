@@ -12,7 +12,7 @@ from nymtw.localnet.layout import Layout, lay_out
 from nymtw.localnet.lookout import Lookout, Patience
 from nymtw.localnet.processes import ComponentDied, Processes, sleep, tail
 from nymtw.localnet.rates import USUAL, Rates, usable_cores
-from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.directories.http_directory import HTTPDirectory
 from nymtw.node.home import private_folder
 
 POLL_INTERVAL = 0.1

@@ -10,7 +10,7 @@ from nymtw.errors import DirectoryError
 from nymtw.localnet.client_socket import ClientSocket, ClientSocketError
 from nymtw.localnet.layout import Layout
 from nymtw.localnet.loops import LoopFlow
-from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.directories.http_directory import HTTPDirectory
 
 Connect = Callable[[str, Callable[[str, Mapping[str, Any]], None]], Awaitable[ClientSocket]]
 

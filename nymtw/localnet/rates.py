@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Self
 
-from nymtw.node.self_check import UnwrapTrial
+from nymtw.node.engine.capacity import UnwrapTrial
 
 # An idle network takes this share of the machine at most, and this one of what other programs leave.
 IDLE_SHARE: Final = 1 / 3

@@ -13,10 +13,10 @@ from twisted.python.components import Componentized
 from zope.interface import implementer
 
 from nymtw.errors import NymtwError
-from nymtw.node.clock import use_monotonic
-from nymtw.node.lifeline import lifeline
-from nymtw.node.log import LineObserver
-from nymtw.node.reload import Hangup
+from nymtw.node.process.clock import use_monotonic
+from nymtw.node.process.log import LineObserver
+from nymtw.node.process.parent_watch import watch_parent
+from nymtw.node.process.reload import Hangup
 
 _log = Logger()
 
@@ -110,7 +110,7 @@ def run_or_exit(
         use_monotonic(reactor)
         inner = build(reactor)
         inner.privilegedStartService()
-        watch = lifeline(reactor, os.environ)
+        watch = watch_parent(reactor, os.environ)
     except NymtwError as error:
         exit_with(program, error)
     reload = getattr(inner, "reload", None)
@@ -174,8 +174,9 @@ class RoleService(Service):
             if _log_file(self._options) is not None:
                 _log.critical("{line}", line=_line(error))
             exit_with(self._program, error, self._terminal)
-        if self._terminal is not None:
-            self._terminal.close()
+        finally:
+            if self._terminal is not None:
+                self._terminal.close()
         for service in (self._watch, self._hangup):
             if service is not None:
                 service.startService()

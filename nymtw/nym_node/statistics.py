@@ -1,4 +1,4 @@
-"""A node's packet counts for everybody to see: sums over whole minutes, and nothing of any peer."""
+"""A node's public packet counts: sums over whole minutes, and nothing about any peer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,48 +8,48 @@ from typing import Any, Final
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
-from nymtw.node.account import AccountSnapshot
+from nymtw.node.engine.packet_counters import CountersSnapshot
 
 RESOLUTION: Final = 60.0  # seconds
-_NOTHING: Final = AccountSnapshot(0, 0, 0, 0, {})
+_NOTHING: Final = CountersSnapshot(0, 0, 0, 0, {})
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """An account as it was at `time`, in wall-clock seconds."""
+    """The packet counts at `time` (wall-clock seconds)."""
 
     time: float
-    account: AccountSnapshot
+    counters: CountersSnapshot
 
 
 class Statistics(Service):
-    """Takes the account when it starts and once a minute from then on; who asks in between gets the same again.
+    """Reads the packet counts at the start and once a minute. In between, the answers do not change.
 
-    Whoever watches one line of a node learns from sums over all of them the less, the longer the time they are over.
+    The longer the period of the sums, the less an observer of one link learns from them.
     """
 
     def __init__(
-        self, clock: IReactorTime, wall_clock: Callable[[], float], account: Callable[[], AccountSnapshot]
+        self, clock: IReactorTime, wall_clock: Callable[[], float], counters: Callable[[], CountersSnapshot]
     ) -> None:
         self._clock: Any = clock
         self._wall_clock = wall_clock
-        self._account = account
+        self._counters = counters
         self._call: Any = None
         self.started = self._clock.seconds()
         self.last = self.before = Counts(wall_clock(), _NOTHING)
 
     @property
     def uptime(self) -> float:
-        """Seconds since the node was made."""
+        """Seconds since the node was created."""
         return float(self._clock.seconds()) - self.started
 
     def startService(self) -> None:
-        """Count from now on."""
+        """Begin to read the counts."""
         super().startService()
         self._take()
 
     def stopService(self) -> None:
-        """Take no more."""
+        """Stop reading the counts."""
         super().stopService()
         if self._call is not None:
             self._call.cancel()
@@ -57,11 +57,11 @@ class Statistics(Service):
 
     def _take(self) -> None:
         self._call = self._clock.callLater(RESOLUTION, self._take)
-        self.before, self.last = self.last, Counts(self._wall_clock(), self._account())
+        self.before, self.last = self.last, Counts(self._wall_clock(), self._counters())
 
     def mixing(self) -> dict[str, Any]:
-        """What came, left and was dropped, in all and within the last whole minute."""
-        now, before = self.last.account, self.before.account
+        """Packets received, sent and dropped, since the start and within the last whole minute."""
+        now, before = self.last.counters, self.before.counters
         return {
             "update_time": _time_text(self.last.time),
             "previous_update_time": _time_text(self.before.time),
@@ -74,15 +74,15 @@ class Statistics(Service):
         }
 
     def packets(self) -> dict[str, Any]:
-        """The whole account: received = forwarded + delivered + queued + dropped."""
-        account = self.last.account
+        """All counts: received = forwarded + delivered + queued + dropped."""
+        counters = self.last.counters
         return {
             "update_time": _time_text(self.last.time),
-            "received": account.received,
-            "forwarded": account.forwarded,
-            "delivered": account.delivered,
-            "queued": account.queued,
-            "dropped": {reason.value: number for reason, number in sorted(account.dropped.items()) if number},
+            "received": counters.received,
+            "forwarded": counters.forwarded,
+            "delivered": counters.delivered,
+            "queued": counters.queued,
+            "dropped": {reason.value: number for reason, number in sorted(counters.dropped.items()) if number},
         }
 
 

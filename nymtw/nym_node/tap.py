@@ -9,12 +9,12 @@ __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
-    """The node that the command line means."""
+    """Make the node for a command line."""
 
     def build(reactor: object) -> IService:
         from nymtw.nym_node.service import make_node
         from nymtw.provider.service import ProviderService
-        from nymtw.provider.watchdog import Watchdog
+        from nymtw.provider.services.watchdog import Watchdog
 
         service = make_node(reactor, *configure(options), options)
         service.reread = lambda: configure(options)[1].section()

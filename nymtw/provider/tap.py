@@ -9,11 +9,11 @@ __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
-    """The provider that the command line means."""
+    """Make the provider for a command line."""
 
     def build(reactor: object) -> IService:
         from nymtw.provider.service import ProviderService
-        from nymtw.provider.watchdog import Watchdog
+        from nymtw.provider.services.watchdog import Watchdog
 
         home, config = configure(options)
         service = ProviderService.from_config(reactor, home, config, options.factories, options)

@@ -1,7 +1,7 @@
-"""Mailboxes in SQLite. What comes within a few milliseconds is committed together: one transaction for many items.
+"""Mailboxes in SQLite. Changes within a few milliseconds are committed together: one transaction for many items.
 
-WAL with `synchronous=NORMAL`: what was committed survives kill -9; after a loss of power the file is whole, but may
-lack the last moments before it.
+WAL with `synchronous=NORMAL`: committed changes survive kill -9. After a power failure the file is intact, but may
+lack the last moments.
 """
 
 import os
@@ -17,16 +17,9 @@ from zope.interface import implementer
 
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
-from nymtw.storage.tally import (
-    LARGEST,
-    SWEEP,
-    MailboxLimits,
-    MailboxRecord,
-    StoredItem,
-    Subscribers,
-    Tally,
-    sweep_interval,
-)
+from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.records import MailboxRecord, StoredItem
+from nymtw.storage.usage import LARGEST, SWEEP, MailboxUsage, Subscribers, sweep_interval
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mailboxes (
@@ -37,7 +30,7 @@ CREATE TABLE IF NOT EXISTS items (
     stored INTEGER NOT NULL, size INTEGER NOT NULL
 );
 """
-# With the size in it nothing else is read when all is counted at the start.
+# The index holds the size, so that counting at the start reads nothing else.
 _INDEX = """
 CREATE INDEX IF NOT EXISTS items_with_size ON items (mailbox, number, size);
 DROP INDEX IF EXISTS items_by_mailbox;
@@ -63,8 +56,8 @@ class SQLiteMailboxes:
     """An `IMailboxStore` in one SQLite file (mode 0600), or in memory for the path ":memory:".
 
     `commit_interval`: seconds from the first change to the commit that makes it durable; `wall_clock`: seconds since
-    1970. Deferreds fail with `DiskError` where the disk refuses the commit; nothing of that commit is kept. Reading
-    answers at once. Raises `DiskError` where the file cannot be opened.
+    1970. Deferreds fail with `DiskError` if the disk refuses the commit; nothing of that commit is kept. Reading
+    answers at once. Raises `DiskError` if the file cannot be opened.
     """
 
     def __init__(
@@ -79,7 +72,7 @@ class SQLiteMailboxes:
         self._wall_clock = wall_clock
         self._sweeper: IDelayedCall | None = None
         self._interval = commit_interval
-        self._tally = Tally(limits or MailboxLimits())
+        self._usage = MailboxUsage(limits or MailboxLimits())
         self._subscribers = Subscribers()
         self._path = str(path)
         self._timer: IDelayedCall | None = None
@@ -100,9 +93,7 @@ class SQLiteMailboxes:
             raise DiskError(f"{self._path}: cannot open the mailboxes: {error}") from None
 
     def _bring_up_to_date(self) -> None:
-        """Files of earlier versions do not say when their items were stored, which count as stored now, nor how long
-        each of them is.
-        """
+        """Add the columns that files of earlier versions lack: time of storing (the present is used) and size."""
         columns = [row[1] for row in self._database.execute("PRAGMA table_info(items)")]
         if "stored" not in columns:
             self._database.execute(
@@ -116,19 +107,19 @@ class SQLiteMailboxes:
         self._database.executescript(_INDEX)
 
     def _count_all(self) -> None:
-        """How many items and bytes there are."""
-        self._tally.start_from(
+        """Count the items and bytes in the file."""
+        self._usage.start_from(
             (mailbox for (mailbox,) in self._database.execute("SELECT mailbox FROM mailboxes")),
             self._database.execute("SELECT mailbox, COUNT(*), SUM(size) FROM items GROUP BY mailbox"),
         )
-        if self._tally.bytes:
+        if self._usage.bytes:
             self._arm_sweeper()
 
     # IMailboxStore
 
     def register(self, mailbox: bytes, public_key: bytes, token_hash: bytes) -> "Deferred[None]":
         try:
-            self._tally.expect(mailbox)
+            self._usage.expect(mailbox)
         except NymtwError:
             return fail()
         self._registrations[mailbox] = (public_key, token_hash)
@@ -139,14 +130,14 @@ class SQLiteMailboxes:
         return None if row is None else MailboxRecord(*row)
 
     def count(self) -> int:
-        return len(self._tally.counts)
+        return len(self._usage.counts)
 
     def subscribe(self, callback: Callable[[bytes], object]) -> None:
         self._subscribers.add(callback)
 
     def store(self, mailbox: bytes, kind: int, content: bytes) -> "Deferred[None]":
         try:
-            self._tally.take(mailbox, len(content))
+            self._usage.take(mailbox, len(content))
         except NymtwError:
             return fail()
         self._items.append((mailbox, kind, content, int(self._wall_clock()), len(content)))
@@ -208,8 +199,8 @@ class SQLiteMailboxes:
             self._write(registrations, items, confirmed)
         except sqlite3.Error as problem:
             error = DiskError(f"{self._path}: {problem}")
-            self._tally.not_registered(registrations)
-            self._tally.count_out((mailbox, size) for mailbox, _, _, _, size in items)
+            self._usage.not_registered(registrations)
+            self._usage.count_out((mailbox, size) for mailbox, _, _, _, size in items)
         for deferred in waiting:
             if error is None:
                 deferred.callback(None)
@@ -237,24 +228,24 @@ class SQLiteMailboxes:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
-        self._tally.registered(registrations)
-        self._tally.count_out(deleted)
+        self._usage.registered(registrations)
+        self._usage.count_out(deleted)
 
-    # what nobody fetches
+    # items that are too old
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
         if self._sweeper is None:
-            interval = sweep_interval(self._tally.limits) if seconds is None else seconds
+            interval = sweep_interval(self._usage.limits) if seconds is None else seconds
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:
-        """Delete what is too old, some at a time; the oldest have the lowest numbers."""
+        """Delete items that are too old, some at a time. The oldest have the lowest numbers."""
         self._sweeper = None
-        before = int(self._wall_clock() - self._tally.limits.item_age)
+        before = int(self._wall_clock() - self._usage.limits.item_age)
         try:
             gone = self._database.execute(_EXPIRE, (SWEEP, before)).fetchall()
         except sqlite3.Error:
-            gone = []  # the disk refuses: it is tried again
-        self._tally.count_out(gone)
-        if self._tally.bytes:
+            gone = []  # the disk refuses: the next sweep tries again
+        self._usage.count_out(gone)
+        if self._usage.bytes:
             self._arm_sweeper(self._interval if len(gone) == SWEEP else None)

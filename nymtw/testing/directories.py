@@ -11,14 +11,14 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from nymtw.directory.config import DirectoryConfig
+from nymtw.directory.consensus.votes import statements_answer
 from nymtw.directory.core import Directory, LocalDirectory
 from nymtw.directory.service import make_directory
-from nymtw.directory.votes import statements_answer
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.interfaces import IDirectory
-from nymtw.node.directories import SeveralDirectories
-from nymtw.node.trust import majority
+from nymtw.node.directories.several_directories import SeveralDirectories
+from nymtw.node.directories.trust import majority
 from nymtw.testing.network import MemoryHost
 from nymtw.topology.document import Trust
 

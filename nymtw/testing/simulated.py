@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from twisted.internet.defer import Deferred
 
 from nymtw.client.core import ClientCore
-from nymtw.client.outbox import Progress
+from nymtw.client.sending.outbox import Progress
 from nymtw.client.service import ClientService
 from nymtw.topology.address import Address
 

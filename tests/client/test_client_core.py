@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from client_world import Net, Person, run_until
 
-from nymtw.client import emitter
 from nymtw.client.config import DebugSection
-from nymtw.client.outbox import State
+from nymtw.client.sending import packet_sender
+from nymtw.client.sending.outbox import State
 from nymtw.client.store import ClientStore
 from nymtw.errors import MessageTooLong, NymtwError, TopologyExpired, TopologySignatureError, UnknownDestination
 from nymtw.message.packets import Outgoing
@@ -113,7 +113,7 @@ def emission_gaps(seed: int, sends: bool, broken: bool = False) -> list[float]:
         alice.wait(alice.core.send(bytes(1 << 20), bob))
         if broken:
             for step in range(100):
-                net.clock.callLater(0.002 * step, alice.core.emitter.send_next)
+                net.clock.callLater(0.002 * step, alice.core.packet_sender.send_next)
     net.clock.advance(25)
     times = [at for at, _ in alice.connection.sent]
     alice.stop()
@@ -122,7 +122,7 @@ def emission_gaps(seed: int, sends: bool, broken: bool = False) -> list[float]:
 
 def test_an_idle_client_and_a_sending_one_emit_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("build_data_packet", "build_loop_packet"):
-        monkeypatch.setattr(emitter, name, blank_packet)
+        monkeypatch.setattr(packet_sender, name, blank_packet)
     idle: list[float] = []
     sending: list[float] = []
     broken: list[float] = []

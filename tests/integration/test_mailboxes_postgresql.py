@@ -12,8 +12,8 @@ from postgresql_server import AtOnce, postgresql_server
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from nymtw.errors import ConfigError, DiskError, MailboxFull, UnknownDestination
+from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.postgresql import MOST_WAITING, PostgreSQLMailboxes
-from nymtw.storage.tally import MailboxLimits
 from nymtw.storage.worker_thread import WorkerThread
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract
@@ -74,7 +74,7 @@ class ThreadsClock(FakeClock):
 
     def _let_threads_work(self):
         while self.busy:
-            call, arguments = self._calls.get(timeout=60)
+            call, arguments = self._calls.get(timeout=300)
             self.busy -= 1
             call(*arguments)
 

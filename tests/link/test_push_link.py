@@ -10,12 +10,14 @@ from link_world import HOP, LIMITS, PACKET, SlowStore, World
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from nymtw.errors import DropReason, RegistrationRefused
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import RegistrationRefused
 from nymtw.link import control
 from nymtw.link.control import MailKind
 from nymtw.link.downlink import MOST_UNANSWERED, Downlink, Push
 from nymtw.link.frames import HEADER_LENGTH, FrameType
-from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
+from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
 
 RATE = 70.0
@@ -407,6 +409,7 @@ def test_hostile_bytes_never_raise_where_mail_is_pushed(chunks, rate, slow):
         session.transport.write(chunk)
         world.clock.advance(0.007)
     connection.abort()
+    assert not world.logged_in("bob")[0].ended, "others are served all the same"
     world.close()
 
 

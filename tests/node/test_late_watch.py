@@ -6,9 +6,9 @@ import pytest
 
 from twisted.logger import globalLogPublisher
 
-from nymtw.errors import DropReason
-from nymtw.node.account import PacketAccount
-from nymtw.node.late_watch import AGAIN, INTERVAL, LateWatch
+from nymtw.drop_reasons import DropReason
+from nymtw.node.engine.late_watch import AGAIN, INTERVAL, LateWatch
+from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.testing.clock import FakeClock
 
 
@@ -17,7 +17,7 @@ def said() -> Iterator[list[str]]:
     lines: list[str] = []
 
     def hear(event: dict[str, object]) -> None:
-        if event.get("log_namespace") == "nymtw.node.late_watch.LateWatch":
+        if event.get("log_namespace") == "nymtw.node.engine.late_watch.LateWatch":
             lines.append(str(event["log_format"]).format(**event))
 
     globalLogPublisher.addObserver(hear)
@@ -26,7 +26,7 @@ def said() -> Iterator[list[str]]:
 
 
 def test_once_then_each_minute_then_that_it_is_over(said: list[str]) -> None:
-    clock, account = FakeClock(), PacketAccount()
+    clock, account = FakeClock(), PacketCounters()
     watch = LateWatch(clock, account)
     watch.startService()
     clock.advance(3 * INTERVAL)
@@ -47,7 +47,7 @@ def test_once_then_each_minute_then_that_it_is_over(said: list[str]) -> None:
 
 
 def test_other_drops_are_not_its_business(said: list[str]) -> None:
-    clock, account = FakeClock(), PacketAccount()
+    clock, account = FakeClock(), PacketCounters()
     watch = LateWatch(clock, account)
     watch.startService()
     account.dropped(DropReason.LINK_DOWN, 100)

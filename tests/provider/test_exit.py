@@ -8,7 +8,7 @@ from exit_world import OTHER, PUBLIC, World
 
 from nymtw.errors import ConfigError
 from nymtw.message.stream import STREAM_PART, StreamFailure, StreamMessage, StreamOpen
-from nymtw.provider.exit import Options, make_provider
+from nymtw.provider.exit.service import Options, make_provider
 from nymtw.testing.provider_contracts import ServiceContract
 from nymtw.testing.service_bench import ServiceBench
 
@@ -216,10 +216,11 @@ def test_a_name_with_several_addresses_goes_to_one_that_is_allowed(world: World)
 
 
 def test_a_name_with_an_address_where_nobody_answers_goes_to_the_next(world: World) -> None:
-    world.serve(OTHER, greeting=b"here")
+    serving = world.serve(OTHER, greeting=b"here")
     world.names.answers["a.example"] = [[PUBLIC, OTHER]]
     stream = world.caller().open("a.example")
     world.until(lambda: stream.got == b"here")
+    assert len(serving.connections) == 1
 
 
 def test_an_answer_that_changes_between_check_and_connect_does_not_matter(world: World) -> None:
@@ -249,12 +250,13 @@ def test_the_exits_own_machine_is_not_reached_by_its_public_address(seed: int) -
 
 def test_private_addresses_where_the_operator_allows_them(seed: int) -> None:
     with World("--exit-private", seed=seed) as world:
-        world.serve(PRIVATE, greeting=b"inside")
+        serving = world.serve(PRIVATE, greeting=b"inside")
         world.names.answers["inside.example"] = [[PRIVATE]]
         caller = world.caller()
         for host in (PRIVATE, "inside.example"):
             stream = caller.open(host)
             world.until(lambda stream=stream: stream.got == b"inside")
+        assert len(serving.connections) == 2
 
 
 def test_ports_that_the_policy_refuses_are_not_even_resolved(world: World) -> None:
@@ -381,7 +383,7 @@ def test_when_it_stops_it_hangs_up_and_says_so(seed: int) -> None:
         world.until(lambda: all(stream.got for stream in streams))
         world.names.hold = True
         caller.open("slow.example")
-        world.clock.wait_for(world.hub.leave(), 60)
+        world.clock.wait_for(world.multiplexer.leave(), 60)
         assert all(stream.was_reset for stream in streams)
         assert all(server.lost for server in serving.connections)
         assert not world.network.connections()
@@ -392,7 +394,7 @@ def test_when_it_is_stopped_without_a_word_it_hangs_up_too(seed: int) -> None:
         serving = world.serve(greeting=b"hello")
         stream = world.caller().open(PUBLIC)
         world.until(lambda: bool(stream.got))
-        world.clock.wait_for(world.hub.stop(), 60)
+        world.clock.wait_for(world.multiplexer.stop(), 60)
         world.clock.advance(5)
         assert serving.connections[0].lost
         assert not world.network.connections()

@@ -12,11 +12,13 @@ from zope.interface import implementer
 
 from nymtw.errors import ConfigError
 from nymtw.interfaces import IMailboxHost, IProvider
-from nymtw.provider.hub import Hub
 from nymtw.provider.options import Options
+from nymtw.provider.services.multiplexer import Multiplexer
 from nymtw.provider.store import make_provider, schema_of
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
+
+pytestmark = pytest.mark.pythons
 
 PASSWORD = "geheim"
 
@@ -49,7 +51,7 @@ def test_each_provider_has_a_schema_of_its_own() -> None:
 @pytest.mark.parametrize("url", [f"mysql://u:{PASSWORD}@h/d", f"postgresql://u:%zz{PASSWORD}@h/d", "mail.sqlite"])
 def test_a_url_that_is_none_is_said_without_it(tmp_path: Path, url: str) -> None:
     pytest.importorskip("psycopg")
-    with pytest.raises(ConfigError, match="--store: this is no URL that PostgreSQL takes: postgresql://") as caught:
+    with pytest.raises(ConfigError, match="--store: not a valid PostgreSQL URL: postgresql://") as caught:
         provider(tmp_path, f"--store={url}")
     assert PASSWORD not in str(caught.value)
 
@@ -81,7 +83,7 @@ class Host(Slow):
 
 
 def test_mailboxes_are_there_from_the_moment_that_start_is_called() -> None:
-    def mount(name: str, provider: Any) -> Any:
+    def service_host(name: str, provider: Any) -> Any:
         return SimpleNamespace(
             name=name,
             provider=provider,
@@ -92,10 +94,10 @@ def test_mailboxes_are_there_from_the_moment_that_start_is_called() -> None:
         )
 
     slow, host = Slow(), Host()
-    hub = Hub([mount("slow", slow), mount("host", host)])
+    multiplexer = Multiplexer([service_host("slow", slow), service_host("host", host)])
     started: list[Any] = []
-    hub.start().addCallback(started.append)
-    assert hub.mailboxes == "mailboxes"
+    multiplexer.start().addCallback(started.append)
+    assert multiplexer.mailboxes == "mailboxes"
     host.started.callback(None)
     assert started == []
     slow.started.callback(None)

@@ -7,7 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nymtw.errors import DropReason, NymtwError, PacketRejected, SphinxInputError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import NymtwError, PacketRejected, SphinxInputError
 from nymtw.sphinx import (
     GEOMETRIES,
     FinalHop,
@@ -24,6 +25,8 @@ from nymtw.sphinx import (
 from nymtw.sphinx.header import header_mac, open_beta
 from nymtw.sphinx.keys import derive_keys, sender_keys
 from nymtw.sphinx.payload import pad_message, wrap_payload
+
+pytestmark = pytest.mark.pythons
 
 VERSIONS = st.sampled_from((258, 259))
 HOPS = st.integers(1, 5)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nymtw.errors import DropReason, EncodingError, PacketRejected, SphinxInputError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import EncodingError, PacketRejected, SphinxInputError
 from nymtw.sphinx import (
     GEOMETRIES,
     SURB,
@@ -18,6 +19,8 @@ from nymtw.sphinx import (
     process_packet,
     recover_message,
 )
+
+pytestmark = pytest.mark.pythons
 
 DESTINATION = bytes(range(32))
 IDENTIFIER = bytes(range(16))

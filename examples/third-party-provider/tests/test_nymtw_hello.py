@@ -1,8 +1,8 @@
-"""The service greets, and keeps to everything that nymtw asks of a service."""
+"""The service greets, and fulfils the contract of all services."""
 
 from nymtw_hello.provider import Options
 
-from nymtw.provider.plugin import find_implementations, load_options
+from nymtw.provider.services.installed_plugins import find_implementations, load_options
 from nymtw.testing.provider_contracts import ServiceContract
 from nymtw.testing.service_bench import ServiceBench
 

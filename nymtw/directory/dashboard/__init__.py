@@ -1,0 +1,1 @@
+"""The dashboard for people: the live pages, the feed behind them, and the history."""

@@ -1,0 +1,1 @@
+"""The broadcaster: submits signed transactions of clients to chains."""

@@ -1,0 +1,1 @@
+"""The exit: TCP connections for clients of the mixnet."""

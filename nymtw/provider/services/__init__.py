@@ -1,0 +1,1 @@
+"""The framework around provider implementations: discovery, context, limits, sending and receiving."""

@@ -1,0 +1,1 @@
+"""The web proxy: web requests for clients of the mixnet."""
