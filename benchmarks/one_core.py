@@ -228,11 +228,13 @@ class Bars:
 
     def __init__(self) -> None:
         self.figures: dict[str, tuple[float, float, int]] = {}
+        self.wrong: dict[str, int] = {}  # how often the answer was not the right one, however long it took
 
     def add(self, name: str, figure: float, bar: float, right: bool = True) -> None:
         """One more figure: at most `bar`. What is not `right` has missed it."""
         worst, _, missed = self.figures.get(name, (0.0, bar, 0))
         print(f"  {name}: {figure:.1f}{'' if right else ', WRONG'}", flush=True)
+        self.wrong[name] = self.wrong.get(name, 0) + (not right)
         self.figures[name] = (max(worst, figure), bar, missed + (not right or figure > bar))
 
     def show(self) -> bool:
@@ -258,7 +260,7 @@ def trial(minutes: float, bars: Bars, *arguments: str) -> None:
                 right, took = world.download(LENGTH, 4 * SOCKS)
                 bars.add("300 kB through SOCKS, s", took, SOCKS, right)
                 answered, took = world.many()
-                bars.add("of 30 requests at once not answered", AT_ONCE - answered, 0)
+                bars.add("of 30 requests at once not answered", AT_ONCE - answered, 0, answered == AT_ONCE)
                 bars.add("all 30 requests, s", took, REQUESTS)
                 right, took = world.check()
                 bars.add("check, s", took, CHECK, right)

@@ -82,7 +82,7 @@ class Rates:
     @property
     def service(self) -> int:
         """What a service sends while it answers."""
-        return int(max(25, 5 * self.sending))
+        return int(max(15, 3 * self.sending))
 
     @property
     def mix_loops(self) -> float:
