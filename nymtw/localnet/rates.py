@@ -13,11 +13,11 @@ from nymtw.node.engine.capacity import UnwrapTrial
 IDLE_SHARE: Final = 1 / 3
 SHARE_OF_REST: Final = 2 / 3
 # Packets a second of each client: faster is of no use for trying things, slower is no fun.
-MOST: Final = 60
+MOST: Final = 40
 LEAST: Final = 5
 # What a network costs, in unwraps, a unit that a slow machine has fewer of: a client's packet on its whole way and
 # back, with pulls, pushed mail and acks; and a second of a process that waits. From `benchmarks/startup.py`.
-PACKET_COST: Final = 30.0
+PACKET_COST: Final = 45.0
 PROCESS_COST: Final = 28.0
 _TRIAL: Final = 0.4  # seconds: other programs get their turn several times
 

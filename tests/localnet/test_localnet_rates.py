@@ -47,7 +47,7 @@ def test_what_follows_from_what_clients_send(sending: float) -> None:
 
 def test_what_is_said() -> None:
     text = explained(TWO_GOOD_CORES, rates(TWO_GOOD_CORES), chosen=False)
-    assert "9000 packets a second on each of 2 cores: clients send 60" in text
+    assert "9000 packets a second on each of 2 cores: clients send 40" in text
     assert "--rate N" in text
     busy = Machine(3000, 1, 0.32)
     text = explained(busy, rates(busy), chosen=False)

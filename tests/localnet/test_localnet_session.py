@@ -148,4 +148,4 @@ def test_the_folder_is_kept_where_the_start_failed(
     else:
         assert outcome == [130]
         assert kept is None
-    assert "clients send 60 packets a second" in console.said[0]
+    assert "clients send 40 packets a second" in console.said[0]
