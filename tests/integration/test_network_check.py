@@ -38,7 +38,7 @@ def test_a_mixnode_that_stands_still_is_named(tmp_path: Path) -> None:
         assert "6 of 6 mixnodes" in sound.stdout
         wrong = run("check", f"--directory={url}", "--directory-key=" + "A" * 43 + "=")
         assert wrong.returncode == 1
-        assert "somebody else signs" in wrong.stdout
+        assert "another key has signed" in wrong.stdout
         listed = subprocess.run(["pgrep", "-f", "--", "--id=mixnode-2-1"], capture_output=True, text=True, check=True)
         [frozen] = [int(pid) for pid in listed.stdout.split() if _parent(int(pid)) == localnet.pid]
         os.kill(frozen, signal.SIGSTOP)

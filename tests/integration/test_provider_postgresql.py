@@ -61,7 +61,7 @@ def test_a_server_that_cannot_be_reached_ends_the_provider_with_one_line(tmp_pat
     pytest.importorskip("psycopg")
     said = ended(run(tmp_path, "postgresql://nymtw:geheim@127.0.0.1:1/nymtw"))
     assert "the mailboxes in PostgreSQL: connection" in said
-    assert "The password in --store is there for everybody on this machine to see" in said
+    assert "The password in --store is visible to everyone on this machine" in said
     assert "geheim" not in said
     assert "Traceback" not in said
 
@@ -69,6 +69,6 @@ def test_a_server_that_cannot_be_reached_ends_the_provider_with_one_line(tmp_pat
 def test_a_url_that_is_none_ends_the_provider_with_one_line(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     said = ended(run(tmp_path, "mysql://nymtw:geheim@127.0.0.1/nymtw"))
-    assert "--store: this is no URL that PostgreSQL takes" in said
+    assert "--store: not a valid PostgreSQL URL" in said
     assert "geheim" not in said
     assert "Traceback" not in said

@@ -16,7 +16,7 @@ from twisted.web.resource import Resource
 
 from nymtw.drop_reasons import DropReason
 from nymtw.node.engine.packet_counters import PacketCounters
-from nymtw.nym_node.api import SCHEMAS, routes
+from nymtw.nym_node.api import SCHEMAS, NodeApi
 from nymtw.nym_node.config import NodeSection
 from nymtw.nym_node.service import MOST_CONNECTIONS
 from nymtw.nym_node.statistics import RESOLUTION, Statistics
@@ -31,7 +31,7 @@ class Api:
 
     def __init__(self, node: Any, clock: Any) -> None:
         self.statistics = Statistics(clock, clock.wall_clock, node.counters.snapshot)
-        self.routes = routes(node, "auto", SECTION, self.statistics)
+        self.routes = NodeApi(node, "auto", SECTION, self.statistics).routes()
         resource: Resource = RoutesResource(self.routes, lambda method, path, code: None)
         self.factory = bounded_site(resource, clock, most=MOST_CONNECTIONS)
 

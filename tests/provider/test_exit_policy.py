@@ -78,7 +78,7 @@ def test_what_is_accepted(policy: str, address: str, port: int, accepted: bool) 
         ("accept [10.0.0.0/8]x:80", "is not 'accept' or 'reject'"),
         ("accept 2001:db8::1:80", "'db8::1:80' is not a port"),
         ("accept [2001:db8::1]/129:80", "is not an address or a network"),
-        ("accept6 10.0.0.0/8:80", "accept6 is for IPv6, and 10.0.0.0/8 is not"),
+        ("accept6 10.0.0.0/8:80", "accept6 is for IPv6, but 10.0.0.0/8 is not IPv6"),
         ("reject6 *4:80", "reject6 is for IPv6"),
         ("accept *:0", "'0' is not a port"),
         ("accept *:65536", "is not a port"),
