@@ -159,7 +159,7 @@ def test_both_ports_of_a_gateway_are_tried():
 def test_what_cannot_be_asked_is_one_line_and_status_1(command, words):
     program = "import sys; from nymtw.commands import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", program, command, *words], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-c", program, command, *words], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr

@@ -24,7 +24,7 @@ def run(home: Path, url: str) -> Running:
 def ended(running: Running) -> str:
     """What it said until it ended by itself, with status 1."""
     try:
-        assert running.process.wait(60) == 1
+        assert running.process.wait(300) == 1
         return running.lines.read()
     finally:
         running.process.kill()
@@ -43,14 +43,14 @@ def test_a_provider_with_postgresql_runs_and_ends(server: PostgreSQLServer, tmp_
             assert second.wait_for("The mailboxes are in PostgreSQL").split()[-1] != schema
             assert "nymtw_mailboxes 0" in second.figures()  # from now on its reactor runs
             second.process.send_signal(signal.SIGTERM)
-            assert second.process.wait(30) == 0
+            assert second.process.wait(150) == 0
         finally:
             second.process.kill()
             second.lines.close()
         with psycopg.connect(server.url) as other:
             assert other.execute(f"SELECT count(*) FROM {schema}.items").fetchone() == (0,)
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(30) == 0
+        assert running.process.wait(150) == 0
         assert "Traceback" not in running.lines.read()
     finally:
         running.process.kill()

@@ -29,6 +29,8 @@ from nymtw.sphinx import FinalHop, ForwardHop, generate_keypair, process_packet,
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Topology
 
+pytestmark = pytest.mark.pythons
+
 EPOCH = 7
 ROUTES, DELAYS = UniformRoutes(), ExponentialDelays(0.05)
 

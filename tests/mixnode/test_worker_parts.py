@@ -39,6 +39,8 @@ from nymtw.mixnode.workers.wire import (
 from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.testing.clock import FakeClock
 
+pytestmark = pytest.mark.pythons
+
 # the pipe
 
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from nymtw.errors import ConfigError
 from nymtw.provider.exit.policy import DEFAULT_POLICY, ExitPolicy
 
+pytestmark = pytest.mark.pythons
+
 
 @pytest.mark.parametrize(
     ("policy", "address", "port", "accepted"),
@@ -96,9 +98,10 @@ def test_any_text_is_a_policy_or_a_configuration_error(text: str) -> None:
     try:
         policy = ExitPolicy.parse(text)
     except ConfigError as error:
-        error.args[0].index("line")
+        said = str(error)
     else:
-        policy.accepts("198.51.100.1", 80)
+        said = f"line that accepts: {policy.accepts('198.51.100.1', 80)}"
+    assert "line" in said
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from nymtw.provider.plugin import ProviderFactory
 from nymtw.provider.services.installed_plugins import find_implementations, load_options
 from nymtw.provider.services.plugin_listing import help_text, list_text
 
+pytestmark = pytest.mark.pythons
+
 FACTORY = """
 from nymtw.provider.plugin import ProviderFactory
 {name} = ProviderFactory({text!r}, "Does things.", "nymtw.provider.store")

@@ -18,6 +18,8 @@ from nymtw.provider.store import make_provider, schema_of
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
 
+pytestmark = pytest.mark.pythons
+
 PASSWORD = "geheim"
 
 

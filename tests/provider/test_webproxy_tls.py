@@ -24,6 +24,8 @@ from nymtw.provider.webproxy.policy import WebPolicy
 from nymtw.provider.webproxy.service import Options, WebProxy
 from nymtw.testing.service_bench import ServiceBench
 
+pytestmark = pytest.mark.pythons
+
 SITE = "93.184.215.14"
 REFUSED = "the server's certificate is not valid for this host"
 NOW = datetime.now(UTC)  # OpenSSL compares with the time of day

@@ -18,6 +18,8 @@ from nymtw.testing.contracts import (
     RouteStrategyContract,
 )
 
+pytestmark = pytest.mark.pythons
+
 
 class TestSQLiteInMemory(MailboxStoreContract):
     def make_store(self, clock: FakeClock, limits: MailboxLimits) -> Any:

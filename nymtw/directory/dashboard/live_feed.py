@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from nymtw.directory.core import MOST_PACKETS, Directory
 from nymtw.directory.dashboard.history import Second, Sums
 from nymtw.directory.dashboard.recorder import Recorder, network_sums
-from nymtw.directory.dashboard.websocket import ViewerHub
+from nymtw.directory.dashboard.websocket import ViewerGroup
 from nymtw.topology.presence import Metric
 
 INTERVAL = 1.0  # seconds
@@ -46,8 +46,8 @@ class LiveFeed(Service):
         self._sums: dict[bytes, Sums] = {}
         self._call: Any = None
         self._due = 0.0
-        self.metrics = ViewerHub(clock.seconds)
-        self.dashboards = ViewerHub(clock.seconds)
+        self.metrics = ViewerGroup(clock.seconds)
+        self.dashboards = ViewerGroup(clock.seconds)
         directory.metric_accepted = self.count
         directory.line_accepted = self.show_line
 
