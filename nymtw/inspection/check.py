@@ -24,22 +24,22 @@ STALE = 3  # refreshes
 class Report:
     """Prints each finding at once, and counts the problems."""
 
-    def __init__(self, say: Callable[[str], None] = print) -> None:
-        self._say = say
+    def __init__(self, write: Callable[[str], None] = print) -> None:
+        self._write = write
         self.problems = 0
 
     def good(self, text: str) -> None:
         """Report something that is correct."""
-        self._say(f"ok    {text}")
+        self._write(f"ok    {text}")
 
     def bad(self, text: str) -> None:
         """Report a problem."""
         self.problems += 1
-        self._say(f"BAD   {text}")
+        self._write(f"BAD   {text}")
 
     def note(self, text: str) -> None:
         """Report something worth knowing."""
-        self._say(f"note  {text}")
+        self._write(f"note  {text}")
 
 
 def name(node: NodeRecord) -> str:

@@ -16,6 +16,7 @@ from nymtw.client.receiving.inbox import Received
 from nymtw.client.service import ClientService
 from nymtw.errors import ConfigError, EncodingError, NymtwError, TopologyIncomplete
 from nymtw.message.broadcast import ID_LENGTH, MAX_TRANSACTION_LENGTH, SERVICE, BroadcastAnswer, BroadcastRequest
+from nymtw.node.option_types import argument_last
 from nymtw.topology.address import Address
 
 BLOCKS: Final = 5
@@ -36,10 +37,7 @@ class BroadcastOptions(WebOptions):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As `usage.Options`, with the transaction before or after the options."""
-        words = list(sys.argv[1:] if options is None else options)
-        if words and not words[0].startswith("-"):
-            words = [*words[1:], words[0]]
-        super().parseOptions(words)
+        super().parseOptions(argument_last(sys.argv[1:] if options is None else options))
 
     def parseArgs(self, transaction: str) -> None:  # type: ignore[override]  # the signature follows usage.Options
         """Take the signed transaction in hexadecimal, or @FILE with its bytes."""

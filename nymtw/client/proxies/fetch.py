@@ -21,6 +21,7 @@ from nymtw.client.proxies.web_client import WebClient, WebError
 from nymtw.client.service import LOOPBACK, ClientService
 from nymtw.errors import ConfigError
 from nymtw.message.web import MAX_REQUEST_LENGTH, WebHead
+from nymtw.node.option_types import argument_last
 from nymtw.node.process.clock import use_monotonic
 from nymtw.node.process.log import observer
 from nymtw.node.service import Listener
@@ -67,10 +68,7 @@ class FetchOptions(WebOptions):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As `usage.Options`, with the URL before or after the options."""
-        words = list(sys.argv[1:] if options is None else options)
-        if words and not words[0].startswith("-"):
-            words = [*words[1:], words[0]]
-        super().parseOptions(words)
+        super().parseOptions(argument_last(sys.argv[1:] if options is None else options))
 
     def parseArgs(self, url: str) -> None:  # type: ignore[override]  # the signature follows usage.Options
         """Take the URL."""

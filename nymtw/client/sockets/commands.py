@@ -28,21 +28,21 @@ class SocketOptions(usage.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As `usage.Options`, with the arguments before, between or after the options."""
-        words = list(sys.argv[1:] if options is None else options)
+        arguments = list(sys.argv[1:] if options is None else options)
         with_value = {name.rstrip("=") for name in self.longOpt if name.endswith("=")}
         first: list[str] = []
         last: list[str] = []
-        while words:
-            word = words.pop(0)
-            if word == "--":
-                last += words
+        while arguments:
+            argument = arguments.pop(0)
+            if argument == "--":
+                last += arguments
                 break
-            if not word.startswith("-") or word == "-":
-                last.append(word)
+            if not argument.startswith("-") or argument == "-":
+                last.append(argument)
                 continue
-            first.append(word)
-            if word[2:] in with_value and words:
-                first.append(words.pop(0))
+            first.append(argument)
+            if argument[2:] in with_value and arguments:
+                first.append(arguments.pop(0))
         super().parseOptions([*first, "--", *last])
 
     def postOptions(self) -> None:

@@ -21,13 +21,13 @@ def client_object(address: Address, text: str, topology: Topology | None) -> dic
 def listed_clients(topology: Topology | None, network: bytes) -> list[dict[str, Any]]:
     """The public clients whose provider is in the topology."""
     found = []
-    for listed in () if topology is None else topology.clients:
+    for client in () if topology is None else topology.clients:
         try:
-            address = Address.parse(listed.address, network)
+            address = Address.parse(client.address, network)
         except AddressError:
             continue
         if topology is not None and topology.find(address.provider) is not None:
-            found.append(client_object(address, listed.address, topology))
+            found.append(client_object(address, client.address, topology))
     return found
 
 
