@@ -66,7 +66,7 @@ def check_topology(topology: Topology, now: float, report: Report) -> None:
     if age > STALE * topology.refresh + 1:
         report.bad(f"the topology is {age:.0f} s old, but a new one is due every {topology.refresh:g} s")
     elif age < -1:
-        report.bad(f"the topology is from {-age:.0f} s in the future: this clock or the directory's clock is wrong")
+        report.bad(f"the topology is {-age:.0f} s in the future: this clock or the directory's clock is wrong")
     else:
         report.good(f"the topology is {max(age, 0):.1f} s old; a new one is due every {topology.refresh:g} s")
     epoch = int(now // topology.epoch_seconds)
