@@ -173,7 +173,7 @@ def test_a_directory_that_is_away_is_said_once_and_asked_again_with_growing_jitt
     [
         (lambda: b"garbage", "not a signed topology"),
         (lambda: signed(2, key=SigningKey(bytes([1]) * 32)), "0 valid signatures"),
-        (lambda: signed(2, valid=0), "ran out"),
+        (lambda: signed(2, valid=0), "expired"),
         (lambda: signed(1), "older than one already seen"),
     ],
 )
