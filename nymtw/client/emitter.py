@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from nymtw.client.cover import CoverAccount
+from nymtw.client.hop_watch import HopWatch
 from nymtw.client.outbox import Outbox, Waiting
 from nymtw.client.replies import Replies
 from nymtw.errors import EncodingError, TopologyError
@@ -21,7 +22,8 @@ from nymtw.topology.routes import ExponentialDelays
 class Emitter:
     """`connection` is where packets go, None while there is none; `delays` are drawn for each.
 
-    `topology()` gives the topology that packets can cross, or None; `say(trouble)` tells why nothing is sent.
+    `topology()` gives the topology that packets can cross, or None; `say(trouble)` tells why nothing is sent although
+    there is one, or "" where something was.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Emitter:
         say: Callable[[str], None],
         outbox: Outbox,
         cover: CoverAccount,
+        hops: HopWatch,
         replies: Replies,
         routes: IRouteStrategy,
         delays: ExponentialDelays,
@@ -41,7 +44,7 @@ class Emitter:
     ) -> None:
         self._clock, self._random = clock, random
         self._topology, self._address, self._say = topology, address, say
-        self._outbox, self._cover, self._replies = outbox, cover, replies
+        self._outbox, self._cover, self._hops, self._replies = outbox, cover, hops, replies
         self._routes, self.delays = routes, delays
         self._silent_when_idle = silent_when_idle
         self.connection: Any = None
@@ -107,7 +110,7 @@ class Emitter:
         try:
             packet = build_loop_packet(topology, self._address(), loop_id, self._routes, self.delays, self._random)
         except TopologyError as error:
-            self._say(f"nothing is sent: {error}")
+            self._say(str(error))
             return
         if self._submit(packet):
             self._cover.loop_sent(loop_id, packet.ack_id)
@@ -119,13 +122,17 @@ class Emitter:
         try:
             packet = build_drop_packet(topology, self._address(), self._routes, self.delays, self._random)
         except TopologyError as error:
-            self._say(f"nothing is sent: {error}")
+            self._say(str(error))
             return
         if self._submit(packet):
             self._cover.drop_sent(packet.ack_id)
 
     def _submit(self, packet: Outgoing) -> bool:
-        return bool(self.connection.submit(packet.first_hop, packet.epoch, packet.packet))
+        if not self.connection.submit(packet.first_hop, packet.epoch, packet.packet):
+            return False
+        self._hops.sent(packet)
+        self._say("")
+        return True
 
 
 def pack_address(address: Address) -> bytes:

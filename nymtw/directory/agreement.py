@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from nymtw.directory.assignment import assign, places_in
+from nymtw.directory.assignment import assign, former_places, places_in
 from nymtw.directory.complaints import Complaints
 from nymtw.directory.merge import Elected, elect, elect_base, elect_settings, merge
 from nymtw.directory.peers import IPeer, Sources
@@ -288,7 +288,8 @@ class Agreement(Service):
             epoch_seconds=self._terms.epoch_seconds,
             refresh=self._terms.refresh,
         )
-        topology = self._terms.topology(trust.network, version.serial, version.serial, epoch, nodes, clients)
+        former = former_places(base, nodes, epoch)
+        topology = self._terms.topology(trust.network, version.serial, version.serial, epoch, nodes, clients, former)
         check_consistent(topology)
         if version is not self._version or version.topology is not None:
             return

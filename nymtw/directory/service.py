@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from nymtw.directory.admission import Admission
 from nymtw.directory.agreement_api import agreement_routes
 from nymtw.directory.api import routes
+from nymtw.directory.attendance import AttendedClock
 from nymtw.directory.board import Board
 from nymtw.directory.config import HEADING, DirectoryConfig, recommended
 from nymtw.directory.core import Directory
@@ -28,7 +29,8 @@ from nymtw.directory.peers import IPeer
 from nymtw.directory.publisher import Publisher
 from nymtw.directory.recorder import Recorder
 from nymtw.directory.registry import Registry
-from nymtw.directory.shelf import Shelf, Terms, default_validity
+from nymtw.directory.retention import Retention
+from nymtw.directory.shelf import Shelf, Terms
 from nymtw.directory.together import Together
 from nymtw.directory.views import view_routes
 from nymtw.encoding import from_cbor, key_text
@@ -38,7 +40,7 @@ from nymtw.node.home import NodeHome, write_file
 from nymtw.node.keys import load_or_create_identity
 from nymtw.node.placement import check_host, default_host
 from nymtw.node.service import Listener, NodeService
-from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, MIXNODE, SignedTopology, Topology
+from nymtw.topology.document import ANY, MAX_TOPOLOGY_LENGTH, MIXNODE, NodeRecord, SignedTopology, Topology
 from nymtw.topology.presence import endpoint_text
 from nymtw.web.http import RoutesResource, bounded_site
 
@@ -80,6 +82,8 @@ class DirectoryService(NodeService):
         if recorder is None:
             recorder = Recorder(reactor, wall_clock, lambda: open_history(":memory:"), maybeDeferred)
         self.add(recorder)
+        if directory.attended is not None:
+            self.add(directory.attended)
         if directory.agreement is not None:
             self.add(directory.agreement)
         self.live = self.add(Live(reactor, wall_clock, directory, recorder, rereading))
@@ -193,14 +197,17 @@ def make_directory(
     terms = Terms(
         refresh=section.refresh,
         epoch_seconds=section.epoch_seconds,
-        validity=section.validity or default_validity(section.refresh),
+        validity=section.seconds_valid,
         recommended=recommended(config.recommended),
         minimum_client_version=section.minimum_client_version,
     )
     parts = Together(clock, wall_clock, identity, section, terms, peer) if section.peers or section.threshold else None
+    attended = AttendedClock(clock)
+    retention = Retention(section.seconds_until_expiry)
     registry = Registry(
-        clock.seconds,
+        attended.seconds,
         wall_clock,
+        retention=retention,
         capacity=section.capacity,
         trust_hosts=section.trust_hosts,
         is_own_address=is_own_address,
@@ -211,6 +218,8 @@ def make_directory(
     publisher: Shelf
     if parts:
         publisher = parts.shelf(previous, keep)
+        if publisher.newest is not None:
+            registry.restore(publisher.newest)
     else:
         publisher = Publisher(
             registry,
@@ -225,6 +234,7 @@ def make_directory(
             previous=previous,
             signed=keep,
         )
+    retention.placed = lambda record: placed(record, publisher.newest)
     return Directory(
         registry,
         publisher,
@@ -235,7 +245,14 @@ def make_directory(
         unsigned=section.unsigned_localhost,
         identity=bytes(identity.verify_key),
         agreement=parts.agreement(registry, fingerprint) if parts else None,
+        attended=attended,
     )
+
+
+def placed(record: NodeRecord, topology: Topology | None) -> NodeRecord:
+    """The record of a node whose role is assigned as it stands in `topology`."""
+    found = topology.find(record.identity) if topology is not None and record.role == ANY else None
+    return found or record
 
 
 def layers_before(document: bytes | None) -> dict[bytes, int]:

@@ -39,6 +39,7 @@ def view_routes(directory: Directory, recorder: Recorder, wall_clock: Callable[[
                     "signers": [key_text(key) for key in signers],
                 },
                 "nodes": directory.nodes(),
+                "silent": directory.silent(),
                 "validators": directory.validators(),
             }
         )

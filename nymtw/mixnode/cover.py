@@ -37,7 +37,13 @@ class Cover:
         node.figures.add(self.loops.figures)
         node.add(self.loops)
         self._metrics = MetricsReport(
-            reactor, around.directory, node.account, self._metric, around.random, more=self.loops.totals
+            reactor,
+            around.directory,
+            node.account,
+            self._metric,
+            around.random,
+            more=self.loops.totals,
+            is_known=lambda: node.presence.announced,
         )
 
     def use_topology(self) -> None:

@@ -11,7 +11,7 @@ could be something else.
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from nymtw.gateway.service import GatewayService
 from nymtw.mixnode.cover import Cover
@@ -19,8 +19,9 @@ from nymtw.node.home import NodeHome
 from nymtw.node.mix_node import Surroundings
 from nymtw.nym_node.config import NymNodeConfig
 from nymtw.nym_node.core import AnyCore
+from nymtw.nym_node.kept_places import KeptPlaces
 from nymtw.nym_node.options import Options
-from nymtw.topology.document import ANY, MIXNODE, NOTICE, NodeRecord, Topology
+from nymtw.topology.document import ANY, MIXNODE, NOTICE, Place, Topology
 
 ENTRY: Final = "entry-gateway"
 EXIT: Final = "exit-gateway"
@@ -57,8 +58,12 @@ class AutoService(GatewayService):
         service.takes = told.node.takes
         service.cover = Cover(reactor, service, service.core, told.node, policy)
         service.clients.closed = service.closed
+        service.kept = KeptPlaces(home.data, service.parts.surroundings.trust.network)
+        if service.kept.places:
+            service.core.own = structs.replace(service.core.own, places=dict(service.kept.places))
         return service
 
+    kept: KeptPlaces
     takes: tuple[str, ...]
     cover: Cover
     clients: Any
@@ -67,14 +72,17 @@ class AutoService(GatewayService):
         """A new topology has come, which may say what this node is."""
         listed = topology.find(self.core.own.identity)
         if listed is not None and listed.places:
-            self._become(listed, topology)
+            self._become(self.kept.take(listed, topology.epoch), topology)
+        else:
+            places = dict(self.kept.forget_before(topology.epoch)) or UNSET
+            self.core.own = structs.replace(self.core.own, places=places)
         super().use_topology(topology)
         self.cover.use_topology()
 
-    def _become(self, listed: NodeRecord, topology: Topology) -> None:
+    def _become(self, places: Mapping[int, Place], topology: Topology) -> None:
         before = self.core.own
-        self.core.own = structs.replace(before, role=listed.role, layer=listed.layer, places=listed.places)
-        now, following = listed.place(topology.epoch), listed.place(topology.epoch + 1)
+        self.core.own = own = structs.replace(before, places=dict(places)).at(topology.epoch)
+        now, following = own.place(topology.epoch), own.place(topology.epoch + 1)
         if now != before.place(topology.epoch):
             self.log.info("From key epoch {epoch} on this node is {place}", epoch=topology.epoch, place=now)
         if following not in (now, before.place(topology.epoch + 1)):

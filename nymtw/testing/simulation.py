@@ -65,8 +65,8 @@ _GATEWAY: Final = _Edge(
 class SimulatedNetwork:
     """A whole network. Use it as a context manager, or call `start` and `stop`.
 
-    `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. `latency` is
-    in seconds. A client's provider is the first for the first client, the second for the second, and so on in turn;
+    `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. `refresh`,
+    `expiry` and `epoch_seconds` are the directory's, `latency` is in seconds. A client's provider is the first for the first client, the second for the second, and so on in turn;
     `at` names another provider, or a gateway, for those who are in it. `implementations`: of a provider that does
     something else than the store, or of a gateway, the words of its command line.
     `directories`: of several, more than half must sign.
@@ -86,6 +86,7 @@ class SimulatedNetwork:
         recommended: RecommendedSection | None = None,
         refresh: float = 60.0,
         epoch_seconds: int = 86400,
+        expiry: float = 0.0,
         latency: float = 0.001,
         at: Mapping[str, str] | None = None,
         implementations: Mapping[str, Sequence[str]] | None = None,
@@ -105,7 +106,7 @@ class SimulatedNetwork:
         self._makers: dict[str, Callable[[], Any]] = {}
         self._homes: dict[str, NodeHome] = {}
         self._starts: dict[str, int] = {}
-        section = DirectorySection(id="directory", refresh=refresh, epoch_seconds=epoch_seconds)
+        section = DirectorySection(id="directory", refresh=refresh, epoch_seconds=epoch_seconds, expiry=expiry)
         names = ["directory", *(f"directory-{number}" for number in range(2, directories + 1))]
         self.directories = SimulatedDirectories(
             self,

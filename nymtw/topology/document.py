@@ -50,6 +50,9 @@ Services = Annotated[dict[ServiceName, Annotated[str, msgspec.Meta(max_length=20
 # How many refreshes before a key epoch begins it is decided who works where in it: every node has asked twice by then.
 NOTICE: Final = 3
 
+# The most nodes that are away whose places are remembered.
+MOST_FORMER: Final = 1000
+
 # What a node that takes any role can be asked to be, and where that is in the network: (role, layer).
 Mode = Literal["mixnode", "entry-gateway", "exit-gateway"]
 Place = Literal["mixnode-1", "mixnode-2", "mixnode-3", "entry-gateway", "exit-gateway"]
@@ -82,7 +85,7 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     takes: Annotated[tuple[Mode, ...], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
     places: Annotated[dict[Epoch, Place], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
 
-    def place(self, epoch: int) -> str:
+    def place(self, epoch: int) -> "Place | Literal['']":
         """Where it works in this key epoch: a name of `PLACES`; empty for a node whose role is its own."""
         if not self.places:
             return ""
@@ -126,12 +129,19 @@ class Recommended(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fetch_slots: Annotated[int, msgspec.Meta(ge=1, le=255)] = 16
 
 
+Former = Annotated[
+    dict[Key, Annotated[dict[Epoch, Place], msgspec.Meta(min_length=1, max_length=3)]],
+    msgspec.Meta(min_length=1, max_length=MOST_FORMER),
+]
+
+
 class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
     """The network at one moment.
 
     `serial` grows with each topology; `network` (16 bytes) is `Trust.network`; `published` and `valid_until` are
     nanoseconds since 1970; `refresh` is how often, in seconds, a new one is made; `epoch` is the key epoch whose keys
-    senders use, floor(wall-clock seconds / `epoch_seconds`) when it was made.
+    senders use, floor(wall-clock seconds / `epoch_seconds`) when it was made. `former` has the places of nodes that are
+    away, so that one that comes back in the same epoch has the place that it had; not there if there are none.
     """
 
     format: int = FORMAT
@@ -146,6 +156,15 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     nodes: tuple[NodeRecord, ...] = ()
     clients: tuple[ListedClient, ...] = ()
     minimum_client_version: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    former: Former | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def keys_until(self) -> float:
+        """Seconds since 1970 until which nodes unwrap packets made with the keys of this topology's epoch.
+
+        They hold the key of the epoch before the current one.
+        """
+        return float((self.epoch + 2) * self.epoch_seconds)
 
     @cached_property
     def _by_identity(self) -> dict[bytes, NodeRecord]:
