@@ -22,13 +22,14 @@ from typing import Any
 
 from nacl.signing import SigningKey
 
-from nymtw.client.local import LocalSocket, NotRunning
+from nymtw.client.sockets.blocking_client import BlockingClient, NotRunning
 from nymtw.message.fragments import FRAGMENT_CAPACITY, FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.sphinx import generate_keypair
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Topology
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 RATE = 300.0
 DEFAULT = {"message_sending_rate": 20.0, "fetch_message_rate": 10.0}  # a localnet recommends more
@@ -109,10 +110,10 @@ class RunningClient:
         self.address = str(self.socket.request("status")["address"])
 
     @staticmethod
-    def _connect(port: int) -> LocalSocket:
+    def _connect(port: int) -> BlockingClient:
         for _ in range(100):
             try:
-                return LocalSocket("tcp", port, None)
+                return BlockingClient("tcp", port, None)
             except NotRunning:
                 time.sleep(0.2)
         sys.exit("a client does not start")

@@ -140,9 +140,9 @@ async def load(pid: int, port: int, seconds: float) -> dict[str, Any]:
     await task.deferLater(reactor, 6.0, lambda: None)
     answers.clear()
     failures.clear()
-    frames = sum(board.frames for board in boards)
+    frames = sum(unsigned.frames for unsigned in boards)
     own, begun, used = time.process_time(), time.perf_counter(), cpu_seconds(pid)
-    sent = sum(board.bytes for board in boards)
+    sent = sum(unsigned.bytes for unsigned in boards)
     await task.deferLater(reactor, seconds, lambda: None)
     elapsed = time.perf_counter() - begun
     used = cpu_seconds(pid) - used
@@ -158,8 +158,8 @@ async def load(pid: int, port: int, seconds: float) -> dict[str, Any]:
         "cpu per post, us": used / max(1, len(answers)) * 1e6,
         "median answer, ms": statistics.median(ordered) * 1e3,
         "99 % answer, ms": ordered[int(len(ordered) * 0.99)] * 1e3,
-        "frames a dashboard a second": (sum(board.frames for board in boards) - frames) / DASHBOARDS / elapsed,
-        "bytes a dashboard a second": (sum(board.bytes for board in boards) - sent) / DASHBOARDS / elapsed,
+        "frames a dashboard a second": (sum(unsigned.frames for unsigned in boards) - frames) / DASHBOARDS / elapsed,
+        "bytes a dashboard a second": (sum(unsigned.bytes for unsigned in boards) - sent) / DASHBOARDS / elapsed,
         "load generator, cpu of a core": own / elapsed,
         "load average of the machine": os.getloadavg()[0],
         "cores of the machine": os.cpu_count(),
@@ -253,9 +253,9 @@ def main() -> int:
             process.wait()
             print((Path(folder) / "log").read_text()[-2000:])
     outcome["topology"] = big_topology()
-    for part, figures in outcome.items():
+    for part, metrics_text in outcome.items():
         print(f"\n{part}")
-        for name, value in figures.items():
+        for name, value in metrics_text.items():
             print(f"  {name:32} {value:,.2f}" if isinstance(value, float) else f"  {name:32} {value:,}")
     loaded = outcome["load"]
     bars = {

@@ -27,9 +27,9 @@ from twisted.internet.defer import Deferred
 from twisted.web import http as http_server
 
 from nymtw.client.config import DebugSection
-from nymtw.client.web import WebClient
+from nymtw.client.proxies.web_client import WebClient
 from nymtw.message.fragments import REPLY_FRAGMENT_CAPACITY
-from nymtw.provider.dispatch import DEFAULT_RATE
+from nymtw.provider.services.dispatch import DEFAULT_RATE
 from nymtw.testing.simulation import SimulatedNetwork
 
 FETCHING = 70.0  # pulls a second: 16 items each, more than replies, own loops and acks together

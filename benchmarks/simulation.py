@@ -43,7 +43,7 @@ def main() -> int:
         network.run(options.hours * 3600)
         profile.disable()
         received = sum(len(client.received) for client in network.clients.values())
-        packets = sum(account.received for account in network.accounts().values())
+        packets = sum(counters.received for counters in network.counters().values())
         digest = network.transcript.digest()
     seconds = time.process_time() - started
     print(f"{options.hours:g} h of {options.clients} clients took {seconds:.1f} s of processor time")

@@ -11,7 +11,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     import random
 
-    from nymtw.errors import DropReason
+    from nymtw.drop_reasons import DropReason
     from nymtw.topology.document import NodeRecord, Topology
 
 
@@ -150,7 +150,7 @@ class ICoverPolicy(Interface):
     """What a mixnode does when too many of its own loops do not come back: somebody may be blocking its traffic."""
 
     def decide(loss: Any) -> str:
-        """Called once for each window of time, with its `nymtw.mixnode.loss.LoopLoss` (sent, returned, seconds).
+        """Called once for each window of time, with its `nymtw.mixnode.loop_loss.LoopLoss` (sent, returned, seconds).
 
         Returns "go-on"; "warn": say so in the log; "slow-down": say so and hold every packet that comes from now on for
         twice its delay; "pause": say so and release no packet. That holds until the next window has been decided on.

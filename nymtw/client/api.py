@@ -19,16 +19,16 @@ from typing import Any, Self, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from nymtw.client.asyncio_resolver import AsyncioResolver
 from nymtw.client.config import ClientConfig
 from nymtw.client.core import Accepted, ClientCore
-from nymtw.client.inbox import Received
-from nymtw.client.loop_resolver import LoopResolver
-from nymtw.client.outbox import Progress, State
-from nymtw.client.service import ClientService, Surroundings
+from nymtw.client.receiving.inbox import Received
+from nymtw.client.sending.outbox import Progress, State
+from nymtw.client.service import ClientService, Environment
 from nymtw.errors import ConfigError, DeliveryFailed, NymtwError
-from nymtw.node.clock import use_monotonic
 from nymtw.node.config import read_config
 from nymtw.node.home import NodeHome
+from nymtw.node.process.clock import use_monotonic
 from nymtw.topology.address import Address
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def _default_reactor() -> Any:
     reactor: Any = module
     if loop is not None and not reactor.running:
         use_monotonic(reactor)
-        reactor.installNameResolver(LoopResolver(loop))
+        reactor.installNameResolver(AsyncioResolver(loop))
         reactor.startRunning(installSignalHandlers=False)
     return reactor
 
@@ -117,14 +117,14 @@ class Client:
         config: Path | ClientConfig | None = None,
         home: NodeHome | None = None,
         reactor: Any = None,
-        around: Surroundings | None = None,
+        environment: Environment | None = None,
     ) -> Awaitable[Self]:
         """Start the client called `name` that `nym-client init` made; ready when it is logged in to its provider.
 
         Or give a `home` and a `config`. `reactor` and `around` are for simulations. Raises `ConfigError`,
         `KeyFileError`.
         """
-        return _awaitable(cls._open(name, config, home, reactor, around))
+        return _awaitable(cls._open(name, config, home, reactor, environment))
 
     @classmethod
     async def _open(
@@ -133,7 +133,7 @@ class Client:
         config: Path | ClientConfig | None,
         home: NodeHome | None,
         reactor: Any,
-        around: Surroundings | None,
+        environment: Environment | None,
     ) -> Self:
         if home is None:
             if name is None:
@@ -142,7 +142,7 @@ class Client:
         if not isinstance(config, ClientConfig):
             config = read_config(config or home.config_file, ClientConfig)
         reactor = _default_reactor() if reactor is None else reactor
-        service = ClientService.from_config(reactor, home, config, None, around)
+        service = ClientService.from_config(reactor, home, config, None, environment)
         service.privilegedStartService()
         service.startService()
         try:

@@ -5,15 +5,16 @@ from typing import Any
 
 from twisted.logger import LogLevel
 
-from nymtw.client import broadcast, fetch, socks_command, talk
 from nymtw.client.config import ClientConfig, in_home
 from nymtw.client.options import InitOptions, Options, RunOptions, configure, initialise, random_id
+from nymtw.client.proxies import broadcast, fetch, socks_command
+from nymtw.client.sockets import commands as socket_commands
 from nymtw.encoding import key_text
 from nymtw.errors import ConfigError
 from nymtw.node.commands import Command
 from nymtw.node.commands import main as run_main
 from nymtw.node.home import NodeHome
-from nymtw.node.log import LineObserver
+from nymtw.node.process.log import LineObserver
 
 
 def _init(options: InitOptions) -> int:
@@ -80,8 +81,15 @@ COMMANDS = [
     Command("init", "Make a new client: its keys and its configuration", InitOptions, _init),
     Command("run", "Run a client in the foreground, sending cover traffic", RunOptions, _run),
     Command("socket", "Run a client and serve applications on 127.0.0.1", Options, _run),
-    Command("send", "Send a file or standard input through a running client", talk.SendOptions, talk.send),
-    Command("receive", "Print what a running client has received", talk.ReceiveOptions, talk.receive),
+    Command(
+        "send",
+        "Send a file or standard input through a running client",
+        socket_commands.SendOptions,
+        socket_commands.send,
+    ),
+    Command(
+        "receive", "Print what a running client has received", socket_commands.ReceiveOptions, socket_commands.receive
+    ),
     Command("fetch", "Fetch a web page through the mixnet", fetch.FetchOptions, fetch.fetch),
     Command("http-proxy", "Serve browsers on 127.0.0.1, through the mixnet", fetch.ProxyOptions, fetch.proxy),
     Command(
@@ -91,7 +99,7 @@ COMMANDS = [
         socks_command.socks,
     ),
     Command("broadcast", "Hand a signed transaction to a chain", broadcast.BroadcastOptions, broadcast.broadcast),
-    Command("status", "Show how a running client is doing", talk.StatusOptions, talk.status),
+    Command("status", "Show how a running client is doing", socket_commands.StatusOptions, socket_commands.status),
 ]
 
 

@@ -12,18 +12,18 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from nymtw.client.circuits import Circuits
 from nymtw.client.config import DebugSection, Rates, rates
-from nymtw.client.cover import CoverAccount
-from nymtw.client.emitter import Emitter, pack_address
-from nymtw.client.explain import Explanation
-from nymtw.client.hop_watch import AvoidingRoutes, HopWatch
-from nymtw.client.intake import Intake
-from nymtw.client.outbox import Outbox, OutboxLimits, Progress
-from nymtw.client.replies import Replies
+from nymtw.client.receiving.circuits import Circuits
+from nymtw.client.receiving.mail_handler import MailHandler
+from nymtw.client.receiving.replies import Replies
+from nymtw.client.sending.cover import CoverLedger
+from nymtw.client.sending.hop_watch import AvoidingRoutes, HopWatch
+from nymtw.client.sending.message_trace import MessageTrace
+from nymtw.client.sending.outbox import Outbox, OutboxLimits, Progress
+from nymtw.client.sending.packet_sender import PacketSender, pack_address
+from nymtw.client.sending.streams import Streams
+from nymtw.client.sockets.views import client_object, listed_clients, rates_object
 from nymtw.client.store import ClientStore
-from nymtw.client.streams import Streams
-from nymtw.client.views import client_object, listed_clients, rates_object
 from nymtw.encoding import key_text
 from nymtw.errors import MessageTooLong, NymtwError, TopologyError, TopologyIncomplete
 from nymtw.interfaces import IRouteStrategy
@@ -31,10 +31,11 @@ from nymtw.message.envelope import BLOCK_LENGTH, Envelope, EnvelopeKind, ReplyBl
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.replies import make_reply_block
 from nymtw.message.round_trip import RoundTrips
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.sphinx import SURBRecord
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Recommended, Topology, check_usable
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 PROVIDER_SETTING = "provider"
 INBOX_LIMIT = 1024 * 1024 * 1024  # bytes of messages that no application has taken
@@ -100,9 +101,9 @@ class ClientCore:
         self._followers: list[Callable[[Progress], None]] = []
         self.link_trouble: Callable[[], str] = lambda: ""
         self.on_store_failure: Callable[[], None] = lambda: None
-        self.cover = CoverAccount(clock.seconds)
+        self.cover = CoverLedger(clock.seconds)
         self.outbox = Outbox(store, clock, changed=self._changed, limits=limits, round_trips=round_trips)
-        self.intake = intake = Intake(
+        self.mail_handler = mail_handler = MailHandler(
             store,
             clock,
             wall_clock,
@@ -114,8 +115,8 @@ class ClientCore:
             inbox_limit=inbox_limit,
             begin_again=lambda: self.on_store_failure(),
         )
-        self.receiver, self.inbox = intake.receiver, intake.inbox
-        self.replies = intake.replies = Replies(
+        self.receiver, self.inbox = mail_handler.receiver, mail_handler.inbox
+        self.replies = mail_handler.replies = Replies(
             store,
             clock,
             random,
@@ -124,8 +125,8 @@ class ClientCore:
             make_block=self._make_block,
             send=self._send_envelope,
         )
-        self.circuits = intake.circuits = Circuits(clock, random, outbox=self.outbox, make_block=self._make_block)
-        self.emitter = emitter = Emitter(
+        self.circuits = mail_handler.circuits = Circuits(clock, random, outbox=self.outbox, make_block=self._make_block)
+        self.packet_sender = packet_sender = PacketSender(
             clock,
             random,
             topology=self._current,
@@ -140,9 +141,14 @@ class ClientCore:
             silent_when_idle=self._debug.rate_compliant_cover_messages_disabled,
         )
         self.streams = Streams(
-            clock, random, send=emitter.send_next, loop=emitter.send_loop, drop=emitter.send_drop, fetch=intake.fetch
+            clock,
+            random,
+            send=packet_sender.send_next,
+            loop=packet_sender.send_loop,
+            drop=packet_sender.send_drop,
+            fetch=mail_handler.fetch,
         )
-        store.failed = intake.store_failed
+        store.failed = mail_handler.store_failed
 
     # -- life
 
@@ -160,16 +166,16 @@ class ClientCore:
 
     def connected(self, connection: Any) -> None:
         """Logged in: `connection` has what a `ProviderConnection` has then. Where mail is pushed, none is fetched."""
-        self._connection = self.emitter.connection = connection
+        self._connection = self.packet_sender.connection = connection
         self._use_rates()
         self.outbox.resume()
         self.streams.start(fetching=not connection.push)
-        self.intake.connected(connection)
+        self.mail_handler.connected(connection)
 
     def disconnected(self) -> None:
         """The link is gone. What is to be sent is kept; the next session starts from the oldest unconfirmed item."""
-        self._connection = self.emitter.connection = None
-        self.intake.disconnected()
+        self._connection = self.packet_sender.connection = None
+        self.mail_handler.disconnected()
         self.streams.stop()
         self.outbox.pause()
 
@@ -199,7 +205,7 @@ class ClientCore:
         found = rates(self._debug, topology.recommended)
         if found != self._rates:
             self._rates = found
-            self.emitter.delays = ExponentialDelays(found.mean_delay)
+            self.packet_sender.delays = ExponentialDelays(found.mean_delay)
             self.streams.set_rates(found)
 
     def _current(self) -> Topology | None:
@@ -257,7 +263,7 @@ class ClientCore:
         message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
         tag, blocks = await self.replies.blocks_for(pack_address(recipient), surbs) if surbs else (None, ())
         body = Envelope(EnvelopeKind.DATA, data, tag, blocks).encode()
-        explanation = Explanation() if explain else None
+        explanation = MessageTrace() if explain else None
         message = await self.outbox.send(body, message_id, pack_address(recipient), lane, explanation=explanation)
         queued = self.outbox.queue_length(lane)
         return Accepted(message_id, len(message.fragments), queued, self.why_it_waits(recipient.provider))
@@ -289,7 +295,7 @@ class ClientCore:
         topology = self._current()
         if topology is None:
             raise TopologyError(self.trouble)
-        return make_reply_block(topology, self.address, self._routes, self.emitter.delays, self._random)
+        return make_reply_block(topology, self.address, self._routes, self.packet_sender.delays, self._random)
 
     async def _send_envelope(self, envelope: Envelope, recipient: bytes) -> None:
         message_id = self._random.randbytes(MESSAGE_ID_LENGTH)

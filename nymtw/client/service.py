@@ -12,19 +12,19 @@ from twisted.logger import Logger
 
 from nymtw.client.config import ClientConfig, differing, edge, in_home
 from nymtw.client.core import ClientCore
+from nymtw.client.edge_connection import EdgeConnection
 from nymtw.client.keys import ClientKeys, load_or_create_keys
-from nymtw.client.provider_link import ProviderLink
+from nymtw.client.sockets.tcp import RequestSocketFactory
+from nymtw.client.sockets.websocket import MixSocketFactory
 from nymtw.client.store import ClientStore
-from nymtw.client.tcp_socket import RequestSocketFactory
-from nymtw.client.websocket import MixSocketFactory
 from nymtw.errors import ClientTooOld, ConfigError
 from nymtw.interfaces import IDirectory
 from nymtw.link.security import ILinkSecurity, TLSSecurity
-from nymtw.node.directories import directories_at
+from nymtw.node.directories.several_directories import directories_at
+from nymtw.node.directories.topology_watch import TopologyWatch
+from nymtw.node.directories.trust import read_trust
 from nymtw.node.home import NodeHome
 from nymtw.node.service import AtStop, Listener, NodeService
-from nymtw.node.topology_watch import TopologyWatch
-from nymtw.node.trust import read_trust
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import GATEWAY, PROVIDER, Topology, Trust
 from nymtw.topology.versions import check_client
@@ -35,7 +35,7 @@ DATABASE = "client.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Environment:
     """What a client finds outside itself; a simulation gives its own."""
 
     random: Random
@@ -46,7 +46,7 @@ class Surroundings:
     version: str = VERSION
 
     @classmethod
-    def real(cls, reactor: Any, config: ClientConfig) -> "Surroundings":
+    def real(cls, reactor: Any, config: ClientConfig) -> "Environment":
         """The system's randomness and clock, the directory over HTTP, TLS. Raises `ConfigError`, `KeyFileError`."""
         section = config.client
         if not section.directory_identity_key:
@@ -83,12 +83,12 @@ class ClientService(NodeService):
         config: ClientConfig,
         keys: ClientKeys,
         home: NodeHome,
-        around: Surroundings,
+        environment: Environment,
         socket: Socket | None = None,
     ) -> None:
         """`home` exists and is locked. Raises `ConfigError`, or `AddressError` for the socket's recipient."""
         super().__init__()
-        self._reactor, self._config, self._keys, self._around = reactor, config, keys, around
+        self._reactor, self._config, self._keys, self._environment = reactor, config, keys, environment
         self._edge = edge(config)
         self._store: ClientStore | None = None
         self._waiting: list[Deferred[ClientCore]] = []
@@ -97,12 +97,14 @@ class ClientService(NodeService):
         self.home = home
         self.public_key = keys.public
         self.core: ClientCore | None = None
-        self.link: ProviderLink | None = None
+        self.link: EdgeConnection | None = None
         self.listener: Listener | None = None
         self._door: RequestSocketFactory | MixSocketFactory | None = None
-        self.watch = TopologyWatch(reactor, around.directory, around.trust, around.random, around.wall_clock)
+        self.watch = TopologyWatch(
+            reactor, environment.directory, environment.trust, environment.random, environment.wall_clock
+        )
         if socket is not None:
-            recipient = None if socket.recipient is None else Address.parse(socket.recipient, around.trust.network)
+            recipient = None if socket.recipient is None else Address.parse(socket.recipient, environment.trust.network)
             self._door = RequestSocketFactory(recipient) if socket.kind == "tcp" else MixSocketFactory(recipient)
             self.listener = Listener(reactor, LOOPBACK, socket.port, self._door)
 
@@ -113,17 +115,17 @@ class ClientService(NodeService):
         home: NodeHome,
         config: ClientConfig,
         socket: Socket | None = None,
-        around: Surroundings | None = None,
+        environment: Environment | None = None,
     ) -> "ClientService":
         """The client whose files are in `home`, which is created and locked. Raises `ConfigError`, `KeyFileError`."""
-        surroundings = around or Surroundings.real(reactor, config)
+        environment = environment or Environment.real(reactor, config)
         home.create()
         home.lock()
         section = config.client
         keys = load_or_create_keys(
-            home, in_home(home, section.priv_key_file), in_home(home, section.pub_key_file), surroundings.random
+            home, in_home(home, section.priv_key_file), in_home(home, section.pub_key_file), environment.random
         )
-        return cls(reactor, config, keys, home, surroundings, socket)
+        return cls(reactor, config, keys, home, environment, socket)
 
     def privilegedStartService(self) -> None:
         """Take the socket's port. Raises `ListenError`."""
@@ -132,28 +134,28 @@ class ClientService(NodeService):
 
     def startService(self) -> None:
         """Open the database, then begin. Raises `StoreError`, `ListenError`."""
-        around, keys = self._around, self._keys
+        environment, keys = self._environment, self._keys
         self._store = store = ClientStore(self.home.data / DATABASE, self._reactor)
         self.core = core = ClientCore(
             clock=self._reactor,
-            random=around.random,
-            wall_clock=around.wall_clock,
+            random=environment.random,
+            wall_clock=environment.wall_clock,
             store=store,
             topology=self._usable,
-            network=around.trust.network,
+            network=environment.trust.network,
             mailbox=mailbox_id(bytes(keys.mailbox.verify_key)),
             private_key=keys.private,
             public_key=keys.public,
             provider=self._edge,
             debug=self._config.debug,
         )
-        self.link = ProviderLink(
+        self.link = EdgeConnection(
             self._reactor,
-            around.security,
+            environment.security,
             keys.mailbox,
             store,
             core.provider_record,
-            around.random,
+            environment.random,
             connected=self._connected,
             disconnected=core.disconnected,
             listing=core.own_address if self._config.client.listed else lambda: "",
@@ -210,12 +212,12 @@ class ClientService(NodeService):
     def _usable(self) -> Topology:
         """The newest topology. Raises `TopologyError`, and `ClientTooOld` where it is not for this client."""
         topology = self.watch.usable()
-        check_client(self._around.version, topology.minimum_client_version)
+        check_client(self._environment.version, topology.minimum_client_version)
         return topology
 
     def _use_topology(self, topology: Topology) -> None:
         try:
-            check_client(self._around.version, topology.minimum_client_version)
+            check_client(self._environment.version, topology.minimum_client_version)
             self._refused = None
         except ClientTooOld as error:
             self._refuse(error)

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from nymtw.encoding import parse_key_text
 from nymtw.errors import ConfigError, EncodingError
 from nymtw.node.config import load_config, read_config
-from nymtw.node.said_once import SaidOnce
+from nymtw.node.process.log_once import LogOnce
 
 HEADING = "Who may announce himself to this directory. A change holds a second after it is written."
 
@@ -54,7 +54,7 @@ class Admission:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._said = SaidOnce()
+        self._log_once = LogOnce()
         self._use(load_config(path, AdmissionConfig, {}, HEADING))
         self._stamp = self._stat()
 
@@ -78,10 +78,10 @@ class Admission:
         try:
             self._use(read_config(self._path, AdmissionConfig))
         except ConfigError as error:
-            if self._said.is_new(str(error)):
+            if self._log_once.is_new(str(error)):
                 self._log.error("{error}: the policy stays as it was", error=error)
             return
-        self._said.is_over()
+        self._log_once.is_over()
         self._log.info("Admission is now: {policy}, {count} listed", policy=self._policy, count=len(self._identities))
         changed()
 

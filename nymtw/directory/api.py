@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from nymtw.directory.core import LIST_NAMES, PATHS, VALIDATORS, Directory, lower_first
-from nymtw.directory.figures import CONTENT_TYPE, Figures
+from nymtw.directory.metrics import CONTENT_TYPE, DirectoryMetrics
 from nymtw.directory.openapi import lists, posting
 from nymtw.encoding import KEY_LENGTH, from_cbor, key_text
 from nymtw.errors import EncodingError, TopologyError
@@ -22,7 +22,7 @@ BYTES = {"type": "string", "format": "binary"}
 METRIC_SEEN = "#/components/schemas/MetricSeen"
 
 
-def routes(directory: Directory, figures: Figures) -> list[Route]:
+def routes(directory: Directory, metrics_text: DirectoryMetrics) -> list[Route]:
     """Presence, topology and metrics."""
 
     def healthcheck(call: Call) -> Answer:
@@ -68,7 +68,7 @@ def routes(directory: Directory, figures: Figures) -> list[Route]:
         return Answer(document, content_type=CBOR, tag=str(newest.serial))
 
     def prometheus(call: Call) -> Answer:
-        return Answer(figures.text(), content_type=CONTENT_TYPE)
+        return Answer(metrics_text.text(), content_type=CONTENT_TYPE)
 
     return [
         Route("GET", "/api/healthcheck", healthcheck, reading("Whether the directory is there", "Ok")),

@@ -5,9 +5,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from nymtw.directory.consensus.topology_store import EPOCH_SECONDS, REFRESH, default_validity
 from nymtw.directory.registry import CAPACITY, SILENCE
 from nymtw.directory.retention import default_expiry
-from nymtw.directory.shelf import EPOCH_SECONDS, REFRESH, default_validity
 from nymtw.topology.document import Recommended
 from nymtw.topology.versions import version
 

@@ -9,12 +9,12 @@ import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
-from nymtw.directory.agreement import Agreement
 from nymtw.directory.attendance import AttendedClock
-from nymtw.directory.board import Board, read_unsigned, read_unsigned_metric
-from nymtw.directory.metrics import MetricsWindows
+from nymtw.directory.consensus.agreement import Agreement
+from nymtw.directory.consensus.topology_store import TopologyStore
 from nymtw.directory.registry import Entry, Registry, is_loopback
-from nymtw.directory.shelf import Shelf
+from nymtw.directory.traffic_windows import TrafficWindows
+from nymtw.directory.unsigned_presence import UnsignedPresence, read_unsigned, read_unsigned_metric
 from nymtw.encoding import key_text, parse_key_text
 from nymtw.errors import DirectoryError, EncodingError, TopologyError
 from nymtw.interfaces import IDirectory
@@ -39,10 +39,10 @@ class Directory:
     def __init__(
         self,
         registry: Registry,
-        publisher: Shelf,
-        metrics: MetricsWindows,
+        publisher: TopologyStore,
+        metrics: TrafficWindows,
         wall_clock: Callable[[], float],
-        board: Board,
+        unsigned_presence: UnsignedPresence,
         *,
         admission: Callable[[bytes], bool] = lambda identity: True,
         unsigned: bool = False,
@@ -50,7 +50,7 @@ class Directory:
         agreement: Agreement | None = None,
         attended: AttendedClock | None = None,
     ) -> None:
-        """`board` shows validators; with `unsigned`, also posts of this machine that nobody has signed.
+        """`unsigned_presence` shows validators; with `unsigned`, also posts of this machine that nobody has signed.
 
         `identity` (32 bytes) is this directory's, and `agreement` takes part for it where several sign together.
         `attended` is the clock of `registry`, if that is one: whoever starts the directory starts it.
@@ -58,7 +58,7 @@ class Directory:
         self.identity = identity or publisher.trust.directories[0]
         self.agreement = agreement
         self.attended = attended
-        self.board = board
+        self.unsigned_presence = unsigned_presence
         self._admits = admission
         self._unsigned = unsigned
         self.line_accepted: Callable[[str, int, int, int], None] = lambda key, sent, received, timestamp: None
@@ -90,7 +90,7 @@ class Directory:
             if name is not None:
                 lists[name].append({**in_place(entry.post, record), "lastSeen": entry.last_seen})
         for path, name in {**{path: LISTS[PATHS[path]] for path in UNSIGNED}, VALIDATORS: "CocoNodes"}.items():
-            lists[name] += [{**shown.post, "lastSeen": shown.last_seen} for shown in self.board.posts(path)]
+            lists[name] += [{**shown.post, "lastSeen": shown.last_seen} for shown in self.unsigned_presence.posts(path)]
         return {lower_first(name) if lower else name: nodes for name, nodes in lists.items()}
 
     def nodes(self) -> list[Mapping[str, Any]]:
@@ -116,7 +116,7 @@ class Directory:
     @property
     def revision(self) -> int:
         """Grows whenever a list of nodes and validators, with what is said of them, would differ."""
-        return self.registry.revision + self.board.revision + self.publisher.placements
+        return self.registry.revision + self.unsigned_presence.revision + self.publisher.placements
 
     def validators(self) -> list[Mapping[str, Any]]:
         """The validators, for people; `lastSeen` is in milliseconds since 1970."""
@@ -127,13 +127,13 @@ class Directory:
                 "type": shown.post["type"],
                 "lastSeen": shown.last_seen // 10**6,
             }
-            for shown in self.board.posts(VALIDATORS)
+            for shown in self.unsigned_presence.posts(VALIDATORS)
         ]
 
     def _announce(self, path: str, body: object, source: str) -> None:
         if self._may_be_unsigned(body, source) and path in (VALIDATORS, *UNSIGNED):
             post = read_unsigned(path, body)
-            self.board.put(path, post["pubKey"], post, int(self._wall_clock() * 1e9))
+            self.unsigned_presence.put(path, post["pubKey"], post, int(self._wall_clock() * 1e9))
             return
         if path == VALIDATORS:
             validator = read_validator(body, self._wall_clock())
@@ -141,7 +141,7 @@ class Directory:
                 raise DirectoryError(f"{validator.identity_key} is not admitted here")
             # Never a clash with an unsigned one: a key is shorter.
             place = f"signed by {validator.identity_key}"
-            self.board.put(path, place, msgspec.to_builtins(validator), validator.timestamp)
+            self.unsigned_presence.put(path, place, msgspec.to_builtins(validator), validator.timestamp)
             return
         heartbeat = read_heartbeat(body, self._wall_clock())
         if not isinstance(body, dict):
@@ -158,7 +158,7 @@ class Directory:
         now = int(self._wall_clock() * 1e9)
         if self._may_be_unsigned(body, source):
             key, sent, received = read_unsigned_metric(body)
-            if not self.board.has("mixnodes", key):
+            if not self.unsigned_presence.has("mixnodes", key):
                 raise DirectoryError("no mixnode with this key is announced")
             self._metrics.accept(Metric(b"unsigned " + key.encode(), key, sent, received, now), self._is_mixnode)
             self.line_accepted(key, sent, received, now)
@@ -176,7 +176,7 @@ class Directory:
 
     def _is_mixnode(self, identity: bytes) -> bool:
         if identity.startswith(b"unsigned "):
-            return self.board.has("mixnodes", identity.removeprefix(b"unsigned ").decode())
+            return self.unsigned_presence.has("mixnodes", identity.removeprefix(b"unsigned ").decode())
         entry = self.registry.find(identity)
         return entry is not None and self.placed(entry).role == MIXNODE
 

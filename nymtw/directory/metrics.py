@@ -1,80 +1,72 @@
-"""What the mixnodes say they have sent and received, summed over one window after the other. No I/O."""
+"""The directory's own figures as Prometheus text. No label ever names a client or a node."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
 
-from nymtw.errors import DirectoryError
-from nymtw.topology.presence import Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-WINDOW = 1.0  # seconds
+from nymtw.directory.core import Directory
+from nymtw.errors import TopologyError
+from nymtw.topology.document import EDGE_ROLES, LAYERS, MIXNODE
 
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What one mixnode has reported within a window: packets, and when it did so last (nanoseconds since 1970)."""
-
-    public_key: str
-    sent: int
-    received: int
-    timestamp: int
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class MetricsWindows:
-    """The window that is being filled, and the one before it, which is complete.
+class DirectoryMetrics:
+    """Counts the answers, and collects the rest from `directory` when it is asked."""
 
-    Windows are `window` seconds of `seconds`, one behind the other. One Counts for each mixnode and window, so that the
-    memory is bounded by the number of nodes.
-    """
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._answers: Counter[tuple[str, str, int]] = Counter()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
 
-    def __init__(self, seconds: Callable[[], float], wall_clock: Callable[[], float], window: float = WINDOW) -> None:
-        self._seconds = seconds
-        self._wall_clock = wall_clock
-        self._window = window
-        self._number = self._now()
-        self._filling: dict[bytes, Counts] = {}
-        self._complete: dict[bytes, Counts] = {}
-        self._newest: dict[bytes, int] = {}
+    def count(self, method: str, path: str, code: int) -> None:
+        """One more answer."""
+        self._answers[method, path, code] += 1
 
-    def accept(self, metric: Metric, is_live: Callable[[bytes], bool]) -> None:
-        """Add a metric that has been checked but for its time: one that is not newer than the last is refused.
+    def text(self) -> bytes:
+        """The Prometheus text, format 0.0.4."""
+        return generate_latest(self._registry)
 
-        Raises `DirectoryError`.
-        """
-        self._roll(is_live)
-        if metric.timestamp <= self._newest.get(metric.identity, -1):
-            raise DirectoryError("this metric is not newer than the last one of this identity")
-        self._newest[metric.identity] = metric.timestamp
-        before = self._filling.get(metric.identity)
-        self._filling[metric.identity] = Counts(
-            metric.public_key,
-            metric.sent + (before.sent if before else 0),
-            metric.received + (before.received if before else 0),
-            int(self._wall_clock() * 1e9),
+    def collect(self) -> Iterable[Metric]:
+        """What the Prometheus client asks a collector for."""
+        self._directory.publisher.bring_up_to_date()
+        nodes = GaugeMetricFamily("nymtw_directory_nodes", "Nodes that are announced now.", labels=["role", "layer"])
+        placed = [self._directory.placed(entry) for entry in self._directory.registry.live()]
+        roles = Counter((record.role, record.layer) for record in placed)
+        for role, layer in [*((MIXNODE, layer) for layer in LAYERS), *((role, 0) for role in EDGE_ROLES)]:
+            nodes.add_metric([role, str(layer) if layer else ""], roles[role, layer])
+        yield nodes
+        posts = CounterMetricFamily(
+            "nymtw_directory_posts", "Heartbeats and metrics posted.", labels=["path", "result"]
         )
-
-    def complete(self, is_live: Callable[[bytes], bool]) -> list[Mapping[str, Any]]:
-        """The last complete window: JSON-able objects, by identity."""
-        self._roll(is_live)
-        return [
-            {
-                "pubKey": counts.public_key,
-                "sent": counts.sent,
-                "received": counts.received,
-                "timestamp": counts.timestamp,
-            }
-            for _, counts in sorted(self._complete.items())
-        ]
-
-    def _now(self) -> int:
-        return int(self._seconds() // self._window)
-
-    def _roll(self, is_live: Callable[[bytes], bool]) -> None:
-        number = self._now()
-        if number == self._number:
+        for (path, accepted), number in sorted(self._directory.posts.items()):
+            posts.add_metric([path, "accepted" if accepted else "refused"], number)
+        yield posts
+        answers = CounterMetricFamily("nymtw_directory_answers", "HTTP answers.", labels=["method", "path", "code"])
+        for (method, path, code), number in sorted(self._answers.items()):
+            answers.add_metric([method, path, str(code)], number)
+        yield answers
+        try:
+            topology, document = self._directory.publisher.topology(), self._directory.publisher.document()
+        except TopologyError:  # several directories have not agreed on one yet
             return
-        self._complete = self._filling if number == self._number + 1 else {}
-        self._filling = {}
-        self._number = number
-        for identity in [identity for identity in self._newest if not is_live(identity)]:
-            del self._newest[identity]
+        yield GaugeMetricFamily(
+            "nymtw_directory_topology_bytes", "Size of the newest signed topology.", value=len(document)
+        )
+        yield GaugeMetricFamily(
+            "nymtw_directory_topology_published_seconds",
+            "When the newest signed topology was made, in seconds since 1970.",
+            value=topology.published / 1e9,
+        )
+        yield GaugeMetricFamily(
+            "nymtw_directory_key_epoch", "The key epoch of the newest topology.", value=topology.epoch
+        )
+        yield GaugeMetricFamily(
+            "nymtw_directory_topology_signatures",
+            "How many directories have signed the newest topology.",
+            value=len(self._directory.publisher.signers()),
+        )

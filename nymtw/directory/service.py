@@ -12,33 +12,33 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
 from nymtw.directory.admission import Admission
-from nymtw.directory.agreement_api import agreement_routes
 from nymtw.directory.api import routes
 from nymtw.directory.attendance import AttendedClock
-from nymtw.directory.board import Board
 from nymtw.directory.config import HEADING, DirectoryConfig, recommended
+from nymtw.directory.consensus.api import agreement_routes
+from nymtw.directory.consensus.peers import IPeer
+from nymtw.directory.consensus.publisher import Publisher
+from nymtw.directory.consensus.setup import ConsensusSetup
+from nymtw.directory.consensus.topology_store import Terms, TopologyStore
 from nymtw.directory.core import Directory
-from nymtw.directory.figures import Figures
-from nymtw.directory.history import open_history
+from nymtw.directory.dashboard.history import open_history
+from nymtw.directory.dashboard.live_feed import LiveFeed
+from nymtw.directory.dashboard.pages import page_routes
+from nymtw.directory.dashboard.recorder import Recorder
+from nymtw.directory.dashboard.views import view_routes
 from nymtw.directory.https import server_security
-from nymtw.directory.live import Live
-from nymtw.directory.metrics import MetricsWindows
+from nymtw.directory.metrics import DirectoryMetrics
 from nymtw.directory.openapi import describing, websocket
-from nymtw.directory.pages import page_routes
-from nymtw.directory.peers import IPeer
-from nymtw.directory.publisher import Publisher
-from nymtw.directory.recorder import Recorder
 from nymtw.directory.registry import Registry
 from nymtw.directory.retention import Retention
-from nymtw.directory.shelf import Shelf, Terms
-from nymtw.directory.together import Together
-from nymtw.directory.views import view_routes
+from nymtw.directory.traffic_windows import TrafficWindows
+from nymtw.directory.unsigned_presence import UnsignedPresence
 from nymtw.encoding import from_cbor, key_text
 from nymtw.errors import EncodingError
+from nymtw.node.announce.placement import check_host, default_host
 from nymtw.node.config import load_config
 from nymtw.node.home import NodeHome, write_file
 from nymtw.node.keys import load_or_create_identity
-from nymtw.node.placement import check_host, default_host
 from nymtw.node.service import Listener, NodeService
 from nymtw.topology.document import ANY, MAX_TOPOLOGY_LENGTH, MIXNODE, NodeRecord, SignedTopology, Topology
 from nymtw.topology.presence import endpoint_text
@@ -86,17 +86,17 @@ class DirectoryService(NodeService):
             self.add(directory.attended)
         if directory.agreement is not None:
             self.add(directory.agreement)
-        self.live = self.add(Live(reactor, wall_clock, directory, recorder, rereading))
-        figures = Figures(directory)
+        self.live_feed = self.add(LiveFeed(reactor, wall_clock, directory, recorder, rereading))
+        metrics_text = DirectoryMetrics(directory)
         table = [
-            *routes(directory, figures),
+            *routes(directory, metrics_text),
             *agreement_routes(directory),
             *view_routes(directory, recorder, wall_clock),
         ]
         described = describing([*table, *(websocket(path, summary) for path, summary in SOCKETS.items())])
         table += [described, *page_routes()]
-        upgrades = {"/ws": self.live.metrics.take_over, "/api/v1/live": self.live.dashboards.take_over}
-        self.resource = RoutesResource(table, figures.count, upgrades)
+        upgrades = {"/ws": self.live_feed.metrics.take_over, "/api/v1/live": self.live_feed.dashboards.take_over}
+        self.resource = RoutesResource(table, metrics_text.count, upgrades)
         self._listener = self.add(Listener(reactor, host, port, bounded_site(self.resource, reactor)))
         self._secure: Any = None
         if security is not None:
@@ -201,7 +201,11 @@ def make_directory(
         recommended=recommended(config.recommended),
         minimum_client_version=section.minimum_client_version,
     )
-    parts = Together(clock, wall_clock, identity, section, terms, peer) if section.peers or section.threshold else None
+    parts = (
+        ConsensusSetup(clock, wall_clock, identity, section, terms, peer)
+        if section.peers or section.threshold
+        else None
+    )
     attended = AttendedClock(clock)
     retention = Retention(section.seconds_until_expiry)
     registry = Registry(
@@ -215,9 +219,9 @@ def make_directory(
         assigned=layers_before(previous),
         agreed_layer=parts.layer_of if parts else None,
     )
-    publisher: Shelf
+    publisher: TopologyStore
     if parts:
-        publisher = parts.shelf(previous, keep)
+        publisher = parts.topology_store(previous, keep)
         if publisher.newest is not None:
             registry.restore(publisher.newest)
     else:
@@ -238,9 +242,9 @@ def make_directory(
     return Directory(
         registry,
         publisher,
-        MetricsWindows(clock.seconds, wall_clock),
+        TrafficWindows(clock.seconds, wall_clock),
         wall_clock,
-        Board(clock.seconds, wall_clock),
+        UnsignedPresence(clock.seconds, wall_clock),
         admission=admits,
         unsigned=section.unsigned_localhost,
         identity=bytes(identity.verify_key),

@@ -8,7 +8,7 @@ from prometheus_client.core import Metric
 from nymtw.errors import PluginError
 from nymtw.gateway.admission import OpenAdmission, downlink_rate
 from nymtw.link.downlink import Downlink
-from nymtw.node.figures import gauge
+from nymtw.node.metrics import gauge
 from nymtw.provider.service import ProviderService
 from nymtw.topology.document import GATEWAY, Recommended, Topology
 
@@ -31,7 +31,7 @@ class GatewayService(ProviderService):
         section: Any = self.section
         # At what rate a client is served is said when it logs in: not before it is known.
         self._door.factory.open = section.downlink_rate is not None
-        self.figures.add(self._gateway_figures)
+        self.metrics.add(self._gateway_metrics)
 
     @classmethod
     def link_parts(cls, reactor: Any, section: Any) -> dict[str, Any]:
@@ -61,6 +61,6 @@ class GatewayService(ProviderService):
         if self._door.downlink is None or self._door.downlink.rate != rate:
             self._door.downlink = Downlink(self._door.housekeeper.clock, rate)
 
-    def _gateway_figures(self) -> Iterable[Metric]:
+    def _gateway_metrics(self) -> Iterable[Metric]:
         rate = 0.0 if self._door.downlink is None else self._door.downlink.rate
         yield gauge("downlink_slots_per_second", "Slots pushed to each client that logs in now; 0: at once.", rate)

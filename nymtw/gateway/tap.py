@@ -13,7 +13,7 @@ def makeService(options: Options) -> IService:
 
     def build(reactor: object) -> IService:
         from nymtw.gateway.service import GatewayService
-        from nymtw.provider.watchdog import Watchdog
+        from nymtw.provider.services.watchdog import Watchdog
 
         home, config = configure(options)
         service = GatewayService.from_config(reactor, home, config, options.factories, options)

@@ -13,10 +13,10 @@ from twisted.python.failure import Failure
 
 from nymtw.encoding import from_cbor, parse_key_text
 from nymtw.errors import DirectoryError, EncodingError, NymtwError
-from nymtw.node.clock import use_monotonic
-from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.directories.http_directory import HTTPDirectory
+from nymtw.node.directories.trust import read_trust
+from nymtw.node.process.clock import use_monotonic
 from nymtw.node.tap import DIRECTORY_KEY, DIRECTORY_THRESHOLD, several
-from nymtw.node.trust import read_trust
 from nymtw.topology.document import (
     MAX_TOPOLOGY_LENGTH,
     SignedTopology,

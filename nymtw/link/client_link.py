@@ -34,8 +34,8 @@ class ClientLinkLimits:
     silence: float = 70.0
     stalled: float = 60.0
     closing: float = 2.0
-    strangers: int = 1024  # connections that have not logged in
-    strangers_per_address: int = 64
+    unauthenticated: int = 1024  # connections that have not logged in
+    unauthenticated_per_address: int = 64
     sessions: int = 10_000
     registrations_per_address: int = 1000  # in an hour
     failed_logins_per_address: int = 100  # in ten minutes

@@ -15,7 +15,8 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nymtw.errors import DiskError, DropReason, NymtwError, RegistrationRefused
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import DiskError, NymtwError, RegistrationRefused
 from nymtw.link import control
 from nymtw.link.client_link import ClientLinkLimits
 from nymtw.link.connection import Allowance, Ceiling, Door, FramedProtocol, Housekeeper
@@ -85,7 +86,7 @@ class ClientLinkFactory:
         self.registrations = Allowance(clock, self.limits.registrations_per_address, _HOUR)
         self.failures = Allowance(clock, self.limits.failed_logins_per_address, _TEN_MINUTES)
         self.failed_logins = 0
-        ceiling = Ceiling(self.limits.strangers, self.limits.strangers_per_address)
+        ceiling = Ceiling(self.limits.unauthenticated, self.limits.unauthenticated_per_address)
         self.factory = Door(ceiling, security.server(_SessionFactory(self, ceiling), False))
 
     def use_store(self, store: Any) -> None:

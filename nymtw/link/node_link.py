@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
 from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameParser, FrameType, encode_packet
 from nymtw.link.gather import Gatherer
@@ -36,8 +36,8 @@ class LinkLimits:
     closing: float = 2.0
     queue_bytes_per_peer: int = 16 << 20
     queue_bytes: int = 128 << 20
-    strangers: int = 512  # connections that have not proved an admitted identity
-    strangers_per_address: int = 64
+    unauthenticated: int = 512  # connections that have not proved an admitted identity
+    unauthenticated_per_address: int = 64
 
 
 class _Receiver(FramedProtocol):
@@ -121,7 +121,7 @@ class NodeLinks:
         self._flushing: IDelayedCall | None = None
         self._joining = False  # `send_many` is at work
         self._stopped = False
-        ceiling = Ceiling(self.limits.strangers, self.limits.strangers_per_address)
+        ceiling = Ceiling(self.limits.unauthenticated, self.limits.unauthenticated_per_address)
         self.factory = Door(ceiling, security.server(_ReceiverFactory(self, ceiling), True))
 
     # sending

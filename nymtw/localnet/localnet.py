@@ -14,7 +14,7 @@ from nymtw.localnet.client_socket import ClientSocket, ClientSocketError, connec
 from nymtw.localnet.layout import Layout, lay_out
 from nymtw.localnet.loops import LoopFlow
 from nymtw.localnet.processes import ComponentDied, Processes, sleep, tail
-from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.directories.http_directory import HTTPDirectory
 from nymtw.node.home import private_folder
 
 POLL_INTERVAL = 0.1

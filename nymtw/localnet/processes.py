@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from nymtw.errors import NymtwError
-from nymtw.node.lifeline import VARIABLE
+from nymtw.node.process.parent_watch import VARIABLE
 
 # Popen reports an end when it is asked; this often.
 WATCH_INTERVAL = 0.1

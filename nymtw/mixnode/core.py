@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from nymtw.errors import DropReason, PacketRejected
-from nymtw.mixnode.loss import PAUSE, SLOW_DOWN
-from nymtw.node.packet_engine import PacketEngine
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import PacketRejected
+from nymtw.mixnode.loop_loss import PAUSE, SLOW_DOWN
+from nymtw.node.engine.packet_engine import PacketEngine
 from nymtw.sphinx import FinalHop, ForwardHop, recover_message
 
 
@@ -23,19 +24,19 @@ class MixnodeCore(PacketEngine):
         Either a mixnode was made the last hop of a route, or nobody of the next layer has this address.
         """
         if not isinstance(hop, FinalHop):
-            self.account.dropped(DropReason.UNKNOWN_NEXT_HOP)
+            self.counters.dropped(DropReason.UNKNOWN_NEXT_HOP)
             return
         try:
             recover_message(hop.payload)
         except PacketRejected:
-            self.account.dropped(DropReason.MALFORMED_PAYLOAD)
+            self.counters.dropped(DropReason.MALFORMED_PAYLOAD)
             return
         if self.came_back(hop.identifier):
-            self.account.delivered()
+            self.counters.delivered()
         else:
-            self.account.dropped(DropReason.NOT_A_LAST_HOP)
+            self.counters.dropped(DropReason.NOT_A_LAST_HOP)
 
-    def obey(self, action: str) -> None:
+    def act(self, action: str) -> None:
         """What a cover policy has decided: hold packets twice as long, or release none, from now on; or as usual."""
         self.stretch = 2 if action == SLOW_DOWN else 1
         if action == PAUSE:

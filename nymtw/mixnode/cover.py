@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from nymtw.mixnode.core import MixnodeCore
+from nymtw.mixnode.loop_loss import ByChance
 from nymtw.mixnode.loops import MixLoops
-from nymtw.mixnode.loss import ByChance
-from nymtw.node.metrics import MetricsReport
-from nymtw.node.mix_node import MixNode
+from nymtw.node.announce.traffic_report import TrafficReport
+from nymtw.node.engine.mix_node import MixNode
 from nymtw.topology.document import MIXNODE
 from nymtw.topology.presence import make_metric
 
@@ -20,7 +20,7 @@ class Cover:
     """
 
     def __init__(self, reactor: Any, node: MixNode, core: MixnodeCore, section: Any, policy: Any = None) -> None:
-        around = node.parts.surroundings
+        environment = node.parts.environment
         self._node = node
         self._wanted: bool = section.metrics
         self._policy_is_given = policy is not None
@@ -30,18 +30,18 @@ class Cover:
             node.links,
             node.watch.usable,
             policy or ByChance(section.on_loop_loss),
-            around.random,
+            environment.random,
             rate=section.loop_rate,
             window=section.loop_window,
         )
-        node.figures.add(self.loops.figures)
+        node.metrics.add(self.loops.metrics)
         node.add(self.loops)
-        self._metrics = MetricsReport(
+        self._metrics = TrafficReport(
             reactor,
-            around.directory,
-            node.account,
+            environment.directory,
+            node.counters,
             self._metric,
-            around.random,
+            environment.random,
             more=self.loops.totals,
             is_known=lambda: node.presence.announced,
         )
@@ -74,6 +74,6 @@ class Cover:
             received=received,
             sent=sent,
             loops=(loops[0], loops[1]),
-            timestamp=int(node.parts.surroundings.wall_clock() * 1e9),
+            timestamp=int(node.parts.environment.wall_clock() * 1e9),
             signing_key=node.parts.identity,
         )

@@ -11,14 +11,14 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from nymtw.errors import TopologyError
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.poisson import PoissonStream
 from nymtw.mixnode.core import MixnodeCore
-from nymtw.mixnode.loss import ACTIONS, GO_ON, LoopLedger, LoopLoss
-from nymtw.node.figures import counter, gauge
-from nymtw.node.packet_engine import Links
+from nymtw.mixnode.loop_loss import ACTIONS, GO_ON, LoopLedger, LoopLoss
+from nymtw.node.engine.packet_engine import Links
+from nymtw.node.metrics import counter, gauge
 from nymtw.sphinx import Hop, build_packet
 from nymtw.topology.document import LAYERS, NodeRecord, Topology
-from nymtw.topology.routes import ExponentialDelays
 
 IDENTIFIER_LENGTH: Final = 16
 _LOOK_INTERVAL: Final = 1.0
@@ -122,12 +122,12 @@ class MixLoops(Service):
             return  # this node is not part of a whole network yet, or not any more
         self.ledger.left(loop.identifier, loop.delays, self._clock.seconds())
         # Like everything that begins here it is in the account as received.
-        self._core.account.received()
+        self._core.counters.received()
         self._links.send(loop.first_hop, loop.epoch, loop.packet)
 
     def _look(self) -> None:
         self._call = self._clock.callLater(_LOOK_INTERVAL, self._look)
-        for loss in self.ledger.judge(self._clock.seconds()):
+        for loss in self.ledger.coordinator(self._clock.seconds()):
             self._judge(loss)
 
     def _judge(self, loss: LoopLoss) -> None:
@@ -149,9 +149,9 @@ class MixLoops(Service):
         elif self.action != GO_ON:
             self.log.info("Loops come back again: {lost} of {sent} were lost", lost=loss.lost, sent=loss.sent)
         self.action = action
-        self._core.obey(action)
+        self._core.act(action)
 
-    def figures(self) -> Iterable[Metric]:
+    def metrics(self) -> Iterable[Metric]:
         """For Prometheus."""
         ledger, last = self.ledger, self.last
         yield counter("loops_sent", "Loops of this mixnode that have left.", ledger.sent)

@@ -6,8 +6,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from nymtw.node.config import load_config
+from nymtw.node.engine.mix_node import MixOptions, MixSection
 from nymtw.node.home import NodeHome
-from nymtw.node.mix_node import MixOptions, MixSection
 
 MOST_WORKERS: Final = 64
 

@@ -8,10 +8,10 @@ from msgspec import structs
 from nymtw.mixnode.core import MixnodeCore
 from nymtw.mixnode.cover import Cover
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
-from nymtw.mixnode.worker_spawn import Crew, hire
+from nymtw.mixnode.workers.spawn import WorkerParts, make_workers
+from nymtw.node.announce.placement import thinnest_layer
+from nymtw.node.engine.mix_node import Environment, MixNode, MixParts
 from nymtw.node.home import NodeHome, write_file
-from nymtw.node.mix_node import MixNode, MixParts, Surroundings
-from nymtw.node.placement import thinnest_layer
 from nymtw.topology.document import MIXNODE, Topology
 
 
@@ -27,7 +27,7 @@ class MixnodeService(MixNode):
         core: MixnodeCore,
         section: MixnodeSection,
         policy: Any = None,
-        crew: Crew | None = None,
+        crew: WorkerParts | None = None,
     ) -> None:
         """`policy`: an `ICoverPolicy`; None is `ByChance`, with what the configuration says. `crew`: of `core`."""
         if crew is None:
@@ -43,26 +43,26 @@ class MixnodeService(MixNode):
         reactor: Any,
         home: NodeHome,
         config: MixnodeConfig,
-        around: Surroundings | None = None,
+        environment: Environment | None = None,
         policy: Any = None,
     ) -> "MixnodeService":
         """The mixnode whose files are in `home`; `policy` is an `ICoverPolicy`, if it is not to be the default.
 
         Raises `ConfigError`, `KeyFileError`, `DiskError`.
         """
-        around = around or Surroundings.real(reactor, config.node)
-        parts = MixParts.at(home, config.node, around, config.node.workers)
+        environment = environment or Environment.real(reactor, config.node)
+        parts = MixParts.at(home, config.node, environment, config.node.workers)
         layer = config.node.layer or _chosen_layer(home)
         engine = parts.engine(reactor, parts.record(MIXNODE, layer=layer))
         if config.node.workers == 1:
             return cls(reactor, parts, MixnodeCore(**engine), config.node, policy)
-        crew = hire(reactor, config.node.workers, bytes(parts.identity), engine, parts.limits())
-        return cls(reactor, parts, crew.judge, config.node, policy, crew)
+        crew = make_workers(reactor, config.node.workers, bytes(parts.identity), engine, parts.limits())
+        return cls(reactor, parts, crew.coordinator, config.node, policy, crew)
 
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come; the first one may decide the layer."""
         if not self.core.own.layer:
-            layer = thinnest_layer(topology, self.parts.surroundings.random)
+            layer = thinnest_layer(topology, self.parts.environment.random)
             write_file(self.parts.home.data / "layer", f"{layer}\n".encode())
             self.core.own = structs.replace(self.core.own, layer=layer)
             self.log.info("This mixnode works in layer {layer}, the thinnest", layer=layer)

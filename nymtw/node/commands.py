@@ -10,7 +10,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
 from nymtw.errors import NymtwError
-from nymtw.node.log import observer
+from nymtw.node.process.log import observer
 from nymtw.node.tap import exit_with
 
 _BANNER = r"""

@@ -1,68 +1,112 @@
-"""Tells the directory, every second, how many packets a node has received and sent: sums, and nobody's name."""
+"""A node's figures as Prometheus text. No label ever names a peer, a client or a message.
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+Nothing is counted here: the figures are read off the node's parts when somebody asks. `docs/operating.md` lists them.
+"""
 
-from twisted.internet.interfaces import IReactorTime
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from nymtw.interfaces import IDirectory
-from nymtw.node.account import PacketAccount
-from nymtw.node.poster import Poster
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from nymtw.drop_reasons import DropReason
 
 if TYPE_CHECKING:
-    import random
+    from nymtw.node.engine.mix_node import MixNode
 
-INTERVAL = 1.0  # seconds
+_KEYS = ((-1, "previous"), (0, "current"), (1, "next"))
 
 
-class MetricsReport(Poster):
-    """Posts what `make(sent, received, ...)` returns: a signed metric of what was since the last one that was taken."""
+class Metrics:
+    """A registry of its own, and the figures of whoever has registered there."""
 
-    trouble = "cannot report metrics, trying again"
-    relief = "metrics are reported again"
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        directory: IDirectory,
-        account: PacketAccount,
-        make: Callable[..., Mapping[str, Any]],
-        random: "random.Random",
-        interval: float = INTERVAL,
-        more: Callable[[], tuple[int, ...]] = tuple,
-        is_known: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """`interval` in seconds; `more` returns further sums, for the further arguments of `make`.
+    def add(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        """Ask `collect` as well from now on. No label that it uses may name a peer or a client."""
+        self._registry.register(_Collector(collect))
 
-        What was before the service starts is not reported. `is_known()`: whether the directory knows this node; it
-        takes metrics of no other.
-        """
-        super().__init__(clock, self._report, random, interval)
-        self._directory = directory
-        self._account = account
-        self._make = make
-        self._more = more
-        self._is_known = is_known
-        self._reported: tuple[int, ...] = ()
-        self._reporting: tuple[int, ...] = ()
+    def text(self) -> bytes:
+        """The Prometheus text, format 0.0.4."""
+        return generate_latest(self._registry)
 
-    def startService(self) -> None:
-        """Count from now on."""
-        self._reported = self._reporting = self._totals()
-        super().startService()
 
-    def is_due(self) -> bool:
-        """Once a heartbeat has been accepted, and while they are."""
-        return self._is_known()
+class _Collector:
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self.collect = collect
 
-    def succeeded(self) -> None:
-        """What was posted is not posted again."""
-        self._reported = self._reporting
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the names are known when the figures are."""
+        return ()
 
-    def _report(self) -> Any:
-        self._reporting = self._totals()
-        since = (now - before for now, before in zip(self._reporting, self._reported, strict=True))
-        return self._directory.report(self._make(*since))
 
-    def _totals(self) -> tuple[int, ...]:
-        return (self._account.forwarded_total, self._account.received_total, *self._more())
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """One figure that goes up and down."""
+    return GaugeMetricFamily(f"nymtw_{name}", text, value=value)
+
+
+def counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    """One figure that only grows; Prometheus adds `_total` to its name."""
+    return CounterMetricFamily(f"nymtw_{name}", text, value=value)
+
+
+def node_metrics(node: "MixNode") -> Iterable[Metric]:
+    """What every node that mixes has to show."""
+    yield from _packets(node)
+    yield from _keys(node)
+    yield from _network(node)
+
+
+def _packets(node: "MixNode") -> Iterable[Metric]:
+    counters = node.counters.snapshot()
+    yield counter("packets_received", "Packets that came in, or began here.", counters.received)
+    yield counter("packets_forwarded", "Packets handed to a link.", counters.forwarded)
+    yield counter("packets_delivered", "Packets that ended here as they should.", counters.delivered)
+    dropped = CounterMetricFamily("nymtw_packets_dropped", "Packets dropped, by reason.", labels=["reason"])
+    for reason in DropReason:
+        dropped.add_metric([reason.value], counters.dropped.get(reason, 0))
+    yield dropped
+    queued = GaugeMetricFamily("nymtw_packets_queued", "Packets inside the node, by place.", labels=["place"])
+    queued.add_metric(["delay"], node.core.queued)
+    queued.add_metric(["links"], node.links.pending)
+    yield queued
+    yield gauge("delay_queue_capacity_packets", "The most packets that are held at once.", node.core.capacity)
+    yield gauge("carried_packets_per_second", "What this machine carries, as measured at start.", node.parts.carried)
+    yield gauge("configured_packets_per_second", "What it was told to be ready for.", node.parts.section.rate)
+    links = GaugeMetricFamily("nymtw_links", "Links to other nodes that are up.", labels=["direction"])
+    incoming, outgoing = node.links.up()
+    links.add_metric(["in"], incoming)
+    links.add_metric(["out"], outgoing)
+    yield links
+
+
+def _keys(node: "MixNode") -> Iterable[Metric]:
+    rotation = node.rotation
+    epoch = rotation.epoch
+    guard = node.parts.guard
+    yield gauge("key_epoch", "The key epoch of this node's clock; -1 before the first topology.", _number(epoch))
+    yield counter("key_renewals", "Keys replaced within their epoch, their guard being nearly full.", rotation.renewals)
+    tags = GaugeMetricFamily("nymtw_replay_tags", "Replay tags held for a key.", labels=["key"])
+    room = GaugeMetricFamily("nymtw_replay_room_tags", "More tags that can be held for a key.", labels=["key"])
+    for distance, name in _KEYS:
+        number = -1 if epoch is None else rotation.number(epoch + distance)
+        tags.add_metric([name], guard.count(number))
+        room.add_metric([name], guard.room(number))
+    yield tags
+    yield room
+
+
+def _network(node: "MixNode") -> Iterable[Metric]:
+    topology = node.watch.current
+    now = node.parts.environment.wall_clock()
+    age = -1.0 if topology is None else now - topology.published / 1e9
+    left = 0.0 if topology is None else topology.valid_until / 1e9 - now
+    yield gauge("topology_age_seconds", "Since the newest topology was made; -1 before the first one.", age)
+    yield gauge("topology_valid_seconds", "Until the newest topology runs out; negative: it has.", left)
+    yield gauge("announced", "1 where the directory took the last heartbeat.", node.presence.announced)
+
+
+def _number(epoch: int | None) -> int:
+    return -1 if epoch is None else epoch

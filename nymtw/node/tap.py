@@ -13,10 +13,10 @@ from twisted.python.components import Componentized
 from zope.interface import implementer
 
 from nymtw.errors import NymtwError
-from nymtw.node.clock import use_monotonic
-from nymtw.node.lifeline import lifeline
-from nymtw.node.log import LineObserver
-from nymtw.node.reload import Hangup
+from nymtw.node.process.clock import use_monotonic
+from nymtw.node.process.log import LineObserver
+from nymtw.node.process.parent_watch import watch_parent
+from nymtw.node.process.reload import Hangup
 
 _log = Logger()
 
@@ -110,7 +110,7 @@ def run_or_exit(
         use_monotonic(reactor)
         inner = build(reactor)
         inner.privilegedStartService()
-        watch = lifeline(reactor, os.environ)
+        watch = watch_parent(reactor, os.environ)
     except NymtwError as error:
         exit_with(program, error)
     reload = getattr(inner, "reload", None)

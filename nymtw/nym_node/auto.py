@@ -15,8 +15,8 @@ from msgspec import UNSET, structs
 
 from nymtw.gateway.service import GatewayService
 from nymtw.mixnode.cover import Cover
+from nymtw.node.engine.mix_node import Environment
 from nymtw.node.home import NodeHome
-from nymtw.node.mix_node import Surroundings
 from nymtw.nym_node.config import NymNodeConfig
 from nymtw.nym_node.core import AnyCore
 from nymtw.nym_node.kept_places import KeptPlaces
@@ -46,7 +46,7 @@ class AutoService(GatewayService):
         home: NodeHome,
         config: NymNodeConfig,
         options: Options,
-        around: Surroundings | None = None,
+        environment: Environment | None = None,
         policy: Any = None,
     ) -> "AutoService":
         """The node whose files are in `home`; `policy` is an `ICoverPolicy`, if it is not to be the default.
@@ -54,11 +54,11 @@ class AutoService(GatewayService):
         Raises `ConfigError`, `KeyFileError`, `DiskError`, `PluginError`.
         """
         told: Any = config.as_any()
-        service = cls.from_config(reactor, home, told, options.factories, options, around)
+        service = cls.from_config(reactor, home, told, options.factories, options, environment)
         service.takes = told.node.takes
         service.cover = Cover(reactor, service, service.core, told.node, policy)
         service.clients.closed = service.closed
-        service.kept = KeptPlaces(home.data, service.parts.surroundings.trust.network)
+        service.kept = KeptPlaces(home.data, service.parts.environment.trust.network)
         if service.kept.places:
             service.core.own = structs.replace(service.core.own, places=dict(service.kept.places))
         return service
@@ -128,7 +128,7 @@ class AutoService(GatewayService):
     def apply(self, section: Any) -> frozenset[str]:
         """As a gateway and as a mixnode; and what it takes, unless it would have to start as an exit for that."""
         applied = super().apply(section) | self.cover.apply(section)
-        if EXIT in section.takes and not any(mount.name == "exit" for mount in self.mounts):
+        if EXIT in section.takes and not any(service_host.name == "exit" for service_host in self.service_hosts):
             return applied
         self.takes = section.takes
         return applied | {"takes"}
@@ -145,4 +145,4 @@ class AutoService(GatewayService):
         return (decided - self._now()) / scale
 
     def _now(self) -> float:
-        return self.parts.surroundings.wall_clock()
+        return self.parts.environment.wall_clock()

@@ -8,7 +8,7 @@ import msgspec
 
 from nymtw.gateway.options import GatewayConfig, GatewaySection
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
-from nymtw.node.mix_node import MixSection
+from nymtw.node.engine.mix_node import MixSection
 
 HEADING: Final = "A node. What is given on the command line overrides this file."
 DEFAULT_MODE: Final = "mixnode"

@@ -23,7 +23,7 @@ class AnyCore(ProviderCore, MixnodeCore):
     def ends_here(self, hop: ForwardHop | FinalHop) -> None:
         """As at a provider, unless it is a loop of this node that comes back whole."""
         if isinstance(hop, FinalHop) and hop.destination == DROP_DESTINATION and self._is_own_loop(hop):
-            self.account.delivered()
+            self.counters.delivered()
         else:
             super().ends_here(hop)
 

@@ -12,12 +12,12 @@ from nymtw.errors import ConfigError
 from nymtw.gateway import options as gateway
 from nymtw.mixnode import options as mixnode
 from nymtw.node.config import load_config
+from nymtw.node.engine.mix_node import MixOptions
 from nymtw.node.home import NodeHome
-from nymtw.node.mix_node import MixOptions
 from nymtw.node.tap import port_number
 from nymtw.nym_node.config import DEFAULT_MODE, DEFAULT_TAKES, HEADING, NymNodeConfig
 from nymtw.provider.options import EdgeOptions
-from nymtw.provider.plugin import find_implementations, load_options
+from nymtw.provider.services.installed_plugins import find_implementations, load_options
 
 ROLES: Final = ("mixnode", "entry-gateway", "exit-gateway")
 MODES: Final = (*ROLES, "auto")

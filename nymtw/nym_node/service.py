@@ -7,9 +7,9 @@ from twisted.logger import Logger
 
 from nymtw.gateway.service import GatewayService
 from nymtw.mixnode.service import MixnodeService
+from nymtw.node.announce.placement import check_host
+from nymtw.node.engine.mix_node import Environment, MixNode
 from nymtw.node.home import NodeHome
-from nymtw.node.mix_node import MixNode, Surroundings
-from nymtw.node.placement import check_host
 from nymtw.node.service import Listener
 from nymtw.nym_node.api import PREFIX, routes
 from nymtw.nym_node.auto import AutoService
@@ -24,7 +24,7 @@ MOST_CONNECTIONS: Final = 64  # to the HTTP API; whoever asks it must not take t
 
 
 def make_node(
-    reactor: Any, home: NodeHome, config: NymNodeConfig, options: Options, around: Surroundings | None = None
+    reactor: Any, home: NodeHome, config: NymNodeConfig, options: Options, environment: Environment | None = None
 ) -> MixNode:
     """The node whose files are in `home`, in the mode of `config`.
 
@@ -35,11 +35,11 @@ def make_node(
     if mode == "mixnode":
         if (home.data / "store").exists():
             _log.warn("This node has been a gateway: nobody can fetch the mail that it keeps while it is a mixnode")
-        node = MixnodeService.from_config(reactor, home, config.as_mixnode(), around)
+        node = MixnodeService.from_config(reactor, home, config.as_mixnode(), environment)
     elif mode == "auto":
-        node = AutoService.for_config(reactor, home, config, options, around)
+        node = AutoService.for_config(reactor, home, config, options, environment)
     else:
-        node = GatewayService.from_config(reactor, home, config.as_gateway(), options.factories, options, around)
+        node = GatewayService.from_config(reactor, home, config.as_gateway(), options.factories, options, environment)
     if config.node.http_port:
         add_api(reactor, node, config)
     return node
@@ -48,7 +48,7 @@ def make_node(
 def add_api(reactor: Any, node: MixNode, config: NymNodeConfig) -> Statistics:
     """Have `node` answer HTTP."""
     section = config.node
-    statistics = node.add(Statistics(reactor, node.parts.surroundings.wall_clock, node.account.snapshot))
+    statistics = node.add(Statistics(reactor, node.parts.environment.wall_clock, node.counters.snapshot))
     asked: Counter[tuple[str, str, int]] = Counter()
 
     def count(method: str, path: str, code: int) -> None:

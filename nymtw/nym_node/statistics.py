@@ -8,10 +8,10 @@ from typing import Any, Final
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
-from nymtw.node.account import AccountSnapshot
+from nymtw.node.engine.packet_counters import CountersSnapshot
 
 RESOLUTION: Final = 60.0  # seconds
-_NOTHING: Final = AccountSnapshot(0, 0, 0, 0, {})
+_NOTHING: Final = CountersSnapshot(0, 0, 0, 0, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Counts:
     """An account as it was at `time`, in wall-clock seconds."""
 
     time: float
-    account: AccountSnapshot
+    counters: CountersSnapshot
 
 
 class Statistics(Service):
@@ -29,11 +29,11 @@ class Statistics(Service):
     """
 
     def __init__(
-        self, clock: IReactorTime, wall_clock: Callable[[], float], account: Callable[[], AccountSnapshot]
+        self, clock: IReactorTime, wall_clock: Callable[[], float], counters: Callable[[], CountersSnapshot]
     ) -> None:
         self._clock: Any = clock
         self._wall_clock = wall_clock
-        self._account = account
+        self._counters = counters
         self._call: Any = None
         self.started = self._clock.seconds()
         self.last = self.before = Counts(wall_clock(), _NOTHING)
@@ -57,11 +57,11 @@ class Statistics(Service):
 
     def _take(self) -> None:
         self._call = self._clock.callLater(RESOLUTION, self._take)
-        self.before, self.last = self.last, Counts(self._wall_clock(), self._account())
+        self.before, self.last = self.last, Counts(self._wall_clock(), self._counters())
 
     def mixing(self) -> dict[str, Any]:
         """What came, left and was dropped, in all and within the last whole minute."""
-        now, before = self.last.account, self.before.account
+        now, before = self.last.counters, self.before.counters
         return {
             "update_time": _time_text(self.last.time),
             "previous_update_time": _time_text(self.before.time),
@@ -75,14 +75,14 @@ class Statistics(Service):
 
     def packets(self) -> dict[str, Any]:
         """The whole account: received = forwarded + delivered + queued + dropped."""
-        account = self.last.account
+        counters = self.last.counters
         return {
             "update_time": _time_text(self.last.time),
-            "received": account.received,
-            "forwarded": account.forwarded,
-            "delivered": account.delivered,
-            "queued": account.queued,
-            "dropped": {reason.value: number for reason, number in sorted(account.dropped.items()) if number},
+            "received": counters.received,
+            "forwarded": counters.forwarded,
+            "delivered": counters.delivered,
+            "queued": counters.queued,
+            "dropped": {reason.value: number for reason, number in sorted(counters.dropped.items()) if number},
         }
 
 

@@ -14,7 +14,7 @@ def makeService(options: Options) -> IService:
     def build(reactor: object) -> IService:
         from nymtw.nym_node.service import make_node
         from nymtw.provider.service import ProviderService
-        from nymtw.provider.watchdog import Watchdog
+        from nymtw.provider.services.watchdog import Watchdog
 
         service = make_node(reactor, *configure(options), options)
         service.reread = lambda: configure(options)[1].section()

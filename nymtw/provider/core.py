@@ -3,9 +3,10 @@
 from functools import partial
 from typing import Any, Final
 
-from nymtw.errors import DropReason, EncodingError, PacketRejected
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import EncodingError, PacketRejected
 from nymtw.message.payload import ACK_ID_LENGTH, DROP_DESTINATION, AckSection, split_payload
-from nymtw.node.packet_engine import PacketEngine
+from nymtw.node.engine.packet_engine import PacketEngine
 from nymtw.provider.delivery import Deliveries, Delivery, MailKind
 from nymtw.sphinx import GEOMETRIES, FinalHop, ForwardHop, SizeClass, recover_message
 from nymtw.topology.document import Topology
@@ -41,20 +42,20 @@ class ProviderCore(PacketEngine):
 
         Its size class is the one of its length: the client's link has seen to that.
         """
-        self.account.received()
+        self.counters.received()
         self._pass_on(first_hop, epoch, packet)
 
     def refuse(self, reason: DropReason) -> None:
         """A packet from a client that may not send it."""
-        self.account.received()
-        self.account.dropped(reason)
+        self.counters.received()
+        self.counters.dropped(reason)
 
     def ends_here(self, hop: ForwardHop | FinalHop) -> None:
         """A last hop is delivered at once, a reply for a mailbox when it is due; both once their tags are written."""
         if isinstance(hop, FinalHop):
             self.hold(partial(self._open, hop), 0)
         elif hop.next_address in self._nodes or len(hop.packet) != _REPLY_LENGTH:
-            self.account.dropped(DropReason.UNKNOWN_NEXT_HOP)
+            self.counters.dropped(DropReason.UNKNOWN_NEXT_HOP)
         else:
             delivery = Delivery(hop.next_address, MailKind.REPLY, hop.packet)
             self.hold(partial(self._hand, delivery, None), hop.delay)
@@ -73,7 +74,7 @@ class ProviderCore(PacketEngine):
                 return
             ack, sealed = split_payload(plaintext)
         except (PacketRejected, EncodingError):
-            self.account.dropped(DropReason.MALFORMED_PAYLOAD)
+            self.counters.dropped(DropReason.MALFORMED_PAYLOAD)
             return
         if hop.destination == DROP_DESTINATION:
             self._ended(ack, None)
@@ -86,15 +87,15 @@ class ProviderCore(PacketEngine):
     def _ended(self, ack: AckSection | None, reason: DropReason | None) -> None:
         """A delivery was taken, and its sender is told, or it was dropped for `reason`."""
         if reason is not None:
-            self.account.dropped(reason)
+            self.counters.dropped(reason)
             return
-        self.account.delivered()
+        self.counters.delivered()
         if ack is not None:
-            self.account.received()
+            self.counters.received()
             self.hold(partial(self._pass_on, ack.first_hop, ack.epoch, ack.packet), ack.delay)
 
     def _pass_on(self, first_hop: bytes, epoch: int, packet: bytes) -> None:
         if self._links is not None and first_hop in self.next_hops(epoch):
             self._links.send(first_hop, epoch, packet)
         else:
-            self.account.dropped(DropReason.UNKNOWN_NEXT_HOP)
+            self.counters.dropped(DropReason.UNKNOWN_NEXT_HOP)

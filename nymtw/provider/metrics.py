@@ -1,59 +1,46 @@
-"""Counts of what an implementation does, by reason; and its faults, each said once."""
+"""What a provider shows to Prometheus besides what every node does. No label names a client."""
 
-from collections import Counter
-from types import TracebackType
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from twisted.logger import Logger
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-_NAMES: Final = 200
-_KINDS_OF_FAULT: Final = 100
+from nymtw.node.metrics import counter, gauge
+from nymtw.provider.services.adapter import COUNTS
 
-
-class Metrics:
-    """Counters by name; those of the framework are listed in `docs/writing-a-provider.md`."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def count(self, name: str, number: int = 1) -> None:
-        """Add `number` to the counter `name`; a name beyond the 200th is counted as `other`."""
-        self._counts[name if name in self._counts or len(self._counts) < _NAMES else "other"] += number
-
-    def __getitem__(self, name: str) -> int:
-        return self._counts[name]
-
-    def snapshot(self) -> dict[str, int]:
-        """All counts since the start, by name."""
-        return {name: self._counts[name] for name in sorted(self._counts)}
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {number}" for name, number in self.snapshot().items()) or "nothing yet"
+if TYPE_CHECKING:
+    from nymtw.provider.service import ProviderService
 
 
-class Faults:
-    """Says each kind of fault once: whoever sends requests must not be able to fill the log, nor to read in it."""
+def provider_metrics(node: "ProviderService") -> Iterable[Metric]:
+    """Mailboxes, sessions, and what the implementations count."""
+    clients = node.clients
+    yield gauge("mailboxes", "Mailboxes.", clients.store.count() if clients is not None and clients.store else 0)
+    yield gauge("client_sessions", "Clients that are logged in.", len(clients.sessions) if clients is not None else 0)
+    failed = 0 if clients is None else clients.failed_logins
+    yield counter("client_logins_failed", "Logins with a wrong mailbox, token or signature.", failed)
+    counts = CounterMetricFamily(
+        "nymtw_implementation", "What an implementation counts.", labels=["implementation", "count"]
+    )
+    for service_host in node.service_hosts:
+        # A count that appears with its first event hides that event from who asks for the growth.
+        expected = dict.fromkeys(COUNTS, 0) if service_host.is_service else {}
+        for name, number in {**expected, **service_host.metrics.snapshot()}.items():
+            counts.add_metric([service_host.name, name], number)
+    yield counts
+    yield from _services([service_host for service_host in node.service_hosts if service_host.is_service])
 
-    def __init__(self, name: str, log: Logger) -> None:
-        self._name, self._log = name, log
-        self._said: set[str] = set()
 
-    def say(self, fault: str) -> None:
-        """Log `fault`, which holds nothing that came from a request."""
-        if fault not in self._said and len(self._said) < _KINDS_OF_FAULT:
-            self._said.add(fault)
-            self._log.error(
-                "The implementation {name} {fault}; from now on this is only counted", name=self._name, fault=fault
-            )
-
-    def say_raised(self, error: BaseException) -> None:
-        """Log the type of an error and where it was raised; its text may hold what the request held."""
-        self.say(f"raised {type(error).__name__}{_place(error.__traceback__)}")
-
-
-def _place(traceback: TracebackType | None) -> str:
-    if traceback is None:
-        return ""
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return f" ({traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno})"
+def _services(service_hosts: Sequence[Any]) -> Iterable[Metric]:
+    labels = ["implementation"]
+    requests = GaugeMetricFamily("nymtw_service_requests", "Requests at a service.", labels=[*labels, "place"])
+    size = GaugeMetricFamily("nymtw_service_bytes_under_way", "Bytes of answers not yet there.", labels=labels)
+    sent = CounterMetricFamily("nymtw_service_packets", "Packets that a service sent.", labels=labels)
+    again = CounterMetricFamily("nymtw_service_packets_again", "Those that were sent again.", labels=labels)
+    for service_host in service_hosts:
+        requests.add_metric([service_host.name, "running"], service_host.provider.running)
+        requests.add_metric([service_host.name, "waiting"], service_host.provider.waiting)
+        size.add_metric([service_host.name], service_host.dispatch.size)
+        sent.add_metric([service_host.name], service_host.dispatch.packets)
+        again.add_metric([service_host.name], service_host.dispatch.again)
+    yield from (requests, size, sent, again)

@@ -12,12 +12,12 @@ from twisted.python import usage
 
 from nymtw.errors import PluginError
 from nymtw.node.config import load_config
+from nymtw.node.engine.mix_node import MixOptions, MixSection, positive
 from nymtw.node.home import NodeHome
-from nymtw.node.mix_node import MixOptions, MixSection, positive
 from nymtw.node.tap import port_number
-from nymtw.provider.dispatch import DEFAULT_RATE
-from nymtw.provider.listing import help_text, list_text
-from nymtw.provider.plugin import RESERVED, Implementations, find_implementations, load_options
+from nymtw.provider.services.dispatch import DEFAULT_RATE
+from nymtw.provider.services.installed_plugins import RESERVED, Implementations, find_implementations, load_options
+from nymtw.provider.services.plugin_listing import help_text, list_text
 
 HEADING = "A provider. What is given on the command line overrides this file."
 DEFAULT_IMPLEMENTATION: Final = "store"

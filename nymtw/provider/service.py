@@ -10,18 +10,18 @@ from twisted.python.failure import Failure
 from nymtw.errors import NymtwError, PluginError
 from nymtw.interfaces import IMailboxHost
 from nymtw.link.edge_link import ClientLinkFactory
+from nymtw.node.engine.mix_node import AtStop, Environment, MixNode, MixParts
 from nymtw.node.home import NodeHome
-from nymtw.node.mix_node import AtStop, MixNode, MixParts, Surroundings
 from nymtw.node.service import Listener
 from nymtw.node.tap import stop_with
 from nymtw.provider.core import ProviderCore
 from nymtw.provider.delivery import Deliveries
-from nymtw.provider.figures import provider_figures
-from nymtw.provider.hub import Hub
-from nymtw.provider.listed import ListedClients
-from nymtw.provider.mount import Mount, Node
+from nymtw.provider.metrics import provider_metrics
 from nymtw.provider.options import ProviderConfig
-from nymtw.provider.plugin import cause_of
+from nymtw.provider.public_clients import PublicClients
+from nymtw.provider.services.installed_plugins import cause_of
+from nymtw.provider.services.multiplexer import Multiplexer
+from nymtw.provider.services.service_host import Node, ServiceHost
 from nymtw.topology.document import PROVIDER, Recommended, Topology
 
 
@@ -44,18 +44,18 @@ class ProviderService(MixNode):
         super().__init__(reactor, parts, core, [implementation])
         self.implementation = implementation
         implementation.tell(self._is_called, self._is_ready)
-        self.listed = ListedClients(core.own.identity, parts.surroundings.trust.network)
+        self.listed = PublicClients(core.own.identity, parts.environment.trust.network)
         self.clients: ClientLinkFactory | None = None
         self.client_listener: Listener | None = None
-        self.figures.add(lambda: provider_figures(self))
+        self.metrics.add(lambda: provider_metrics(self))
         if IMailboxHost.providedBy(implementation.provider):
-            around = parts.surroundings
+            environment = parts.environment
             self.clients = ClientLinkFactory(
                 reactor,
-                around.security(parts.identity),
+                environment.security(parts.identity),
                 submit=core.submit,
                 slots=Recommended().fetch_slots,
-                random=around.random,
+                random=environment.random,
                 list_client=self.listed.put,
                 dropped=core.refuse,
                 **links,
@@ -73,7 +73,7 @@ class ProviderService(MixNode):
         config: ProviderConfig,
         factories: Sequence[Any],
         options: Mapping[str, Any],
-        around: Surroundings | None = None,
+        environment: Environment | None = None,
         **links: Any,
     ) -> Self:
         """The provider whose files are in `home`, with the implementations that `factories` (`IProviderFactory`) make.
@@ -81,14 +81,16 @@ class ProviderService(MixNode):
         `links`: as for `__init__`. Raises `ConfigError`, `KeyFileError`, `DiskError`, and `PluginError` for an
         implementation that cannot be made.
         """
-        parts = MixParts.at(home, config.node, around or Surroundings.real(reactor, config.node))
+        parts = MixParts.at(home, config.node, environment or Environment.real(reactor, config.node))
         record = parts.record(cls.role, client_port=config.node.client_port)
-        surroundings = parts.surroundings
-        node = Node(reactor, surroundings.random, surroundings.wall_clock, record.identity)
-        hub = Hub([Mount(node, home, factory, options, config.node.stream_rate) for factory in factories])
+        environment = parts.environment
+        node = Node(reactor, environment.random, environment.wall_clock, record.identity)
+        multiplexer = Multiplexer(
+            [ServiceHost(node, home, factory, options, config.node.stream_rate) for factory in factories]
+        )
         names = " and ".join(factory.name for factory in factories)
-        core = cls.core_type(deliveries=Deliveries(reactor, hub), **parts.engine(reactor, record))
-        implementation = Implementation(reactor, getattr(options, "program", f"nym-{cls.role}"), names, hub)
+        core = cls.core_type(deliveries=Deliveries(reactor, multiplexer), **parts.engine(reactor, record))
+        implementation = Implementation(reactor, getattr(options, "program", f"nym-{cls.role}"), names, multiplexer)
         links = {**cls.link_parts(reactor, config.node), **links}
         service = cls(reactor, parts, core, implementation, config.node.client_port, **links)
         node.topology = lambda: service.watch.current
@@ -101,34 +103,40 @@ class ProviderService(MixNode):
         return {}
 
     @property
-    def mounts(self) -> tuple[Mount, ...]:
+    def service_hosts(self) -> tuple[ServiceHost, ...]:
         """The implementations, each with its address."""
-        mounts: tuple[Mount, ...] = getattr(self.implementation.provider, "mounts", ())
-        return mounts
+        service_hosts: tuple[ServiceHost, ...] = getattr(self.implementation.provider, "service_hosts", ())
+        return service_hosts
 
     def startService(self) -> None:
         """Start, and say where."""
         super().startService()
         if self.client_listener is not None:
             self.log.info("Clients connect to port {port}", port=self.client_listener.port)
-        network = self.parts.surroundings.trust.network
-        for mount in self.mounts:
-            if mount.is_service:
-                self.log.info("{name} is at {address}", name=mount.name, address=mount.address.encode(network))
+        network = self.parts.environment.trust.network
+        for service_host in self.service_hosts:
+            if service_host.is_service:
+                self.log.info(
+                    "{name} is at {address}", name=service_host.name, address=service_host.address.encode(network)
+                )
 
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come; no packet is taken before the implementation is ready."""
         if self.clients is not None and self.rotation.epoch is None:
             self.clients.slots = topology.recommended.fetch_slots  # the first one; a change waits for the next start
-        for mount in self.mounts:
-            mount.dispatch.use_epoch(topology.epoch)
+        for service_host in self.service_hosts:
+            service_host.dispatch.use_epoch(topology.epoch)
         if self.implementation.ready:
             super().use_topology(topology)
 
     def announced(self) -> Mapping[str, Any]:
         """Where clients connect, how many mailboxes there are, whom to list, and which services are here."""
-        network = self.parts.surroundings.trust.network
-        services = {mount.name: mount.address.encode(network) for mount in self.mounts if mount.is_service}
+        network = self.parts.environment.trust.network
+        services = {
+            service_host.name: service_host.address.encode(network)
+            for service_host in self.service_hosts
+            if service_host.is_service
+        }
         if self.clients is None or self.client_listener is None:
             return {"services": services}
         page = self.listed.next_page()
@@ -143,9 +151,9 @@ class ProviderService(MixNode):
 
     def blocked(self, files: frozenset[str]) -> None:
         """The reactor is blocked by code in `files`: counted against the implementation that one of them is of."""
-        for mount in self.mounts:
-            if mount.files & files:
-                mount.metrics.count("blocked")
+        for service_host in self.service_hosts:
+            if service_host.files & files:
+                service_host.metrics.count("blocked")
 
     def _is_called(self) -> None:
         """The implementation's `start` has been called: now there are mailboxes."""

@@ -13,7 +13,7 @@ def makeService(options: Options) -> IService:
 
     def build(reactor: object) -> IService:
         from nymtw.provider.service import ProviderService
-        from nymtw.provider.watchdog import Watchdog
+        from nymtw.provider.services.watchdog import Watchdog
 
         home, config = configure(options)
         service = ProviderService.from_config(reactor, home, config, options.factories, options)

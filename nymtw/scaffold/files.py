@@ -93,7 +93,7 @@ class $Class(Service):
 
 from $package.provider import Options
 
-from nymtw.provider.plugin import find_implementations, load_options
+from nymtw.provider.services.installed_plugins import find_implementations, load_options
 from nymtw.testing.provider_contracts import ServiceContract
 from nymtw.testing.service_bench import ServiceBench
 

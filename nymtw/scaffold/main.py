@@ -10,7 +10,7 @@ from typing import Final
 from twisted.python import usage
 
 from nymtw.errors import ConfigError, NymtwError
-from nymtw.provider.plugin import RESERVED, find_implementations
+from nymtw.provider.services.installed_plugins import RESERVED, find_implementations
 from nymtw.scaffold.files import FILES
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

@@ -17,16 +17,8 @@ from zope.interface import implementer
 
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
-from nymtw.storage.tally import (
-    LARGEST,
-    SWEEP,
-    MailboxLimits,
-    MailboxRecord,
-    StoredItem,
-    Subscribers,
-    Tally,
-    sweep_interval,
-)
+from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.usage import LARGEST, SWEEP, MailboxRecord, MailboxUsage, StoredItem, Subscribers, sweep_interval
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mailboxes (
@@ -79,7 +71,7 @@ class SQLiteMailboxes:
         self._wall_clock = wall_clock
         self._sweeper: IDelayedCall | None = None
         self._interval = commit_interval
-        self._tally = Tally(limits or MailboxLimits())
+        self._usage = MailboxUsage(limits or MailboxLimits())
         self._subscribers = Subscribers()
         self._path = str(path)
         self._timer: IDelayedCall | None = None
@@ -117,18 +109,18 @@ class SQLiteMailboxes:
 
     def _count_all(self) -> None:
         """How many items and bytes there are."""
-        self._tally.start_from(
+        self._usage.start_from(
             (mailbox for (mailbox,) in self._database.execute("SELECT mailbox FROM mailboxes")),
             self._database.execute("SELECT mailbox, COUNT(*), SUM(size) FROM items GROUP BY mailbox"),
         )
-        if self._tally.bytes:
+        if self._usage.bytes:
             self._arm_sweeper()
 
     # IMailboxStore
 
     def register(self, mailbox: bytes, public_key: bytes, token_hash: bytes) -> "Deferred[None]":
         try:
-            self._tally.expect(mailbox)
+            self._usage.expect(mailbox)
         except NymtwError:
             return fail()
         self._registrations[mailbox] = (public_key, token_hash)
@@ -139,14 +131,14 @@ class SQLiteMailboxes:
         return None if row is None else MailboxRecord(*row)
 
     def count(self) -> int:
-        return len(self._tally.counts)
+        return len(self._usage.counts)
 
     def subscribe(self, callback: Callable[[bytes], object]) -> None:
         self._subscribers.add(callback)
 
     def store(self, mailbox: bytes, kind: int, content: bytes) -> "Deferred[None]":
         try:
-            self._tally.take(mailbox, len(content))
+            self._usage.take(mailbox, len(content))
         except NymtwError:
             return fail()
         self._items.append((mailbox, kind, content, int(self._wall_clock()), len(content)))
@@ -208,8 +200,8 @@ class SQLiteMailboxes:
             self._write(registrations, items, confirmed)
         except sqlite3.Error as problem:
             error = DiskError(f"{self._path}: {problem}")
-            self._tally.not_registered(registrations)
-            self._tally.count_out((mailbox, size) for mailbox, _, _, _, size in items)
+            self._usage.not_registered(registrations)
+            self._usage.count_out((mailbox, size) for mailbox, _, _, _, size in items)
         for deferred in waiting:
             if error is None:
                 deferred.callback(None)
@@ -237,24 +229,24 @@ class SQLiteMailboxes:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
-        self._tally.registered(registrations)
-        self._tally.count_out(deleted)
+        self._usage.registered(registrations)
+        self._usage.count_out(deleted)
 
     # what nobody fetches
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
         if self._sweeper is None:
-            interval = sweep_interval(self._tally.limits) if seconds is None else seconds
+            interval = sweep_interval(self._usage.limits) if seconds is None else seconds
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:
         """Delete what is too old, some at a time; the oldest have the lowest numbers."""
         self._sweeper = None
-        before = int(self._wall_clock() - self._tally.limits.item_age)
+        before = int(self._wall_clock() - self._usage.limits.item_age)
         try:
             gone = self._database.execute(_EXPIRE, (SWEEP, before)).fetchall()
         except sqlite3.Error:
             gone = []  # the disk refuses: it is tried again
-        self._tally.count_out(gone)
-        if self._tally.bytes:
+        self._usage.count_out(gone)
+        if self._usage.bytes:
             self._arm_sweeper(self._interval if len(gone) == SWEEP else None)

@@ -17,17 +17,9 @@ from zope.interface import implementer
 
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
+from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.postgresql_tables import Batch, Server, cost_of
-from nymtw.storage.tally import (
-    LARGEST,
-    SWEEP,
-    MailboxLimits,
-    MailboxRecord,
-    StoredItem,
-    Subscribers,
-    Tally,
-    sweep_interval,
-)
+from nymtw.storage.usage import LARGEST, SWEEP, MailboxRecord, MailboxUsage, StoredItem, Subscribers, sweep_interval
 from nymtw.storage.worker_thread import WorkerThread
 
 MOST_WAITING: Final = 64 << 20  # bytes of mail that wait for a database that is slow
@@ -96,7 +88,7 @@ class PostgreSQLMailboxes:
         self._random = random
         self._interval = commit_interval
         self._wall_clock = wall_clock
-        self._tally = Tally(limits or MailboxLimits())
+        self._usage = MailboxUsage(limits or MailboxLimits())
         self._subscribers = Subscribers()
         self._make_worker = worker
         self._reactor = reactor
@@ -132,7 +124,7 @@ class PostgreSQLMailboxes:
         if not self._ready:
             return fail(DiskError(_AWAY))
         try:
-            self._tally.expect(mailbox)
+            self._usage.expect(mailbox)
         except NymtwError:
             return fail()
         self._batch.registrations[mailbox] = (public_key, token_hash)
@@ -147,7 +139,7 @@ class PostgreSQLMailboxes:
         return found.addErrback(self._not_found)
 
     def count(self) -> int:
-        return len(self._tally.counts)
+        return len(self._usage.counts)
 
     def subscribe(self, callback: Callable[[bytes], object]) -> None:
         self._subscribers.add(callback)
@@ -159,7 +151,7 @@ class PostgreSQLMailboxes:
         if self._batch.cost + cost > MOST_WAITING:
             return fail(DiskError("the database of the mailboxes is too slow"))
         try:
-            self._tally.take(mailbox, len(content))
+            self._usage.take(mailbox, len(content))
         except NymtwError:
             return fail()
         self._batch.cost += cost
@@ -233,9 +225,9 @@ class PostgreSQLMailboxes:
         ).addErrback(self._bug).addCallback(lambda _: self._go_on_writing(busy))
 
     def _written(self, gone: list[tuple[bytes, int]], batch: Batch) -> None:
-        self._tally.registered(batch.registrations)
-        self._tally.count_out(gone)
-        if batch.expire_before is not None and self._tally.bytes:
+        self._usage.registered(batch.registrations)
+        self._usage.count_out(gone)
+        if batch.expire_before is not None and self._usage.bytes:
             self._arm_sweeper(self._interval if len(gone) >= SWEEP else None)
         for deferred in batch.everybody:
             deferred.callback(None)
@@ -253,8 +245,8 @@ class PostgreSQLMailboxes:
 
     def _undo(self, batch: Batch) -> None:
         """Count out what was not stored. Where that is not certain, all is counted when the database is back."""
-        self._tally.not_registered(batch.registrations)
-        self._tally.count_out((mailbox, size) for mailbox, _, _, _, size in batch.items)
+        self._usage.not_registered(batch.registrations)
+        self._usage.count_out((mailbox, size) for mailbox, _, _, _, size in batch.items)
 
     def _go_on_writing(self, busy: "Deferred[None]") -> None:
         self._writing = None
@@ -309,10 +301,10 @@ class PostgreSQLMailboxes:
         if self._closed:
             await gatherResults([writer.close(), reader.close()])
             raise DiskError(_AWAY)
-        self._tally.start_from(*held)
+        self._usage.start_from(*held)
         self._retry = _FIRST_RETRY
         self._ready = True
-        if self._tally.bytes:
+        if self._usage.bytes:
             self._arm_sweeper()
         doubtful, self._doubtful = self._doubtful, set()
         self._subscribers.tell(doubtful)
@@ -365,11 +357,11 @@ class PostgreSQLMailboxes:
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
         if self._sweeper is None and not self._closed:
-            interval = sweep_interval(self._tally.limits) if seconds is None else seconds
+            interval = sweep_interval(self._usage.limits) if seconds is None else seconds
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None
         if self._ready:
-            self._batch.expire_before = int(self._wall_clock() - self._tally.limits.item_age)
+            self._batch.expire_before = int(self._wall_clock() - self._usage.limits.item_age)
             self._arm()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from nymtw.errors import ConfigError, DiskError
-from nymtw.storage.tally import SWEEP, MailboxRecord, StoredItem
+from nymtw.storage.usage import SWEEP, MailboxRecord, StoredItem
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

@@ -17,7 +17,8 @@ import pytest
 from twisted.internet.defer import maybeDeferred
 from zope.interface.verify import verifyObject
 
-from nymtw.errors import DropReason, MailboxFull, RegistrationRefused, TopologyIncomplete, UnknownDestination
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import MailboxFull, RegistrationRefused, TopologyIncomplete, UnknownDestination
 from nymtw.interfaces import (
     IAllowance,
     ICoverPolicy,
@@ -26,8 +27,8 @@ from nymtw.interfaces import (
     IMailboxStore,
     IRouteStrategy,
 )
-from nymtw.mixnode.loss import ACTIONS, GO_ON, LoopLoss
-from nymtw.storage.tally import MailboxLimits
+from nymtw.mixnode.loop_loss import ACTIONS, GO_ON, LoopLoss
+from nymtw.storage.limits import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, Topology
 

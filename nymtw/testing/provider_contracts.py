@@ -17,11 +17,11 @@ import pytest
 
 from zope.interface.verify import verifyObject
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.interfaces import IProvider, IService
 from nymtw.message.envelope import Envelope, EnvelopeKind
-from nymtw.provider.adapter import ServiceProvider
 from nymtw.provider.delivery import MailKind
+from nymtw.provider.services.adapter import ServiceProvider
 from nymtw.sphinx import GEOMETRIES, SizeClass
 from nymtw.testing.service_bench import EPOCH, ServiceBench
 
@@ -92,7 +92,7 @@ class ServiceContract:
             bench.clock.advance_until(lambda: len(person.answers) >= self.answers, self.limit)
 
     def test_what_nobody_should_send_is_contained(self, bench: ServiceBench) -> None:
-        random, address = bench.random, bench.mount.address
+        random, address = bench.random, bench.service_host.address
         for data in (b"", b"\0", random.randbytes(1000), b"\xff" * 5000, self.request[:-1], self.request + b"\0", b"{"):
             bench.asker().ask(data, 3)
             bench.asker().ask(data, 0)
@@ -125,8 +125,8 @@ class ServiceContract:
         finally:
             tracemalloc.stop()
         assert grown < _GROWTH, f"{grown} bytes more after {_MANY // 2} requests more"
-        assert len(bench.mount.provider) <= limits.concurrent + limits.waiting
-        assert bench.mount.dispatch.size <= limits.total_bytes
+        assert len(bench.service_host.provider) <= limits.concurrent + limits.waiting
+        assert bench.service_host.dispatch.size <= limits.total_bytes
         assert len(bench.clock.getDelayedCalls()) <= limits.timers
 
     def test_it_stops_in_the_midst_of_requests_and_leaves_nothing(self, seed: int) -> None:
@@ -168,7 +168,7 @@ class ProviderContract:
 
     def prepare(self, bench: ServiceBench) -> bytes:
         """Make ready, once it has started, for packets to the destination (32 bytes) that is returned."""
-        return bench.mount.address.mailbox
+        return bench.service_host.address.mailbox
 
     @pytest.fixture
     def bench(self, seed: int) -> Any:
@@ -176,7 +176,7 @@ class ProviderContract:
             yield bench
 
     def test_it_is_a_provider(self, bench: ServiceBench) -> None:
-        assert verifyObject(IProvider, bench.mount.provider)
+        assert verifyObject(IProvider, bench.service_host.provider)
 
     def test_a_message_is_taken(self, bench: ServiceBench) -> None:
         bench.deliver(bench.random.randbytes(1618), MailKind.MESSAGE, self.prepare(bench))
@@ -231,5 +231,5 @@ class ProviderContract:
 
 
 def _service(bench: ServiceBench) -> Any:
-    assert isinstance(bench.mount.provider, ServiceProvider), "this suite is for an IService"
-    return bench.mount.provider.service
+    assert isinstance(bench.service_host.provider, ServiceProvider), "this suite is for an IService"
+    return bench.service_host.provider.service

@@ -12,25 +12,26 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.message.envelope import Envelope, EnvelopeKind, ReplyBlock, ReplyReceipt, parse_request
 from nymtw.message.fragments import FragmentKind, fragment
 from nymtw.message.payload import ACK_ID_LENGTH, split_payload
 from nymtw.message.reassembly import Reassembler
 from nymtw.message.replies import ReceiptSchedule, make_reply_block, open_reply, reply_alpha
 from nymtw.message.sealing import seal
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.node.home import NodeHome
 from nymtw.provider.delivery import Deliveries, Delivery, MailKind
-from nymtw.provider.dispatch import DEFAULT_RATE
-from nymtw.provider.hub import Hub
-from nymtw.provider.mount import Mount, Node
-from nymtw.provider.plugin import find_implementations
+from nymtw.provider.services.dispatch import DEFAULT_RATE
+from nymtw.provider.services.installed_plugins import find_implementations
+from nymtw.provider.services.multiplexer import Multiplexer
+from nymtw.provider.services.service_host import Node, ServiceHost
 from nymtw.sphinx import ForwardHop, SURBRecord, generate_keypair, process_packet, recover_message
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryHost, MemoryNetwork
 from nymtw.topology.address import Address
 from nymtw.topology.document import LAYERS, MIXNODE, PROVIDER, NodeRecord, Topology
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 EPOCH: Final = 7
 _LOOK: Final = 0.5
@@ -83,23 +84,23 @@ class ServiceBench:
         node = Node(self.host, self.random, self.clock.wall_clock, self.identity)
         node.topology = lambda: self.topology
         node.submit = self._submit
-        self.mount = Mount(node, home, factory, options, rate)
-        self.hub = Hub([self.mount])
-        self.deliveries = Deliveries(self.host, self.hub)
+        self.service_host = ServiceHost(node, home, factory, options, rate)
+        self.multiplexer = Multiplexer([self.service_host])
+        self.deliveries = Deliveries(self.host, self.multiplexer)
 
     # running
 
     def start(self) -> None:
         """Start the implementation."""
-        self.clock.wait_for(self.hub.start(), 60)
+        self.clock.wait_for(self.multiplexer.start(), 60)
 
     def stop(self) -> None:
         """Stop it as a node does, and the people who ask; time passes until it has stopped."""
-        self.clock.wait_for(self.hub.leave(), 60)
+        self.clock.wait_for(self.multiplexer.leave(), 60)
         for person in self.people.values():
             person.stop()
         self.deliveries.stop()
-        self.clock.wait_for(self.hub.stop(), 60)
+        self.clock.wait_for(self.multiplexer.stop(), 60)
         self._folder.cleanup()
 
     def __enter__(self) -> "ServiceBench":
@@ -112,7 +113,7 @@ class ServiceBench:
     @property
     def metrics(self) -> Mapping[str, int]:
         """What has been counted."""
-        return self.mount.metrics.snapshot()
+        return self.service_host.metrics.snapshot()
 
     def asker(self) -> "Asker":
         """One more person."""
@@ -127,13 +128,13 @@ class ServiceBench:
 
     def deliver(self, content: bytes, kind: MailKind = MailKind.MESSAGE, destination: bytes | None = None) -> None:
         """Hand the node's side one packet's content, as the core does."""
-        where = self.mount.address.mailbox if destination is None else destination
+        where = self.service_host.address.mailbox if destination is None else destination
         self.deliveries.hand(Delivery(where, kind, content), self._ended)
 
     def deliver_message(self, body: bytes) -> None:
         """All fragments of one message, sealed to the service."""
         for piece in fragment(body, self.random.randbytes(16)):
-            self.deliver(seal(piece.encode(), self.mount.address.encryption_key, self.random))
+            self.deliver(seal(piece.encode(), self.service_host.address.encryption_key, self.random))
 
     # the network
 

@@ -17,7 +17,7 @@ from twisted.internet.defer import maybeDeferred
 
 from nymtw.client.config import ClientConfig, ClientSection, DebugSection
 from nymtw.client.service import ClientService
-from nymtw.client.service import Surroundings as ClientSurroundings
+from nymtw.client.service import Environment as ClientEnvironment
 from nymtw.directory.config import DirectoryConfig, DirectorySection, RecommendedSection
 from nymtw.directory.core import Directory
 from nymtw.encoding import key_text
@@ -26,9 +26,9 @@ from nymtw.gateway.options import Options as GatewayCommandLine
 from nymtw.gateway.service import GatewayService
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
 from nymtw.mixnode.service import MixnodeService
+from nymtw.node.engine.mix_node import Environment
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, save_private, save_public
-from nymtw.node.mix_node import Surroundings
 from nymtw.provider.options import EdgeOptions, ProviderConfig, ProviderSection
 from nymtw.provider.options import Options as ProviderCommandLine
 from nymtw.provider.service import ProviderService
@@ -37,7 +37,7 @@ from nymtw.testing.directories import SimulatedDirectories
 from nymtw.testing.impairment import Impairment
 from nymtw.testing.network import LOCALHOST, MemoryNetwork
 from nymtw.testing.security import MemorySecurity
-from nymtw.testing.simulated import SimulatedClient, Transcript
+from nymtw.testing.simulated import SimulatedClient, Transcript, limit_pages
 from nymtw.topology.document import LAYERS
 
 # Far below what real nodes are sized for: replay filters of a simulation need not fill the memory.
@@ -66,7 +66,8 @@ class SimulatedNetwork:
     """A whole network. Use it as a context manager, or call `start` and `stop`.
 
     `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. `refresh`,
-    `expiry` and `epoch_seconds` are the directory's, `latency` is in seconds. A client's provider is the first for the first client, the second for the second, and so on in turn;
+    `expiry` and `epoch_seconds` are the directory's, `latency` is in seconds. A client's provider is the first for the
+    first client, the second for the second, and so on in turn;
     `at` names another provider, or a gateway, for those who are in it. `implementations`: of a provider that does
     something else than the store, or of a gateway, the words of its command line.
     `directories`: of several, more than half must sign.
@@ -206,6 +207,18 @@ class SimulatedNetwork:
         self.network.kill(name)
         self._homes[name].unlock()
 
+    def stall(self, name: str, seconds: float) -> None:
+        """Stop a node, a client or a directory for so long, as SIGSTOP would; then it goes on."""
+        self.network.stall(name, seconds)
+
+    def fill_disk(self, name: str, full: bool = True) -> None:
+        """Let the database of a client or a store-and-forward provider have no more room, or room again."""
+        node = self.nodes[name]
+        if isinstance(node, SimulatedClient):
+            limit_pages(node.core._store, full)
+        else:
+            limit_pages(node.implementation.provider.mailboxes, full)
+
     def restart(self, name: str) -> None:
         """Start a node or client that was killed, with the home that it had."""
         self._start(name)
@@ -221,9 +234,9 @@ class SimulatedNetwork:
 
     # what a packet's walk adds up to
 
-    def accounts(self) -> "dict[str, dict[str, int]]":
+    def counters(self) -> "dict[str, dict[str, int]]":
         """The packet account of every node."""
-        return {name: node.account.snapshot() for name, node in self.nodes.items() if hasattr(node, "account")}
+        return {name: node.counters.snapshot() for name, node in self.nodes.items() if hasattr(node, "counters")}
 
     # making them
 
@@ -250,7 +263,7 @@ class SimulatedNetwork:
         save_public(home.config / "identity_public_key.pem", KeyKind.IDENTITY, bytes(key.verify_key))
         return key
 
-    def _surroundings(self, name: str) -> Surroundings:
+    def _environment(self, name: str) -> Environment:
         # Each start draws anew: a client that is started again must not use the ids of its first messages twice.
         starts = self._starts[name] = self._starts.get(name, 0) + 1
         source = self._random(f"{name}/{starts}")
@@ -258,7 +271,7 @@ class SimulatedNetwork:
         kept = self.impairments.setdefault(name, impairment)
         impairment.loss, impairment.duplicate, impairment.reorder = kept.loss, kept.duplicate, kept.reorder
         self.impairments[name] = impairment
-        return Surroundings(
+        return Environment(
             random=source,
             wall_clock=self.clock.wall_clock,
             directory=self.directories.seen_from(self.network.host(name)),
@@ -282,7 +295,7 @@ class SimulatedNetwork:
                 self.network.host(name),
                 self._home("mixnode", name),
                 MixnodeConfig(node=section),
-                self._surroundings(name),
+                self._environment(name),
             )
 
         return make
@@ -307,7 +320,7 @@ class SimulatedNetwork:
                 kind.config(node=section),
                 options.factories,
                 options,
-                self._surroundings(name),
+                self._environment(name),
             )
 
         return make
@@ -317,18 +330,18 @@ class SimulatedNetwork:
         section = ClientSection(id=name, directory_identity_key="", **kept_at)
 
         def make() -> SimulatedClient:
-            around = self._surroundings(name)
+            environment = self._environment(name)
             service = ClientService.from_config(
                 self.network.host(name),
                 self._home("client", name),
                 ClientConfig(client=section, debug=self._debug),
                 None,
-                ClientSurroundings(
-                    random=around.random,
-                    wall_clock=around.wall_clock,
-                    directory=around.directory,
-                    trust=around.trust,
-                    security=MemorySecurity(None, around.random),
+                ClientEnvironment(
+                    random=environment.random,
+                    wall_clock=environment.wall_clock,
+                    directory=environment.directory,
+                    trust=environment.trust,
+                    security=MemorySecurity(None, environment.random),
                 ),
             )
             return SimulatedClient(self, name, service)

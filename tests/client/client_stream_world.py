@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from nymtw.client.exit_streams import ExitStreams
-from nymtw.client.outbox import State
+from nymtw.client.proxies.exit_streams import ExitStreams
+from nymtw.client.sending.outbox import State
 from nymtw.errors import QueueFull
 from nymtw.message.stream import ReceiveWindow, SendWindow, StreamFailure, StreamMessage
 from nymtw.testing.clock import FakeClock
@@ -212,9 +212,9 @@ class World:
         self.exits = [FakeExit(self, f"exit-{number}") for number in range(exits)]
         self.circuits: list[FakeCircuit] = []
         self.network = NETWORK
-        self.emitter: Any = type("Emitter", (), {"connection": object()})()
+        self.packet_sender: Any = type("Emitter", (), {"connection": object()})()
         text = None if only is None else self.exits[only].address.encode(NETWORK)
-        core: Any = type("Core", (), {"circuits": self, "network": NETWORK, "emitter": self.emitter})()
+        core: Any = type("Core", (), {"circuits": self, "network": NETWORK, "packet_sender": self.packet_sender})()
         self.streams = ExitStreams(core, self.clock, random.Random(seed), lambda: self, text)
 
     def delay(self) -> float:

@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 
 from nymtw.client.config import DebugSection
 from nymtw.client.core import INBOX_LIMIT, Accepted, ClientCore
-from nymtw.client.inbox import Received
-from nymtw.client.outbox import OutboxLimits, State
+from nymtw.client.receiving.inbox import Received
+from nymtw.client.sending.outbox import OutboxLimits, State
 from nymtw.client.store import ClientStore
 from nymtw.errors import TopologyError
 from nymtw.link.control import MailItem, MailKind
@@ -247,7 +247,7 @@ class Person:
         self.store.abandon()
         for part in (self.core.streams, self.core.receiver, self.core.replies):
             part.stop()
-        self.core._connection = self.core.emitter.connection = self.core.intake.connection = None
+        self.core._connection = self.core.packet_sender.connection = self.core.mail_handler.connection = None
         self.core.outbox.pause()
         if self.core.outbox._flush is not None:
             self.core.outbox._flush.cancel()

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from client_world import Net, Person, run_until
 
-from nymtw.client.circuits import ENOUGH, FEW, Circuit
 from nymtw.client.config import DebugSection
-from nymtw.client.emitter import pack_address
-from nymtw.client.outbox import State
+from nymtw.client.receiving.circuits import ENOUGH, FEW, Circuit
+from nymtw.client.sending.outbox import State
+from nymtw.client.sending.packet_sender import pack_address
 from nymtw.errors import NymtwError, TopologyIncomplete
 from nymtw.message.replies import OUTSTANDING
 
@@ -102,7 +102,7 @@ def test_what_is_posted_costs_no_packet_more_for_its_blocks(world: World) -> Non
 
 def test_a_service_cannot_make_it_give_without_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     circuit = world.open()
-    monkeypatch.setattr("nymtw.client.circuits.RECORDS", 100)
+    monkeypatch.setattr("nymtw.client.receiving.circuits.RECORDS", 100)
     for _ in range(100):
         world.alice.core.circuits._give(circuit, 65535)
     made = []

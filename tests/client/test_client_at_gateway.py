@@ -12,8 +12,8 @@ from client_world import Net, Person
 from twisted.internet.defer import Deferred
 
 from nymtw.client.config import ClientConfig, ClientSection
-from nymtw.client.outbox import State
-from nymtw.client.service import ClientService, Surroundings
+from nymtw.client.sending.outbox import State
+from nymtw.client.service import ClientService, Environment
 from nymtw.directory.config import RecommendedSection
 from nymtw.encoding import key_text
 from nymtw.testing.directories import RemoteDirectory
@@ -215,7 +215,7 @@ def copy_of_alice(net: SimulatedNetwork) -> SimulatedClient:
         shutil.copytree(here.path / name, home.path / name, dirs_exist_ok=True)
     source = random.Random(f"{net.seed} copy")
     gateway = bytes(net.nodes["gateway-1"].parts.identity.verify_key)
-    around = Surroundings(
+    environment = Environment(
         random=source,
         wall_clock=net.clock.wall_clock,
         directory=RemoteDirectory(net, net.network.host("copy")),
@@ -223,7 +223,9 @@ def copy_of_alice(net: SimulatedNetwork) -> SimulatedClient:
         security=MemorySecurity(None, source),
     )
     config = ClientConfig(client=ClientSection(id="copy", gateway_id=key_text(gateway)))
-    return SimulatedClient(net, "copy", ClientService.from_config(net.network.host("copy"), home, config, None, around))
+    return SimulatedClient(
+        net, "copy", ClientService.from_config(net.network.host("copy"), home, config, None, environment)
+    )
 
 
 def test_all_at_gateways_and_no_provider(seed: int) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python import usage
 from twisted.web import http
 
-from nymtw.client.broadcast import BroadcastFailed, BroadcastOptions, read_transaction, submit
+from nymtw.client.proxies.broadcast import BroadcastFailed, BroadcastOptions, read_transaction, submit
 from nymtw.errors import ConfigError, TopologyIncomplete
 from nymtw.testing.simulation import SimulatedNetwork
 

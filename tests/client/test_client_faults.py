@@ -17,9 +17,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from nymtw.client.config import ClientConfig, DebugSection, check
-from nymtw.client.outbox import State
-from nymtw.client.tcp_socket import RequestSocketFactory
-from nymtw.client.websocket import MixSocketFactory
+from nymtw.client.sending.outbox import State
+from nymtw.client.sockets.tcp import RequestSocketFactory
+from nymtw.client.sockets.websocket import MixSocketFactory
 from nymtw.errors import ConfigError, NymtwError
 from nymtw.node.config import parse_config
 from nymtw.topology.document import Recommended
@@ -119,7 +119,7 @@ def test_a_stepped_wall_clock_neither_stops_nor_releases_anything(step: float) -
     net = Net()
     alice, bob = Person(net, "alice"), Person(net, "bob")
     for one in (alice, bob):
-        for part in (one.core, one.core.intake, one.core.receiver):
+        for part in (one.core, one.core.mail_handler, one.core.receiver):
             part._wall_clock = lambda: net.clock.wall_clock() + offset[0]
     offset = [0.0]
     bob.listen()

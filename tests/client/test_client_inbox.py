@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from nymtw.client.inbox import Inbox, Received
+from nymtw.client.receiving.inbox import Inbox, Received
 from nymtw.client.store import ClientStore
 
 

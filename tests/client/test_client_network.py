@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred
 
 from nymtw.client import Client
 from nymtw.client.config import ClientConfig, ClientSection
-from nymtw.client.outbox import State
-from nymtw.client.provider_link import TOKEN_SETTING
-from nymtw.client.requests import parse_recipient
-from nymtw.client.service import Surroundings
+from nymtw.client.edge_connection import TOKEN_SETTING
+from nymtw.client.sending.outbox import State
+from nymtw.client.service import Environment
+from nymtw.client.sockets.requests import parse_recipient
 from nymtw.errors import DeliveryFailed, NymtwError
 from nymtw.message import arq
 from nymtw.testing.directories import RemoteDirectory
@@ -24,9 +24,9 @@ from nymtw.topology.address import Address
 pytestmark = pytest.mark.long
 
 
-def around(network: SimulatedNetwork, name: str, seed: str = "") -> Surroundings:
+def environment(network: SimulatedNetwork, name: str, seed: str = "") -> Environment:
     source = random.Random(f"{name} {seed}")
-    return Surroundings(
+    return Environment(
         random=source,
         wall_clock=network.clock.wall_clock,
         directory=RemoteDirectory(network, network.network.host(name)),
@@ -40,7 +40,7 @@ def open_client(network: SimulatedNetwork, name: str, seed: str = "", **section:
         home=network._home("client", name),
         config=ClientConfig(client=ClientSection(id=name, **section)),
         reactor=network.network.host(name),
-        around=around(network, name, seed),
+        environment=environment(network, name, seed),
     )
     return network.clock.wait_for(opening, 120)
 
@@ -174,7 +174,7 @@ def test_an_asyncio_task_awaits_the_same_calls() -> None:
                 home=network._home("client", "alice"),
                 config=ClientConfig(client=ClientSection(id="alice")),
                 reactor=network.network.host("alice"),
-                around=around(network, "alice"),
+                environment=environment(network, "alice"),
             )
             assert asyncio.isfuture(opening)
             network.run(15)

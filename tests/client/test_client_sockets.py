@@ -22,9 +22,9 @@ from wsproto.events import (
 
 from twisted.internet.testing import StringTransport
 
-from nymtw.client.inbox import Received
-from nymtw.client.tcp_socket import MOST_APPLICATIONS, RequestSocketFactory
-from nymtw.client.websocket import FRAME, MixSocketFactory, is_local
+from nymtw.client.receiving.inbox import Received
+from nymtw.client.sockets.tcp import MOST_APPLICATIONS, RequestSocketFactory
+from nymtw.client.sockets.websocket import FRAME, MixSocketFactory, is_local
 
 
 class Transport(StringTransport):

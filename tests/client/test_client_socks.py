@@ -12,9 +12,9 @@ from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory
 from zope.interface import implementer
 
 from nymtw.client.config import DebugSection
-from nymtw.client.exit_streams import ExitStreams
-from nymtw.client.socks_command import allow_descriptors
-from nymtw.client.socks_server import HANDSHAKE_SECONDS, MAX_CONNECTIONS, MAX_HANDSHAKES, SocksFactory
+from nymtw.client.proxies.exit_streams import ExitStreams
+from nymtw.client.proxies.socks_command import allow_descriptors
+from nymtw.client.proxies.socks_server import HANDSHAKE_SECONDS, MAX_CONNECTIONS, MAX_HANDSHAKES, SocksFactory
 from nymtw.message.stream import INITIAL_CREDIT
 from nymtw.testing.simulation import SimulatedNetwork
 
@@ -211,7 +211,7 @@ def test_a_program_that_is_gone(world: World) -> None:
 
 
 def test_a_program_that_does_not_read_stalls_only_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nymtw.client.exit_streams.WINDOW", 2 * INITIAL_CREDIT)
+    monkeypatch.setattr("nymtw.client.proxies.exit_streams.WINDOW", 2 * INITIAL_CREDIT)
     length = 8 * INITIAL_CREDIT
     world.greeting, world.echo = bytes(length), False
     lazy = world.program(to_port(8000))
@@ -243,7 +243,7 @@ def test_a_thousand_half_open_connections_keep_nobody_out(world: World) -> None:
 
 def test_there_is_a_ceiling_on_connections(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_CONNECTIONS >= 1000
-    monkeypatch.setattr("nymtw.client.socks_server.MAX_CONNECTIONS", 3)
+    monkeypatch.setattr("nymtw.client.proxies.socks_server.MAX_CONNECTIONS", 3)
     inside = [world.program(to_port(8000) + b"x") for _ in range(3)]
     world.until(lambda: all(len(each.got) == len(GRANTED_5) + 1 for each in inside))
     outside = world.program(to_port(8000))

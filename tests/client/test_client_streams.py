@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from client_stream_world import Far, World
 
-from nymtw.client.exit_streams import (
+from nymtw.client.proxies.exit_streams import (
     LIFETIME,
     MAX_CIRCUITS,
     MAX_STREAMS,
@@ -251,7 +251,7 @@ def test_an_exit_that_is_silent_but_listed_has_more_time(seed: int) -> None:
 def test_time_without_a_connection_to_the_provider_does_not_count(world: World) -> None:
     user = world.connect()
     world.until(lambda: user.opened)
-    world.emitter.connection = None
+    world.packet_sender.connection = None
     world.circuits[0]._leave = lambda *arguments: None  # type: ignore[method-assign]
     user.stream.write(b"?")
     world.clock.advance(10 * PATIENCE)

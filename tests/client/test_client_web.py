@@ -10,9 +10,9 @@ from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.web import http
 
 from nymtw.client.config import DebugSection
-from nymtw.client.fetch import FetchOptions, Unpacker
-from nymtw.client.http_proxy import ProxyFactory
-from nymtw.client.web import BLOCKS, FEWEST_BLOCKS, WebClient, WebError
+from nymtw.client.proxies.fetch import FetchOptions, Unpacker
+from nymtw.client.proxies.http_proxy import ProxyFactory
+from nymtw.client.proxies.web_client import BLOCKS, FEWEST_BLOCKS, WebClient, WebError
 from nymtw.message.fragments import REPLY_FRAGMENT_CAPACITY
 from nymtw.message.web import WebHead, WebPart
 from nymtw.testing.simulation import SimulatedNetwork

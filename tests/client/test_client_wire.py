@@ -11,8 +11,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from nymtw.client.requests import Fetch, Reply, Send, Subscribe, parse_request, tag_text
-from nymtw.client.wire import STEP, RawRequest, RequestParser, decode, encode, framed, message_bytes, unpacked
+from nymtw.client.sockets.requests import Fetch, Reply, Send, Subscribe, parse_request, tag_text
+from nymtw.client.sockets.wire import STEP, RawRequest, RequestParser, decode, encode, framed, message_bytes, unpacked
 from nymtw.errors import AddressError, EncodingError
 from nymtw.topology.address import Address
 
@@ -92,7 +92,7 @@ def test_both_forms_are_understood() -> None:
 
 
 def test_the_originals_recipient_object() -> None:
-    from nymtw.client.requests import recipient_object
+    from nymtw.client.sockets.requests import recipient_object
 
     found = recipient_object(ADDRESS, TEXT, "127.0.0.1", 9000, b"s" * 32)
     request, _ = parse_request({"send": {"message": "", "recipient": found}}, NETWORK)

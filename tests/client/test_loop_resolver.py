@@ -9,7 +9,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IResolutionReceiver
 from zope.interface import implementer
 
-from nymtw.client.loop_resolver import LoopResolver
+from nymtw.client.asyncio_resolver import AsyncioResolver
 
 
 @implementer(IResolutionReceiver)
@@ -30,7 +30,7 @@ class Receiver:
 
 async def resolve(name: str, kinds: Any = None) -> list[Any]:
     receiver = Receiver()
-    LoopResolver(asyncio.get_running_loop()).resolveHostName(receiver, name, 80, kinds)
+    AsyncioResolver(asyncio.get_running_loop()).resolveHostName(receiver, name, 80, kinds)
     assert receiver.name == name
     await receiver.complete.wait()
     return receiver.found
@@ -56,7 +56,7 @@ def test_only_addresses_of_the_kinds_that_are_wanted() -> None:
 def test_what_is_cancelled_tells_nothing_more() -> None:
     async def main() -> list[Any]:
         receiver = Receiver()
-        resolution = LoopResolver(asyncio.get_running_loop()).resolveHostName(receiver, "127.0.0.1", 80)
+        resolution = AsyncioResolver(asyncio.get_running_loop()).resolveHostName(receiver, "127.0.0.1", 80)
         resolution.cancel()
         await resolve("127.0.0.1")  # asked for later, answered
         assert not receiver.complete.is_set()

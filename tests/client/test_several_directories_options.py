@@ -7,14 +7,14 @@ from nacl.signing import SigningKey
 
 from nymtw.client.config import ClientConfig
 from nymtw.client.options import InitOptions, RunOptions, configure, initialise
-from nymtw.client.service import Surroundings
+from nymtw.client.service import Environment
 from nymtw.encoding import key_text
 from nymtw.errors import ConfigError
 from nymtw.mixnode.options import Options as MixnodeOptions
 from nymtw.mixnode.options import configure as configure_mixnode
 from nymtw.node.config import read_config
-from nymtw.node.directories import SeveralDirectories
-from nymtw.node.mix_node import Surroundings as NodeSurroundings
+from nymtw.node.directories.several_directories import SeveralDirectories
+from nymtw.node.engine.mix_node import Environment as NodeEnvironment
 from nymtw.testing.clock import FakeClock
 
 KEYS = [key_text(bytes(SigningKey(bytes([number]) * 32).verify_key)) for number in (1, 2, 3)]
@@ -36,9 +36,9 @@ def test_a_client_keeps_what_it_was_told() -> None:
     later = RunOptions()
     later.parseOptions(["--id=me"])
     _, config = configure(later)
-    around = Surroundings.real(FakeClock(), config)
-    assert isinstance(around.directory, SeveralDirectories)
-    assert (len(around.trust.directories), around.trust.threshold) == (3, 3)
+    environment = Environment.real(FakeClock(), config)
+    assert isinstance(environment.directory, SeveralDirectories)
+    assert (len(environment.trust.directories), environment.trust.threshold) == (3, 3)
 
 
 def test_one_stays_a_text_in_the_file() -> None:
@@ -46,7 +46,7 @@ def test_one_stays_a_text_in_the_file() -> None:
     options.parseOptions([WORDS[0], WORDS[3]])
     home, config = initialise(options, "me")
     assert f'directory_server_topology = "{URLS[0]}"' in home.config_file.read_text()
-    assert Surroundings.real(FakeClock(), config).trust.threshold == 1
+    assert Environment.real(FakeClock(), config).trust.threshold == 1
 
 
 def test_a_threshold_that_cannot_be_is_told() -> None:
@@ -54,7 +54,7 @@ def test_a_threshold_that_cannot_be_is_told() -> None:
     options.parseOptions(["--id=me", *WORDS, "--directory-threshold=4"])
     _, config = configure(options)
     with pytest.raises(ConfigError, match="--directory-threshold"):
-        Surroundings.real(FakeClock(), config)
+        Environment.real(FakeClock(), config)
 
 
 def test_a_node_is_told_in_the_same_way() -> None:
@@ -62,6 +62,6 @@ def test_a_node_is_told_in_the_same_way() -> None:
     options.parseOptions([*WORDS, "--layer=1"])
     _, config = configure_mixnode(options)
     assert (config.node.directory, config.node.directory_key) == (URLS, KEYS)
-    around = NodeSurroundings.real(FakeClock(), config.node)
-    assert isinstance(around.directory, SeveralDirectories)
-    assert around.trust.threshold == 2
+    environment = NodeEnvironment.real(FakeClock(), config.node)
+    assert isinstance(environment.directory, SeveralDirectories)
+    assert environment.trust.threshold == 2

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nymtw.client.socks import Handshake, SocksError, SocksReply, SocksRequest
+from nymtw.client.proxies.socks import Handshake, SocksError, SocksReply, SocksRequest
 
 V4_NO = bytes((0, 91)) + bytes(6)
 GREET = b"\x05\x01\x00"

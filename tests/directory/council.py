@@ -9,11 +9,9 @@ from nacl.signing import SigningKey
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 
-from nymtw.directory.agreement import Agreement
-from nymtw.directory.registry import Registry
-from nymtw.directory.retention import EXPIRY, Retention
-from nymtw.directory.shelf import Shelf, Terms
-from nymtw.directory.votes import (
+from nymtw.directory.consensus.agreement import Agreement
+from nymtw.directory.consensus.topology_store import Terms, TopologyStore
+from nymtw.directory.consensus.votes import (
     NOTICE_LIMIT,
     HeardVote,
     Notice,
@@ -25,10 +23,12 @@ from nymtw.directory.votes import (
     statements_answer,
     vote_bytes,
 )
-from nymtw.directory.votes import digest as digest_of
+from nymtw.directory.consensus.votes import digest as digest_of
+from nymtw.directory.registry import Registry
+from nymtw.directory.retention import EXPIRY, Retention
 from nymtw.encoding import from_cbor, to_cbor
 from nymtw.errors import DirectoryError, EncodingError, TopologyError
-from nymtw.node.trust import majority
+from nymtw.node.directories.trust import majority
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import (
     MAX_TOPOLOGY_LENGTH,
@@ -77,7 +77,7 @@ class Peer:
         return self._ask(lambda member: member.statements(list(digests)))
 
     def topology(self) -> "Deferred[bytes]":
-        return self._ask(lambda member: member.shelf.document())
+        return self._ask(lambda member: member.topology_store.document())
 
     def close(self) -> "Deferred[None]":
         return maybeDeferred(lambda: None)
@@ -110,7 +110,7 @@ class Member:
         clock = council.clock
         self.wall = lambda: clock.wall_clock() + council.skews.get(number, 0.0)
         self.put: list[bytes] = []
-        self.shelf = Shelf(council.trust, REFRESH, self.put.append)
+        self.topology_store = TopologyStore(council.trust, REFRESH, self.put.append)
         retention = Retention(council.expiry)
         self.registry = Registry(clock.seconds, self.wall, retention=retention, agreed_layer=lambda identity: 0)
         self.terms = Terms(**{"refresh": REFRESH, "validity": 600.0, "recommended": Recommended(), **settings})
@@ -119,7 +119,7 @@ class Member:
             clock,  # type: ignore[arg-type]  # a fake
             self.wall,
             self.registry,
-            self.shelf,
+            self.topology_store,
             self.key,
             Roster(council.trust, self.identity),
             self.terms,
@@ -221,7 +221,7 @@ class Council:
 
     def topology(self, number: int) -> Topology:
         """What a client accepts that asks this directory."""
-        return verify_topology(self.members[number].shelf.document(), self.trust, self.clock.wall_clock())
+        return verify_topology(self.members[number].topology_store.document(), self.trust, self.clock.wall_clock())
 
     def topologies(self, *numbers: int) -> list[Topology]:
         return [self.topology(number) for number in numbers]

@@ -49,9 +49,9 @@ def test_all_make_the_same_topology_and_all_sign_it(council: Council) -> None:
     council.start()
     council.run(3)
     healthy(council, *council.numbers)
-    assert len({member.shelf.document() for member in council.members.values()}) == 1
+    assert len({member.topology_store.document() for member in council.members.values()}) == 1
     for member in council.members.values():
-        assert len(member.shelf.signers()) == len(council.numbers)
+        assert len(member.topology_store.signers()) == len(council.numbers)
     before = council.serials(1)[0]
     council.run(4)
     assert council.serials(1)[0] == before + 4 * int(REFRESH * 1e9)
@@ -70,12 +70,12 @@ def test_a_dead_minority_changes_nothing(council: Council) -> None:
     alive = range(1, threshold + 1)
     healthy(council, *alive)
     unbroken(council, *alive)
-    assert len(council.members[1].shelf.signers()) == threshold
+    assert len(council.members[1].topology_store.signers()) == threshold
     council.start(*dead)
     council.run(3)
     healthy(council, *council.numbers)
     unbroken(council, *alive)
-    assert len(council.members[1].shelf.signers()) == count
+    assert len(council.members[1].topology_store.signers()) == count
 
 
 def test_without_a_majority_the_last_topology_stands_until_it_runs_out(council: Council) -> None:
@@ -216,7 +216,7 @@ def test_who_has_not_heard_of_a_node_fetches_what_it_said(council: Council) -> N
     council.start()
     council.run(3)
     assert len(identities(council.topology(3))) == 27
-    assert len(council.members[3].shelf.signers()) == 3
+    assert len(council.members[3].topology_store.signers()) == 3
     unbroken(council, 1, 2, 3)
 
 
@@ -236,7 +236,7 @@ def test_other_settings_are_named_and_not_signed(council: Council, log: "list[st
     council.run(3)
     healthy(council, 1, 2)
     assert [directory_key(number).verify_key.encode() for number in (1, 2)] == sorted(
-        council.members[1].shelf.signers(), key=council.trust.directories.index
+        council.members[1].topology_store.signers(), key=council.trust.directories.index
     )
     assert council.topology(3).epoch_seconds == 86400  # it serves what the others signed
     said = [line for line in log if "settings" in line]

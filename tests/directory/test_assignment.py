@@ -6,7 +6,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from nymtw.directory.assignment import assign, places_in
+from nymtw.directory.consensus.role_assignment import assign, places_in
 from nymtw.topology.document import (
     ANY,
     GATEWAY,

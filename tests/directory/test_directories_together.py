@@ -8,11 +8,11 @@ from council import directory_key
 from twisted.internet.defer import Deferred, fail, succeed
 
 from nymtw.directory import tap
-from nymtw.directory.agreement_api import agreement_routes
 from nymtw.directory.config import DirectoryConfig, DirectorySection
-from nymtw.directory.peers import parse_peer
+from nymtw.directory.consensus.api import agreement_routes
+from nymtw.directory.consensus.peers import parse_peer
+from nymtw.directory.consensus.votes import digest
 from nymtw.directory.service import make_directory
-from nymtw.directory.votes import digest
 from nymtw.encoding import from_cbor, key_text, to_cbor
 from nymtw.errors import ConfigError, DirectoryError, EncodingError
 from nymtw.testing.clock import FakeClock

@@ -9,8 +9,8 @@ import pytest
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from nymtw.directory.history import NETWORK, RETENTION, History, Second, Sums, open_history
-from nymtw.directory.recorder import (
+from nymtw.directory.dashboard.history import NETWORK, RETENTION, History, Second, Sums, open_history
+from nymtw.directory.dashboard.recorder import (
     FLUSH,
     MOST_PENDING,
     PRUNE_INTERVAL,
@@ -18,7 +18,7 @@ from nymtw.directory.recorder import (
     Recorder,
     network_sums,
 )
-from nymtw.directory.recorder import (
+from nymtw.directory.dashboard.recorder import (
     RETRY as RETRY_SECONDS,
 )
 from nymtw.errors import DirectoryError, DiskError

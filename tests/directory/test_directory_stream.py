@@ -12,8 +12,8 @@ from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, Reques
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from nymtw.directory.config import DirectoryConfig, DirectorySection
+from nymtw.directory.dashboard.websocket import PATIENCE, SILENCE, TOO_BUSY
 from nymtw.directory.service import DirectoryService, make_directory
-from nymtw.directory.stream import PATIENCE, SILENCE, TOO_BUSY
 from nymtw.topology.presence import make_heartbeat, make_metric
 
 START = 1_800_000_000.0
@@ -127,7 +127,7 @@ def test_a_clock_that_runs_on_while_it_is_read_stops_nothing(site: Site) -> None
         assert delay >= 0  # as the real reactor asserts
         return site.reactor.callLater(delay, function)
 
-    site.service.live._clock = type(
+    site.service.live_feed._clock = type(
         "Late", (), {"seconds": staticmethod(later), "callLater": staticmethod(call_later)}
     )()
     site.reactor.advance(3.7)
@@ -173,7 +173,7 @@ def test_garbage_ends_one_viewer_and_raises_nothing(site: Site, garbage: bytes) 
     browser.protocol.dataReceived(garbage)
     assert browser.transport.disconnecting
     assert not other.transport.disconnecting
-    assert len(site.service.live.metrics.viewers) == 1
+    assert len(site.service.live_feed.metrics.viewers) == 1
 
 
 @pytest.mark.parametrize(
@@ -223,11 +223,11 @@ def test_a_viewer_who_hears_nothing_is_pinged(site: Site) -> None:
 
 
 def test_there_are_never_too_many_viewers(site: Site) -> None:
-    site.service.live.metrics._limit = 2
+    site.service.live_feed.metrics._limit = 2
     browsers = [site.browse() for _ in range(3)]
     closes = [event.code for event in browsers[2].events() if isinstance(event, CloseConnection)]
     assert closes == [TOO_BUSY]
-    assert len(site.service.live.metrics.viewers) == 2
+    assert len(site.service.live_feed.metrics.viewers) == 2
 
 
 def test_a_viewer_who_leaves_is_forgotten(site: Site) -> None:
@@ -239,12 +239,12 @@ def test_a_viewer_who_leaves_is_forgotten(site: Site) -> None:
     polite.send(CloseConnection(1000))
     assert polite.transport.disconnecting
     rude.protocol.connectionLost(Failure(ConnectionDone()))
-    assert not site.service.live.metrics.viewers
+    assert not site.service.live_feed.metrics.viewers
     site.reactor.advance(2)
 
 
 def test_the_directory_says_goodbye(site: Site) -> None:
     browser = site.browse()
-    site.service.live.stopService()
+    site.service.live_feed.stopService()
     assert [event.code for event in browser.events() if isinstance(event, CloseConnection)] == [1001]
-    site.service.live.startService()
+    site.service.live_feed.startService()

@@ -10,7 +10,7 @@ from test_registry import World, identity
 from nymtw.directory import registry as registry_module
 from nymtw.encoding import key_text
 from nymtw.errors import EncodingError
-from nymtw.provider.listed import ListedClients
+from nymtw.provider.public_clients import PublicClients
 from nymtw.sphinx import generate_keypair
 from nymtw.topology.address import Address
 from nymtw.topology.presence import LISTED_PAGE, MAX_LISTED
@@ -24,7 +24,7 @@ class Provider:
 
     def __init__(self, world: World, number: int = 3) -> None:
         self.world, self.number = world, number
-        self.listed = ListedClients(identity(number), NETWORK)
+        self.listed = PublicClients(identity(number), NETWORK)
         _, self.key = generate_keypair(random.Random(number))
 
     def address(self, mailbox: int) -> str:

@@ -17,8 +17,17 @@ from council import (
     unbroken,
 )
 
-from nymtw.directory.agreement import round_length
-from nymtw.directory.votes import Claim, Endorsement, HeardVote, Notice, digest, endorsement_bytes, sign, slot_bytes
+from nymtw.directory.consensus.agreement import round_length
+from nymtw.directory.consensus.votes import (
+    Claim,
+    Endorsement,
+    HeardVote,
+    Notice,
+    digest,
+    endorsement_bytes,
+    sign,
+    slot_bytes,
+)
 from nymtw.encoding import from_cbor
 from nymtw.errors import EncodingError, TopologySignatureError
 from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, SignedTopology, sign_topology, verify_topology

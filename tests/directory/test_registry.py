@@ -8,12 +8,12 @@ from nacl.signing import SigningKey
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from nymtw.directory.board import Board
+from nymtw.directory.consensus.publisher import RESTART_GRACE, Publisher
 from nymtw.directory.core import Directory, LocalDirectory
-from nymtw.directory.metrics import MetricsWindows
-from nymtw.directory.publisher import RESTART_GRACE, Publisher
 from nymtw.directory.registry import Registry
 from nymtw.directory.retention import EXPIRY
+from nymtw.directory.traffic_windows import TrafficWindows
+from nymtw.directory.unsigned_presence import UnsignedPresence
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.testing.clock import FakeClock
@@ -40,9 +40,9 @@ class World:
         self.clock = clock or Clocks()
         self.registry = Registry(self.clock.seconds, self.clock.wall_clock, **registry)
         self.publisher = self.make_publisher(previous)
-        metrics = MetricsWindows(self.clock.seconds, self.clock.wall_clock)
-        board = Board(self.clock.seconds, self.clock.wall_clock)
-        self.directory = Directory(self.registry, self.publisher, metrics, self.clock.wall_clock, board)
+        metrics = TrafficWindows(self.clock.seconds, self.clock.wall_clock)
+        unsigned_presence = UnsignedPresence(self.clock.seconds, self.clock.wall_clock)
+        self.directory = Directory(self.registry, self.publisher, metrics, self.clock.wall_clock, unsigned_presence)
 
     def make_publisher(self, previous: bytes | None = None, **options: Any) -> Publisher:
         return Publisher(
@@ -331,7 +331,7 @@ def test_after_a_restart_the_last_topology_stands_until_everybody_could_have_ann
 
 
 def test_nobody_crowds_out_the_listed_clients_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nymtw.directory import merge
+    from nymtw.directory.consensus import merge
 
     monkeypatch.setattr(merge, "MAX_CLIENTS", 4)
     world = World()

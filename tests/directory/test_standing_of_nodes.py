@@ -2,9 +2,9 @@
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from nymtw.directory.history import Standing, open_history
-from nymtw.directory.live import Live
-from nymtw.directory.recorder import Recorder
+from nymtw.directory.dashboard.history import Standing, open_history
+from nymtw.directory.dashboard.live_feed import LiveFeed
+from nymtw.directory.dashboard.recorder import Recorder
 from nymtw.testing.simulation import SimulatedNetwork
 
 RATE = 2.0
@@ -15,7 +15,7 @@ def test_what_mixnodes_report_is_how_they_stand(seed: int) -> None:
         clock = network.clock
         clock.advance(10)
         recorder = Recorder(clock, clock.wall_clock, lambda: open_history(":memory:"), maybeDeferred)
-        live = Live(clock, clock.wall_clock, network.directory, recorder, [])
+        live = LiveFeed(clock, clock.wall_clock, network.directory, recorder, [])
         recorder.startService()
         live.startService()
         identity = bytes(network.nodes["mixnode-2-1"].parts.identity.verify_key)

@@ -17,10 +17,10 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from nymtw.directory.config import DirectoryConfig, DirectorySection
+from nymtw.directory.consensus.topology_store import DELTAS
 from nymtw.directory.service import DirectoryService, make_directory
-from nymtw.directory.shelf import DELTAS
 from nymtw.errors import DirectoryError, EncodingError
-from nymtw.node.directory_client import HTTPDirectory
+from nymtw.node.directories.http_directory import HTTPDirectory
 from nymtw.topology.delta import apply_delta, make_delta
 from nymtw.topology.document import ListedClient, NodeRecord, Topology, Trust, sign_topology, verify_topology
 from nymtw.topology.presence import Heartbeat

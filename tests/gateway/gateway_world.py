@@ -40,7 +40,7 @@ class GatewayWorld(World):
                 GatewayConfig(node=section),
                 factories or options.factories,
                 options,
-                self.around(),
+                self.environment(),
                 **more,
             )
         )

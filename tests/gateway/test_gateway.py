@@ -13,7 +13,8 @@ from gateway_world import GatewayWorld, Pushed
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
 
-from nymtw.errors import DropReason, PluginError, RegistrationRefused
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import PluginError, RegistrationRefused
 from nymtw.gateway.admission import BURST, MARGIN, OpenAdmission, client_rate, downlink_rate
 from nymtw.gateway.service import GatewayService
 from nymtw.inspection.probe import probe
@@ -23,13 +24,14 @@ from nymtw.link.frames import HEADER_LENGTH
 from nymtw.message.fragments import FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
 from nymtw.message.sealing import unseal
-from nymtw.provider.plugin import find_implementations
+from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.provider.services.installed_plugins import find_implementations
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import CredentialVerifierContract
 from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import Address
 from nymtw.topology.document import GATEWAY, MIXNODE, Recommended, Topology
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 pytestmark = pytest.mark.long
 
@@ -42,7 +44,7 @@ def world(tmp_path: Path) -> Iterator[GatewayWorld]:
     yield made
     for node in list(made.running):
         made.stop(node)
-        assert node.account.queued == 0
+        assert node.counters.queued == 0
     made.clock.advance(100.0)
     assert made.clock.getDelayedCalls() == []
 
@@ -50,7 +52,7 @@ def world(tmp_path: Path) -> Iterator[GatewayWorld]:
 def drops(world: GatewayWorld) -> dict[DropReason, int]:
     found: dict[DropReason, int] = {}
     for node in world.running:
-        for reason, count in node.account.snapshot().dropped.items():
+        for reason, count in node.counters.snapshot().dropped.items():
             found[reason] = found.get(reason, 0) + count
     return found
 
@@ -196,7 +198,7 @@ def test_what_is_too_much_is_dropped_and_counted_and_the_client_stays(world: Gat
     assert 600 - found[DropReason.OVER_ALLOWANCE] == pytest.approx(allowed, abs=5)
     assert len(modest.texts()) == 100
     assert greedy.connection.up
-    exported = gateway.figures.text().decode()
+    exported = gateway.metrics.text().decode()
     assert (
         f'nymtw_packets_dropped_total{{reason="over-allowance"}} {float(found[DropReason.OVER_ALLOWANCE])}' in exported
     )
@@ -381,7 +383,7 @@ def test_an_exit_is_an_entry_too_and_its_service_stands_in_the_topology(world: G
     gateway = world.network_with_a_gateway(argv=("--mode=exit",))
     client = Pushed(world, gateway, "alice")
     (address,) = world.directory.newest().services("exit")
-    assert Address.parse(address, world.around().trust.network).provider == gateway.core.own.identity
+    assert Address.parse(address, world.environment().trust.network).provider == gateway.core.own.identity
     client.send(b"mail as at an entry")
     world.clock.advance(3.0)
     assert client.texts() == [b"mail as at an entry"]
@@ -411,7 +413,7 @@ def test_the_figures_of_a_gateway_are_those_of_its_page(world: GatewayWorld) -> 
     gateway = world.network_with_a_gateway()
     page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
     assert re.findall(r"^\| `(nymtw_[a-z_]+)", page, re.MULTILINE) == ["nymtw_downlink_slots_per_second"]
-    assert f"nymtw_downlink_slots_per_second {downlink_rate(RECOMMENDED)}" in gateway.figures.text().decode()
+    assert f"nymtw_downlink_slots_per_second {downlink_rate(RECOMMENDED)}" in gateway.metrics.text().decode()
 
 
 def test_the_costs_on_its_page_are_those_of_its_frames() -> None:
@@ -447,7 +449,7 @@ def test_a_network_whose_clients_come_through_a_gateway_can_be_checked(world: Ga
     world.clock.advance(10.0)
     topology = world.directory.newest()
     (edge,) = topology.gateways()
-    network = world.around().trust.network
+    network = world.environment().trust.network
     host = world.network.host("checker")
     checking = probe(host, topology, network, edge, MemorySecurity(None, world.random), world.random)
     proven = world.clock.wait_for(Deferred.fromCoroutine(checking), 60.0)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from program import STOP, Program
 
-from nymtw.client.local import LocalSocket
+from nymtw.client.sockets.blocking_client import BlockingClient
 
 _PROGRAM = "import sys; from nymtw.commands import main; sys.exit(main())"
 _CLIENT = "import sys; from nymtw.client.commands import main; sys.exit(main())"
@@ -139,7 +139,7 @@ class Mixnet:
 
     def details(self, port: int, kind: str = "tcp") -> dict[str, Any]:
         """What the client at this port says of itself."""
-        client = LocalSocket(kind, port)
+        client = BlockingClient(kind, port)
         try:
             return dict(client.request("details")["details"])
         finally:

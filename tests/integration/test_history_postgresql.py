@@ -7,8 +7,8 @@ from postgresql_server import PostgreSQLServer, postgresql_server
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from nymtw.directory.history import NETWORK, History, Second, Sums, open_history
-from nymtw.directory.recorder import Recorder, network_sums
+from nymtw.directory.dashboard.history import NETWORK, History, Second, Sums, open_history
+from nymtw.directory.dashboard.recorder import Recorder, network_sums
 from nymtw.errors import DirectoryError, DiskError
 from nymtw.testing.clock import FakeClock
 

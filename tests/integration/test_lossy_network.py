@@ -5,7 +5,7 @@ import random
 import pytest
 
 from nymtw.client.config import DebugSection
-from nymtw.client.outbox import State
+from nymtw.client.sending.outbox import State
 from nymtw.testing.simulation import SimulatedNetwork
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

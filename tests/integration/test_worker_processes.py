@@ -238,7 +238,7 @@ async def test_a_worker_is_killed_under_load_and_every_packet_is_accounted_for(t
         first, second = node.workers()
         # Both had a part of the connections.
         for number in (first, second):
-            assert "nymtw.mixnode.worker" in Path(f"/proc/{number}/cmdline").read_text()
+            assert "nymtw.mixnode.workers.process" in Path(f"/proc/{number}/cmdline").read_text()
         enter(100)
         await node.until(lambda: len(node.arrived) > 60, "no more packets arrive")
         os.kill(first, signal.SIGKILL)

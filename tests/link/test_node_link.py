@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.logger import formatEvent, globalLogPublisher
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link import outgoing
 from nymtw.link.frames import KEEPALIVE_FRAME, FrameType, encode_packet
 from nymtw.link.node_link import LinkLimits, NodeLinks
@@ -416,7 +416,7 @@ def test_a_peer_that_never_reads_fills_no_memory_and_is_given_up(world):
 
 
 def test_connections_of_one_address_have_a_ceiling(world):
-    node = Node(world, "node", strangers_per_address=5)
+    node = Node(world, "node", unauthenticated_per_address=5)
     raws = [world.raw(node) for _ in range(8)]
     assert [raw.lost for raw in raws] == [False] * 5 + [True] * 3
     elsewhere = world.raw(node, address="10.1.0.2")
@@ -434,7 +434,7 @@ def test_ten_thousand_connections_that_say_nothing_keep_no_peer_out(world):
         address = f"10.{number % 200 + 1}.0.1"
         world.network.host(f"raw {address}", address).connectTCP(two.address, 1789, Single(raw))
     world.clock.advance(0.1)
-    assert len(world.network.connections()) == LIMITS.strangers
+    assert len(world.network.connections()) == LIMITS.unauthenticated
     one.may_send_to(two)
     one.send(two, 1)
     world.clock.advance(0.1)

@@ -10,18 +10,18 @@ from nacl.signing import SigningKey
 
 from twisted.internet.protocol import ClientFactory, Factory
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link.frames import Frame, FrameType
 from nymtw.link.node_link import NodeLinks
 from nymtw.mixing.replay_guard import ReplayGuard
-from nymtw.mixnode.worker import Worker
-from nymtw.mixnode.worker_counts import LENGTH, WorkerCounts
-from nymtw.mixnode.worker_judge import Judge
-from nymtw.mixnode.worker_seat import Seat
-from nymtw.mixnode.worker_spawn import SpawnedWorker
-from nymtw.mixnode.worker_wire import Settings
-from nymtw.mixnode.workers import Workers
-from nymtw.node.account import PacketAccount
+from nymtw.mixnode.workers.counts import LENGTH, WorkerCounts
+from nymtw.mixnode.workers.handle import WorkerHandle
+from nymtw.mixnode.workers.pool import WorkerPool
+from nymtw.mixnode.workers.process import Worker
+from nymtw.mixnode.workers.replay_coordinator import ReplayCoordinator
+from nymtw.mixnode.workers.spawn import SpawnedWorker
+from nymtw.mixnode.workers.wire import Settings
+from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.sphinx import Hop, Unwrapper, build_packet, generate_keypair
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
@@ -36,11 +36,11 @@ PIPE_PORT, NODE_PORT = 1, 1789
 class MemoryWorker(SpawnedWorker):
     """The node's end of a pipe to a worker on a host of its own."""
 
-    def __init__(self, crew: "Crew", seat: Seat) -> None:
+    def __init__(self, crew: "WorkerParts", handle: WorkerHandle) -> None:
         counts = WorkerCounts(bytearray(LENGTH))
-        super().__init__(crew.hosts["node"], seat, counts, None)  # type: ignore[arg-type]  # no sockets are handed over in memory
+        super().__init__(crew.hosts["node"], handle, counts, None)  # type: ignore[arg-type]  # no sockets are handed over in memory
         self.crew = crew
-        self.name = f"worker {seat.number}.{next(crew.births)}"
+        self.name = f"worker {handle.number}.{next(crew.births)}"
         self._early: list[bytes] = []
         host = crew.network.host(self.name, f"10.0.1.{next(crew.addresses)}")
         self.host = host
@@ -77,7 +77,7 @@ class MemoryWorker(SpawnedWorker):
         self._tell_ended()
 
 
-class Crew:
+class WorkerParts:
     """A mixnode of layer 2 with `count` workers; `edge` sends to it, and `behind` are the nodes of layer 3."""
 
     def __init__(self, seed: int, count: int = 2, folder: Path | None = None, *, behind: int = 2) -> None:
@@ -104,14 +104,14 @@ class Crew:
             host = self.network.host(record.host, record.host)
             links = self.links_of(host, record, partial(self._arrive, record.identity))
             host.listenTCP(NODE_PORT, links.factory)
-        self.account = PacketAccount()
+        self.counters = PacketCounters()
         self.guard = ReplayGuard(folder, capacity=10_000)
-        self.judge = Judge(
+        self.coordinator = ReplayCoordinator(
             clock=self.clock,
             random=random,
             unwrapper=Unwrapper({}),
             guard=self.guard,
-            account=self.account,
+            counters=self.counters,
             own=self.own,
         )
         settings = Settings(
@@ -119,16 +119,18 @@ class Crew:
             own=self.own,
             capacity=1000,
             max_delay=60.0,
-            strangers=64,
-            strangers_per_address=64,
+            unauthenticated=64,
+            unauthenticated_per_address=64,
             queue_bytes=1 << 24,
             queue_bytes_per_peer=1 << 22,
         )
         self.launched: list[MemoryWorker] = []
-        self.workers = Workers(self.hosts["node"], self.judge, count=count, settings=settings, launch=self.launch)
-        self.judge.use_links(self.workers)
+        self.workers = WorkerPool(
+            self.hosts["node"], self.coordinator, count=count, settings=settings, launch=self.launch
+        )
+        self.coordinator.use_links(self.workers)
         self.use_nodes(self.behind)
-        self.judge.use_keys({EPOCH: self.private})
+        self.coordinator.use_keys({EPOCH: self.private})
         self.workers.startService()
         self.run(0.01)
 
@@ -138,7 +140,7 @@ class Crew:
         """Let time pass; the account must never be wrong, whenever it is looked at."""
 
         def exact() -> bool:
-            snapshot = self.account.snapshot()
+            snapshot = self.counters.snapshot()
             assert snapshot.queued >= 0, snapshot
             return False
 
@@ -152,7 +154,7 @@ class Crew:
         return self.process(number).worker
 
     def process(self, number: int) -> MemoryWorker:
-        process: MemoryWorker = self.workers.seats[number - 1].process
+        process: MemoryWorker = self.workers.handles[number - 1].process
         return process
 
     def kill(self, process: MemoryWorker) -> None:
@@ -178,7 +180,7 @@ class Crew:
         return self.workers._owners[record.identity]
 
     def use_nodes(self, behind: Sequence[NodeRecord]) -> None:
-        self.judge.use_topology(
+        self.coordinator.use_topology(
             Topology(
                 serial=1,
                 network=bytes(16),
@@ -193,22 +195,22 @@ class Crew:
 
     @property
     def dropped(self) -> dict[DropReason, int]:
-        return self.account.snapshot().dropped
+        return self.counters.snapshot().dropped
 
     @property
     def inside(self) -> int:
         """How many packets really are in live workers, their pipes not counted."""
         total = 0
-        for seat in self.workers.seats:
-            if seat.process is not None:
-                core = seat.process.worker.core
-                total += core.waiting + core.queued + seat.process.worker.links.pending
+        for handle in self.workers.handles:
+            if handle.process is not None:
+                core = handle.process.worker.core
+                total += core.waiting + core.queued + handle.process.worker.links.pending
         return total
 
     # what it is made of
 
-    def launch(self, seat: Seat) -> MemoryWorker:
-        self.launched.append(MemoryWorker(self, seat))
+    def launch(self, handle: WorkerHandle) -> MemoryWorker:
+        self.launched.append(MemoryWorker(self, handle))
         return self.launched[-1]
 
     def ended(self, process: MemoryWorker) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.interfaces import IProvider
 from nymtw.link.frames import Frame, FrameType
 from nymtw.message.payload import DROP_DESTINATION, AckSection, join_payload
 from nymtw.message.sealing import seal
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.mixnode.core import MixnodeCore
-from nymtw.node.account import PacketAccount
-from nymtw.node.packet_engine import PacketEngine
+from nymtw.node.engine.packet_counters import PacketCounters
+from nymtw.node.engine.packet_engine import PacketEngine
 from nymtw.provider.core import ProviderCore
 from nymtw.provider.delivery import Deliveries, Delivery, MailKind
 from nymtw.sphinx import Hop, SizeClass, Unwrapper, build_packet, generate_keypair
@@ -32,10 +32,10 @@ MILLISECOND = 1_000_000
 class FakeLinks:
     """Every packet is with the other node a millisecond later; while `closed`, it is queued."""
 
-    def __init__(self, chain: "Chain", own: bytes, account: PacketAccount) -> None:
+    def __init__(self, chain: "Chain", own: bytes, counters: PacketCounters) -> None:
         self.chain = chain
         self.own = own
-        self.account = account
+        self.counters = counters
         self.closed = False
         self.queue: list[tuple[bytes, int, bytes]] = []
         self.sent: list[tuple[float, bytes, int, bytes]] = []
@@ -52,7 +52,7 @@ class FakeLinks:
         if self.closed:
             self.queue.append((peer, epoch, packet))
             return
-        self.account.forwarded(1)
+        self.counters.forwarded(1)
         self.sent.append((self.chain.clock.seconds(), peer, epoch, packet))
         self.chain.clock.callLater(LATENCY, self.chain.carry, self.own, peer, epoch, packet)
 
@@ -61,7 +61,7 @@ class FakeLinks:
             self.send(*packet)
 
     def drop_all(self) -> None:
-        self.account.dropped(DropReason.LINK_DOWN, len(self.queue))
+        self.counters.dropped(DropReason.LINK_DOWN, len(self.queue))
         self.queue.clear()
 
 
@@ -97,15 +97,15 @@ class Node:
         return Hop(self.record.identity, self.record.sphinx_keys[EPOCH])
 
     @property
-    def account(self) -> PacketAccount:
-        return self.core.account
+    def counters(self) -> PacketCounters:
+        return self.core.counters
 
     def drops(self) -> dict[DropReason, int]:
-        return self.account.snapshot().dropped
+        return self.counters.snapshot().dropped
 
     def is_exact(self) -> bool:
         """The account's sum agrees with what is really there."""
-        return self.account.queued == self.core.queued + self.links.pending
+        return self.counters.queued == self.core.queued + self.links.pending
 
 
 @dataclass
@@ -169,7 +169,7 @@ class Chain:
             "random": self.random,
             "unwrapper": Unwrapper({EPOCH: private}),
             "guard": self.guard_of(record),
-            "account": PacketAccount(),
+            "counters": PacketCounters(),
             "own": record,
             "capacity": self.capacity,
             "max_delay": self.max_delay,
@@ -180,7 +180,7 @@ class Chain:
         else:
             self.waiting = Deliveries(self.clock, self.implementation, timeout=self.timeout, limit=self.limit)
             core = ProviderCore(deliveries=self.waiting, **engine)
-        links = FakeLinks(self, record.identity, core.account)
+        links = FakeLinks(self, record.identity, core.counters)
         core.use_links(links)
         return Node(record, private, core, links)
 
@@ -202,7 +202,7 @@ class Chain:
 
         def exact() -> bool:
             for node in self.nodes:
-                assert node.is_exact(), node.account.snapshot()
+                assert node.is_exact(), node.counters.snapshot()
             return False
 
         exact()

@@ -6,10 +6,10 @@ import pytest
 from nacl.bindings import crypto_scalarmult
 from packet_chain import EPOCH, Chain, Node, frame
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.mixnode.core import MixnodeCore
-from nymtw.node.account import PacketAccount
+from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.sphinx import Unwrapper, build_packet, generate_keypair
 
 P = 2**255 - 19
@@ -91,7 +91,7 @@ def test_the_same_packet_shifted_by_a_low_order_point(low_order: int) -> None:
     chain.enter(twin)
     chain.run(1.0)
     assert len(chain.delivered()) == 1
-    assert first.account.dropped_total == 1
+    assert first.counters.dropped_total == 1
     assert set(first.drops()) <= {DropReason.REPLAYED, DropReason.BAD_MAC}
 
 
@@ -145,7 +145,7 @@ def restarted(chain: Chain, node: Node) -> MixnodeCore:
         random=chain.random,
         unwrapper=Unwrapper({EPOCH: node.private_key}),
         guard=chain.guard_of(node.record),
-        account=PacketAccount(),
+        counters=PacketCounters(),
         own=node.record,
     )
     core.use_links(node.links)
@@ -187,7 +187,7 @@ def test_killed_at_every_write_and_restarted_nothing_is_forwarded_twice(
         chain.clock.advance(1.0)
         sent = [packet for _, _, _, packet in first.links.sent]
         assert len(sent) == len(set(sent))
-        assert core.account.snapshot().dropped.get(DropReason.REPLAYED, 0) >= forwarded
+        assert core.counters.snapshot().dropped.get(DropReason.REPLAYED, 0) >= forwarded
         assert forwarded == min(death, len(packets))
     assert forwarded == len(packets)  # the last one was not killed: every flush has been
 

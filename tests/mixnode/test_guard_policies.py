@@ -9,11 +9,12 @@ from packet_chain import EPOCH, Chain, Node, frame
 
 from twisted.logger import globalLogPublisher
 
-from nymtw.errors import DropReason, KeyFileError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import KeyFileError
 from nymtw.mixing.replay_guard import ReplayGuard
-from nymtw.node.guard_watch import SYNC_INTERVAL, GuardWatch
+from nymtw.node.engine.guard_watch import SYNC_INTERVAL, GuardWatch
+from nymtw.node.engine.key_rotation import MOST_KEYS, RENEWED_AT_MOST_EVERY, SUPERSEDED_FOR, KeyRotation
 from nymtw.node.home import NodeHome
-from nymtw.node.key_rotation import MOST_KEYS, RENEWED_AT_MOST_EVERY, SUPERSEDED_FOR, KeyRotation
 from nymtw.node.keys import KeyRing, epoch_of
 from nymtw.sphinx import Hop, build_packet, public_key
 from nymtw.testing.clock import FakeClock
@@ -182,7 +183,7 @@ def test_it_is_said_once(watched: Watched) -> None:
     said: list[str] = []
 
     def listen(event: dict[str, Any]) -> None:
-        if str(event.get("log_namespace", "")).startswith("nymtw.node.guard_watch"):
+        if str(event.get("log_namespace", "")).startswith("nymtw.node.engine.guard_watch"):
             said.append(event["log_format"])
 
     globalLogPublisher.addObserver(listen)

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from nymtw.errors import KeyFileError
+from nymtw.node.engine.key_rotation import LONGEST_SLEEP, KeyRotation
 from nymtw.node.home import NodeHome
-from nymtw.node.key_rotation import LONGEST_SLEEP, KeyRotation
 from nymtw.node.keys import KeyRing
 from nymtw.testing.clock import FakeClock
 

@@ -10,7 +10,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from nymtw.interfaces import ICoverPolicy
-from nymtw.mixnode.loss import (
+from nymtw.mixnode.loop_loss import (
     FALSE_ALARMS,
     GO_ON,
     NATURAL_LOSS,
@@ -84,12 +84,12 @@ def test_a_window_is_judged_when_every_loop_has_had_its_time() -> None:
     ledger.left(b"d", 0.5, 100.0)  # of the next window
     assert ledger.came_back(b"a")
     assert not ledger.came_back(b"a")
-    assert ledger.judge(250.0 + PATIENCE - 0.1) == []
+    assert ledger.coordinator(250.0 + PATIENCE - 0.1) == []
     assert ledger.came_back(b"b")
-    assert ledger.judge(250.0 + PATIENCE) == [LoopLoss(3, 2, 100.0), LoopLoss(1, 0, 100.0)]
+    assert ledger.coordinator(250.0 + PATIENCE) == [LoopLoss(3, 2, 100.0), LoopLoss(1, 0, 100.0)]
     assert not ledger.came_back(b"c")
     assert (ledger.sent, ledger.returned, ledger.lost) == (4, 2, 2)
-    assert ledger.judge(1e9) == []
+    assert ledger.coordinator(1e9) == []
 
 
 def test_a_loss_without_loops_is_none() -> None:

@@ -6,7 +6,8 @@ from random import Random
 import pytest
 from packet_chain import EPOCH, LATENCY, MILLISECOND, Chain, frame
 
-from nymtw.errors import DiskError, DropReason
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import DiskError
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.sphinx import Hop, build_packet, generate_keypair
 
@@ -54,13 +55,13 @@ def test_a_replay_is_dropped_after_a_restart(tmp_path: Path) -> None:
         random=chain.random,
         unwrapper=chain.mixnodes[0].core._unwrapper,
         guard=guard,
-        account=chain.mixnodes[0].account.__class__(),
+        counters=chain.mixnodes[0].counters.__class__(),
         own=chain.mixnodes[0].record,
     )
     core.use_links(chain.mixnodes[0].links)
     core.use_topology(chain.topology)
     core.receive(b"edge", [frame(packet)])
-    assert core.account.snapshot().dropped == {DropReason.REPLAYED: 1}
+    assert core.counters.snapshot().dropped == {DropReason.REPLAYED: 1}
 
 
 def test_a_tag_is_on_disk_before_its_packet_leaves(tmp_path: Path) -> None:
@@ -243,8 +244,8 @@ def test_the_account_is_exact_at_every_moment() -> None:
     chain.mixnodes[1].links.closed = False
     chain.run(20.0)
     for node in chain.nodes:
-        assert node.account.queued == 0
-        assert node.account.received_total > 0
+        assert node.counters.queued == 0
+        assert node.counters.received_total > 0
     drops = set(chain.mixnodes[0].drops()) | set(chain.mixnodes[1].drops()) | set(chain.provider.drops())
     assert drops >= {
         DropReason.REPLAYED,

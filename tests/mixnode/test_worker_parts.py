@@ -8,19 +8,21 @@ from random import Random
 from typing import Any
 
 import pytest
-from crew import Crew
+from crew import WorkerParts
 
-from nymtw.errors import DropReason, EncodingError, ListenError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import EncodingError, ListenError
 from nymtw.mixnode import options as mixnode
-from nymtw.mixnode.worker_counts import LENGTH, Seen, WorkerCounts, shared_file, shared_memory
-from nymtw.mixnode.worker_spawn import Acceptor
-from nymtw.mixnode.worker_wire import (
+from nymtw.mixnode.workers.counts import LENGTH, Seen, WorkerCounts, shared_file, shared_memory
+from nymtw.mixnode.workers.pool import assign
+from nymtw.mixnode.workers.spawn import Acceptor
+from nymtw.mixnode.workers.wire import (
     CHECK,
     FRAME_LIMIT,
     HOLD,
     ChannelParser,
+    CloseLink,
     Drain,
-    HangUp,
     Keys,
     Kind,
     Linked,
@@ -34,8 +36,7 @@ from nymtw.mixnode.worker_wire import (
     verdict,
     verdict_byte,
 )
-from nymtw.mixnode.workers import assign
-from nymtw.node.account import PacketAccount
+from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.testing.clock import FakeClock
 
 # the pipe
@@ -82,7 +83,7 @@ def test_control_messages_come_out_as_they_went_in() -> None:
         Keys({7: b"k" * 32, 2**32 + 7: b"l" * 32}),
         Neighbours({b"n" * 32: ("10.0.0.1", 1789)}, [b"e" * 32], [b"a" * 32]),
         Linked(b"p" * 32, 3),
-        HangUp(b"p" * 32, 3),
+        CloseLink(b"p" * 32, 3),
         Drain(),
     ):
         [(kind, body)] = ChannelParser().feed(control_frame(message))
@@ -93,7 +94,7 @@ def test_control_messages_come_out_as_they_went_in() -> None:
 
 
 def test_a_worker_that_says_nonsense_is_killed() -> None:
-    crew = Crew(31)
+    crew = WorkerParts(31)
     broken = crew.process(1)
     broken.worker.transport.write(frame(Kind.PASS, b"half a record"))
     crew.run(1.0)
@@ -106,16 +107,16 @@ def test_a_worker_that_says_nonsense_is_killed() -> None:
 def test_counts_are_shared_and_taken_over_once() -> None:
     descriptor = shared_file()
     worker, node = WorkerCounts(shared_memory(descriptor)), WorkerCounts(shared_memory(descriptor))
-    seen, account = Seen(node), PacketAccount()
+    seen, counters = Seen(node), PacketCounters()
     for _ in range(2):
         worker.received(5)
         worker.forwarded(2)
         worker.dropped(DropReason.REPLAYED, 1)
-        seen.take_out(account)
-        seen.take_in(account)
-    seen.take_out(account)
-    seen.take_in(account)
-    snapshot = account.snapshot()
+        seen.take_out(counters)
+        seen.take_in(counters)
+    seen.take_out(counters)
+    seen.take_in(counters)
+    snapshot = counters.snapshot()
     assert (snapshot.received, snapshot.forwarded, snapshot.queued) == (10, 4, 4)
     assert snapshot.dropped == {DropReason.REPLAYED: 2}
     worker.beat(3, (1, 2))
@@ -139,18 +140,18 @@ def test_links_are_shared_evenly_and_few_move() -> None:
     before: dict[bytes, int] = {}
     for _ in range(300):
         hops = [bytes([number]) * 32 for number in random.sample(range(60), random.randrange(40))]
-        seats = random.sample(range(1, 9), random.randrange(9))
-        owners = assign(hops, seats, before)
-        if not seats:
+        handles = random.sample(range(1, 9), random.randrange(9))
+        owners = assign(hops, handles, before)
+        if not handles:
             assert owners == {}
             continue
         assert owners.keys() == set(hops)
         held = Counter(owners.values())
-        assert all(len(hops) // len(seats) <= held[seat] <= -(-len(hops) // len(seats)) for seat in seats)
+        assert all(len(hops) // len(handles) <= held[handle] <= -(-len(hops) // len(handles)) for handle in handles)
         # Only those move that have to: because their worker is gone, or has more than its part.
-        stayed = sum(before.get(hop) == seat for hop, seat in owners.items())
-        could = Counter(before[hop] for hop in hops if before.get(hop) in seats)
-        fewest, more = divmod(len(hops), len(seats))
+        stayed = sum(before.get(hop) == handle for hop, handle in owners.items())
+        could = Counter(before[hop] for hop in hops if before.get(hop) in handles)
+        fewest, more = divmod(len(hops), len(handles))
         most = sorted((min(count, fewest + 1) for count in could.values()), reverse=True)
         assert stayed == sum(min(count, fewest + (place < more)) for place, count in enumerate(most))
         before = owners
@@ -191,8 +192,8 @@ class Reactor(FakeClock):
 def test_a_connection_goes_to_the_first_that_takes_it_and_is_closed_where_none_does() -> None:
     reactor = Reactor()
     full, free = Seats(False), Seats(True)
-    seats: list[Any] = [full, free]
-    acceptor = Acceptor(reactor, "127.0.0.1", 0, lambda: seats)
+    handles: list[Any] = [full, free]
+    acceptor = Acceptor(reactor, "127.0.0.1", 0, lambda: handles)
     acceptor.privilegedStartService()
     acceptor.startService()
     assert reactor.readers == [acceptor]

@@ -4,16 +4,17 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from crew import EPOCH, MILLISECOND, NODE_PORT, Crew
+from crew import EPOCH, MILLISECOND, NODE_PORT, WorkerParts
 
-from nymtw.errors import DiskError, DropReason
-from nymtw.mixnode.loss import GO_ON, PAUSE
-from nymtw.mixnode.worker_seat import GOOD_LIFE, HUNG
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import DiskError
+from nymtw.mixnode.loop_loss import GO_ON, PAUSE
+from nymtw.mixnode.workers.handle import GOOD_LIFE, HUNG
 from nymtw.sphinx import generate_keypair
 
 
 def test_a_packet_leaves_when_it_is_due_whichever_worker_has_taken_it_and_has_the_link() -> None:
-    crew = Crew(1)
+    crew = WorkerParts(1)
     start = crew.clock.seconds()
     for number in (1, 2):
         for record in crew.behind:
@@ -23,12 +24,12 @@ def test_a_packet_leaves_when_it_is_due_whichever_worker_has_taken_it_and_has_th
     # The first one makes the link: there and back for the connection, the hellos and the keep-alive, and then itself.
     assert [when - start for when, _, _ in crew.arrived] == pytest.approx([0.050] * 4, abs=0.002)
     assert {frame.epoch for _, _, frame in crew.arrived} == {EPOCH}
-    snapshot = crew.account.snapshot()
+    snapshot = crew.counters.snapshot()
     assert (snapshot.received, snapshot.forwarded, snapshot.queued, snapshot.dropped) == (4, 4, 0, {})
 
 
 def test_there_is_one_link_to_each_node_behind() -> None:
-    crew = Crew(2, count=3, behind=4)
+    crew = WorkerParts(2, count=3, behind=4)
     for number in (1, 2, 3):
         crew.enter(number, *(crew.packet(to=record) for record in crew.behind))
     crew.run(1.0)
@@ -38,7 +39,7 @@ def test_there_is_one_link_to_each_node_behind() -> None:
 
 
 def test_a_replay_that_reaches_two_workers_at_once_is_dropped_by_one_of_them() -> None:
-    crew = Crew(3)
+    crew = WorkerParts(3)
     for record in crew.behind:
         for delay in (0, 30 * MILLISECOND):
             packet = crew.packet(delay, to=record)
@@ -50,7 +51,7 @@ def test_a_replay_that_reaches_two_workers_at_once_is_dropped_by_one_of_them() -
 
 
 def test_a_replay_is_dropped_after_the_worker_that_took_the_first_one_has_died() -> None:
-    crew = Crew(4)
+    crew = WorkerParts(4)
     packet = crew.packet()
     crew.enter(1, packet)
     crew.run(0.1)
@@ -64,7 +65,7 @@ def test_a_replay_is_dropped_after_the_worker_that_took_the_first_one_has_died()
 
 
 def test_nothing_leaves_before_its_tag_is_written(tmp_path: Path) -> None:
-    crew = Crew(5, folder=tmp_path)
+    crew = WorkerParts(5, folder=tmp_path)
     crew.enter(1, *(crew.packet(to=record) for record in crew.behind))
 
     def refuse() -> None:
@@ -82,7 +83,7 @@ def test_nothing_leaves_before_its_tag_is_written(tmp_path: Path) -> None:
 
 
 def test_what_a_dead_worker_held_is_counted_and_another_takes_its_place() -> None:
-    crew = Crew(6)
+    crew = WorkerParts(6)
     first = crew.process(1)
     later = 500 * MILLISECOND
     for _ in range(5):
@@ -96,16 +97,16 @@ def test_what_a_dead_worker_held_is_counted_and_another_takes_its_place() -> Non
     # What it had taken for its own link, what the other had for it, and the two of which nobody had heard.
     assert crew.dropped == {DropReason.WORKER_LOST: 10 * owned + 2}
     assert crew.process(1) is not first
-    assert crew.account.queued == crew.inside == 10
+    assert crew.counters.queued == crew.inside == 10
     crew.enter(1, crew.packet(to=crew.behind[0]), crew.packet(to=crew.behind[1]))
     crew.run(1.0)
     assert len(crew.arrived) == 12
-    assert crew.account.queued == 0
+    assert crew.counters.queued == 0
 
 
 def test_the_account_is_exact_whenever_workers_die() -> None:
     seed = 7
-    crew = Crew(seed, count=3, behind=4)
+    crew = WorkerParts(seed, count=3, behind=4)
     random = Random(seed)
     kept: list[bytes] = []
 
@@ -113,23 +114,23 @@ def test_the_account_is_exact_whenever_workers_die() -> None:
         packets = [crew.packet(int(random.expovariate(1 / (30 * MILLISECOND)))) for _ in range(random.randrange(1, 4))]
         kept.extend(packets)
         packets += [*random.sample(kept, min(len(kept), random.randrange(3))), random.randbytes(2413)]
-        seat = random.choice(crew.workers.seats)
-        if seat.process is not None and seat.process.worker.core is not None:
-            crew.enter(seat.number, *packets)
+        handle = random.choice(crew.workers.handles)
+        if handle.process is not None and handle.process.worker.core is not None:
+            crew.enter(handle.number, *packets)
 
     def kill() -> None:
-        seat = random.choice(crew.workers.seats)
-        if seat.process is not None:
-            seat.process.kill()
+        handle = random.choice(crew.workers.handles)
+        if handle.process is not None:
+            handle.process.kill()
 
     for index in range(150):
         crew.clock.callLater(index * 0.01, enter)
     for _ in range(12):
         crew.clock.callLater(random.uniform(0, 1.5), kill)
     crew.run(1.4)
-    assert crew.account.queued > 0
+    assert crew.counters.queued > 0
     crew.run(30.0)
-    snapshot = crew.account.snapshot()
+    snapshot = crew.counters.snapshot()
     assert snapshot.queued == crew.inside == 0
     assert snapshot.forwarded >= len(crew.arrived) > 50
     assert set(snapshot.dropped) >= {DropReason.WORKER_LOST, DropReason.REPLAYED, DropReason.BAD_MAC}
@@ -137,7 +138,7 @@ def test_the_account_is_exact_whenever_workers_die() -> None:
 
 
 def test_a_worker_that_keeps_dying_is_started_at_growing_intervals_and_others_do_its_work() -> None:
-    crew = Crew(8)
+    crew = WorkerParts(8)
     births = []
     for _ in range(6):
         began = crew.clock.seconds()
@@ -161,7 +162,7 @@ def test_a_worker_that_keeps_dying_is_started_at_growing_intervals_and_others_do
 
 
 def test_a_worker_that_hangs_is_killed() -> None:
-    crew = Crew(9)
+    crew = WorkerParts(9)
     hung = crew.process(2)
     for call in crew.clock.getDelayedCalls():
         if call.owner is hung.host:
@@ -172,9 +173,9 @@ def test_a_worker_that_hangs_is_killed() -> None:
 
 
 def test_keys_rotate_in_all_workers_and_tags_for_a_destroyed_key_are_refused() -> None:
-    crew = Crew(10)
+    crew = WorkerParts(10)
     private, public = generate_keypair(crew.random)
-    crew.judge.use_keys({EPOCH: crew.private, EPOCH + 1: private})
+    crew.coordinator.use_keys({EPOCH: crew.private, EPOCH + 1: private})
     crew.run(0.01)
     old, new = [crew.packet() for _ in range(2)], [crew.packet(key=public) for _ in range(2)]
     for number in (1, 2):
@@ -184,7 +185,7 @@ def test_keys_rotate_in_all_workers_and_tags_for_a_destroyed_key_are_refused() -
     assert sorted(frame.epoch for _, _, frame in crew.arrived) == [EPOCH, EPOCH, EPOCH + 1, EPOCH + 1]
     # A replay of the old key's packet that a worker has unwrapped when the key goes.
     crew.enter(1, old[0])
-    crew.judge.use_keys({EPOCH + 1: private})
+    crew.coordinator.use_keys({EPOCH + 1: private})
     crew.run(1.0)
     assert crew.dropped == {DropReason.UNKNOWN_EPOCH: 1}
     assert crew.guard.epochs == [EPOCH + 1]
@@ -198,7 +199,7 @@ def test_keys_rotate_in_all_workers_and_tags_for_a_destroyed_key_are_refused() -
 
 
 def test_a_newer_connection_of_a_peer_ends_the_older_one_with_another_worker() -> None:
-    crew = Crew(11)
+    crew = WorkerParts(11)
     host = crew.network.host("edge", crew.edge.host)
     links = crew.links_of(host, crew.edge, lambda peer, frames: None)
     addresses = [crew.process(number).host.address for number in (1, 2)]
@@ -218,7 +219,7 @@ def test_a_newer_connection_of_a_peer_ends_the_older_one_with_another_worker() -
 
 
 def test_the_nodes_come_and_go_and_few_links_move() -> None:
-    crew = Crew(12, behind=5)
+    crew = WorkerParts(12, behind=5)
     before = dict(crew.workers._owners)
     crew.use_nodes(crew.behind[:4])
     crew.run(0.1)
@@ -231,7 +232,7 @@ def test_the_nodes_come_and_go_and_few_links_move() -> None:
 
 
 def test_a_packet_whose_link_has_moved_goes_to_the_worker_that_has_it() -> None:
-    crew = Crew(13)
+    crew = WorkerParts(13)
     for record in crew.behind:
         crew.enter(crew.owner(record), crew.packet(200 * MILLISECOND, to=record))
     crew.run(0.1)
@@ -241,19 +242,19 @@ def test_a_packet_whose_link_has_moved_goes_to_the_worker_that_has_it() -> None:
     assert crew.workers._owners == swapped
     crew.run(1.0)
     assert len(crew.arrived) == 2
-    assert crew.account.snapshot().dropped == {}
+    assert crew.counters.snapshot().dropped == {}
 
 
 def test_a_packet_of_the_node_itself_leaves_and_one_that_ends_here_is_judged_by_the_node() -> None:
-    crew = Crew(14)
+    crew = WorkerParts(14)
     back: list[bytes] = []
 
     def came_back(identifier: bytes) -> bool:
         back.append(identifier)
         return True
 
-    crew.judge.came_back = came_back
-    crew.account.received()
+    crew.coordinator.came_back = came_back
+    crew.counters.received()
     crew.workers.send(crew.behind[0].identity, EPOCH, crew.packet())
     from nymtw.sphinx import Hop, build_packet
 
@@ -263,27 +264,27 @@ def test_a_packet_of_the_node_itself_leaves_and_one_that_ends_here_is_judged_by_
     crew.enter(2, loop)
     crew.run(1.0)
     assert back == [b"i" * 16]
-    snapshot = crew.account.snapshot()
+    snapshot = crew.counters.snapshot()
     assert (snapshot.received, snapshot.forwarded, snapshot.delivered) == (3, 1, 1)
     assert snapshot.dropped == {DropReason.REPLAYED: 1}
 
 
 def test_what_the_cover_policy_decides_reaches_all_workers_also_new_ones() -> None:
-    crew = Crew(15)
-    crew.judge.obey(PAUSE)
+    crew = WorkerParts(15)
+    crew.coordinator.act(PAUSE)
     crew.process(1).kill()
     crew.run(0.1)
     for number in (1, 2):
         crew.enter(number, *(crew.packet(to=record) for record in crew.behind))
     crew.run(1.0)
     assert crew.arrived == []
-    crew.judge.obey(GO_ON)
+    crew.coordinator.act(GO_ON)
     crew.run(1.0)
     assert len(crew.arrived) == 4
 
 
 def test_the_end_sends_what_it_can_and_counts_the_rest() -> None:
-    crew = Crew(16)
+    crew = WorkerParts(16)
     for number in (1, 2):
         crew.enter(number, *(crew.packet(to=record) for record in crew.behind), crew.packet(5000 * MILLISECOND))
     crew.run(0.5)
@@ -292,27 +293,27 @@ def test_the_end_sends_what_it_can_and_counts_the_rest() -> None:
     crew.enter(1, crew.packet())
     ended = crew.workers.stop()
     crew.clock.wait_for(ended, 10.0)
-    assert all(seat.process is None for seat in crew.workers.seats)
+    assert all(handle.process is None for handle in crew.workers.handles)
     assert len(crew.arrived) == 4
     assert crew.dropped == {DropReason.SHUTDOWN: 3}
-    assert crew.account.queued == 0
+    assert crew.counters.queued == 0
     assert [call for call in crew.clock.getDelayedCalls() if call.owner is crew.hosts["node"]] == []
 
 
 def test_a_worker_that_ignores_the_end_is_killed() -> None:
-    crew = Crew(17)
+    crew = WorkerParts(17)
     crew.enter(1, crew.packet(500 * MILLISECOND), crew.packet(500 * MILLISECOND))
     crew.run(0.1)
     deaf = crew.process(1)
     deaf.worker.dataReceived = lambda data: None  # type: ignore[method-assign]
     crew.clock.wait_for(crew.workers.stop(), 10.0)
-    assert crew.account.queued == 0
+    assert crew.counters.queued == 0
 
 
 def test_a_peer_has_one_share_of_a_nearly_full_guard_whichever_workers_it_sends_to() -> None:
-    crew = Crew(18)
+    crew = WorkerParts(18)
     crew.guard.capacity = 10
-    crew.judge.ration(EPOCH)  # of the ten that there is room for, the one peer may have all
+    crew.coordinator.ration(EPOCH)  # of the ten that there is room for, the one peer may have all
     for number in (1, 2):
         crew.enter(number, *(crew.packet() for _ in range(8)))
     crew.run(1.0)
@@ -322,8 +323,8 @@ def test_a_peer_has_one_share_of_a_nearly_full_guard_whichever_workers_it_sends_
 
 
 def test_a_changed_maximum_of_delays_reaches_all_workers_also_new_ones() -> None:
-    crew = Crew(19)
-    crew.judge.set_max_delay(0.1)
+    crew = WorkerParts(19)
+    crew.coordinator.set_max_delay(0.1)
     crew.process(1).kill()
     crew.run(0.1)
     for number in (1, 2):
@@ -334,8 +335,8 @@ def test_a_changed_maximum_of_delays_reaches_all_workers_also_new_ones() -> None
 
 
 def test_a_worker_that_does_not_read_gets_no_more_than_a_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nymtw.mixnode.worker_seat.BACKLOG", 20_000)
-    crew = Crew(20)
+    monkeypatch.setattr("nymtw.mixnode.workers.handle.BACKLOG", 20_000)
+    crew = WorkerParts(20)
     crew.process(2).pauseProducing()
     to = next(record for record in crew.behind if crew.owner(record) == 2)
     for _ in range(10):
@@ -347,4 +348,4 @@ def test_a_worker_that_does_not_read_gets_no_more_than_a_backlog(monkeypatch: py
     crew.process(2).resumeProducing()
     crew.run(1.0)
     assert len(crew.arrived) == 40 - dropped
-    assert crew.account.queued == 0
+    assert crew.counters.queued == 0

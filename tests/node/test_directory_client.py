@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from nymtw.errors import ConfigError, DirectoryError
 from nymtw.interfaces import IDirectory
-from nymtw.node.directory_client import ANSWER_LIMIT, HTTPDirectory, check_directory_url
+from nymtw.node.directories.http_directory import ANSWER_LIMIT, HTTPDirectory, check_directory_url
 
 URL = "http://127.0.0.1:8080"
 

@@ -6,11 +6,11 @@ from msgspec import structs
 
 from twisted.internet.task import Clock
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link.frames import Frame, FrameType
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.mixnode.core import MixnodeCore
-from nymtw.node.account import PacketAccount
+from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.sphinx import SizeClass, Unwrapper
 from nymtw.topology.document import GATEWAY, MIXNODE, NodeRecord, Topology
 
@@ -52,7 +52,7 @@ def core(own: NodeRecord, *nodes: NodeRecord) -> MixnodeCore:
         random=Random(1),
         unwrapper=Unwrapper({}),
         guard=ReplayGuard(None, capacity=10),
-        account=PacketAccount(),
+        counters=PacketCounters(),
         own=own,
     )
     engine.use_topology(topology(DOOR, FIRST, SECOND, THIRD, MOVER, *nodes))
@@ -90,11 +90,11 @@ def test_epochs_that_are_further_away_are_like_the_nearest_that_is_known() -> No
 def test_a_packet_of_an_epoch_in_which_its_sender_is_no_neighbour_is_dropped() -> None:
     engine = core(SECOND)
     engine.receive(MOVER.identity, [frame(EPOCH + 1)])
-    assert engine.account.snapshot().dropped == {DropReason.WRONG_LAYER: 1}
+    assert engine.counters.snapshot().dropped == {DropReason.WRONG_LAYER: 1}
     engine.receive(MOVER.identity, [frame(EPOCH)])
-    assert engine.account.snapshot().dropped == {DropReason.WRONG_LAYER: 1, DropReason.UNKNOWN_EPOCH: 1}
+    assert engine.counters.snapshot().dropped == {DropReason.WRONG_LAYER: 1, DropReason.UNKNOWN_EPOCH: 1}
     engine.receive(FIRST.identity, [frame(EPOCH + 1)])
-    assert engine.account.snapshot().dropped[DropReason.WRONG_LAYER] == 1
+    assert engine.counters.snapshot().dropped[DropReason.WRONG_LAYER] == 1
 
 
 def test_where_nobody_moves_there_is_one_network() -> None:
@@ -106,4 +106,4 @@ def test_where_nobody_moves_there_is_one_network() -> None:
 def test_a_stranger_that_the_topology_has_just_forgotten_is_not_taken_for_one_in_a_wrong_layer() -> None:
     engine = core(SECOND)
     engine.receive(bytes([99]) * 32, [frame(EPOCH)])
-    assert engine.account.snapshot().dropped == {DropReason.UNKNOWN_EPOCH: 1}
+    assert engine.counters.snapshot().dropped == {DropReason.UNKNOWN_EPOCH: 1}

@@ -1,28 +1,28 @@
 """received = forwarded + delivered + queued + dropped."""
 
-from nymtw.errors import DropReason
-from nymtw.node.account import PacketAccount
+from nymtw.drop_reasons import DropReason
+from nymtw.node.engine.packet_counters import PacketCounters
 
 
 def test_every_packet_is_in_one_place() -> None:
-    account = PacketAccount()
-    account.received(10)
-    account.forwarded(3)
-    account.delivered()
-    account.dropped(DropReason.REPLAYED, 2)
-    account.dropped(DropReason.BAD_MAC)
-    snapshot = account.snapshot()
-    assert snapshot.queued == account.queued == 3
+    counters = PacketCounters()
+    counters.received(10)
+    counters.forwarded(3)
+    counters.delivered()
+    counters.dropped(DropReason.REPLAYED, 2)
+    counters.dropped(DropReason.BAD_MAC)
+    snapshot = counters.snapshot()
+    assert snapshot.queued == counters.queued == 3
     assert snapshot.dropped == {DropReason.REPLAYED: 2, DropReason.BAD_MAC: 1}
-    assert account.dropped_total == 3
+    assert counters.dropped_total == 3
     assert snapshot.received == snapshot.forwarded + snapshot.delivered + snapshot.queued + sum(
         snapshot.dropped.values()
     )
 
 
 def test_a_snapshot_does_not_change() -> None:
-    account = PacketAccount()
-    account.dropped(DropReason.BAD_MAC)
-    snapshot = account.snapshot()
-    account.dropped(DropReason.BAD_MAC)
+    counters = PacketCounters()
+    counters.dropped(DropReason.BAD_MAC)
+    snapshot = counters.snapshot()
+    counters.dropped(DropReason.BAD_MAC)
     assert snapshot.dropped == {DropReason.BAD_MAC: 1}

@@ -8,7 +8,7 @@ import pytest
 from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 
-from nymtw.node.log import LineObserver, format_line
+from nymtw.node.process.log import LineObserver, format_line
 
 HEAD = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] "
 

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from nymtw.errors import DirectoryError, TopologyError, TopologyExpired
-from nymtw.node.account import PacketAccount
-from nymtw.node.metrics import MetricsReport
-from nymtw.node.presence import Presence
-from nymtw.node.topology_watch import TopologyWatch
+from nymtw.node.announce.presence import Presence
+from nymtw.node.announce.traffic_report import TrafficReport
+from nymtw.node.directories.topology_watch import TopologyWatch
+from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import NodeRecord, Topology, Trust, sign_topology
 
@@ -309,8 +309,8 @@ def test_metrics_are_what_has_come_and_gone_since_the_last_report() -> None:
     clock = FakeClock()
     directory = FakeDirectory(clock)
     taken: list[tuple[int, int]] = []
-    account = PacketAccount()
-    account.received(100)
+    counters = PacketCounters()
+    counters.received(100)
     posted: list[tuple[int, int]] = []
 
     def make(sent: int, received: int) -> dict[str, Any]:
@@ -322,16 +322,16 @@ def test_metrics_are_what_has_come_and_gone_since_the_last_report() -> None:
         return succeed(None)
 
     directory.answer = take
-    service = MetricsReport(clock, directory, account, make, random.Random(SEED))  # type: ignore[arg-type]  # a fake
+    service = TrafficReport(clock, directory, counters, make, random.Random(SEED))  # type: ignore[arg-type]  # a fake
     service.startService()
-    account.received(5)
-    account.forwarded(3)
+    counters.received(5)
+    counters.forwarded(3)
     clock.advance(1.2)
     assert taken == [(0, 0), (3, 5)]
     directory.answer = lambda: fail(DirectoryError("away"))
-    account.received(7)
+    counters.received(7)
     clock.advance(20)
-    account.forwarded(2)
+    counters.forwarded(2)
     directory.answer = take
     clock.advance(20)
     service.stopService()

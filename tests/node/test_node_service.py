@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 
 from nymtw.errors import ConfigError, ListenError
-from nymtw.node.clock import use_monotonic
+from nymtw.node.process.clock import use_monotonic
 from nymtw.node.service import Listener, NodeService, listen
 
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from nymtw.errors import ConfigError
-from nymtw.node.placement import check_host, default_host, thinnest_layer
+from nymtw.node.announce.placement import check_host, default_host, thinnest_layer
 from nymtw.topology.document import NodeRecord, Topology
 
 

@@ -13,9 +13,9 @@ from nacl.signing import SigningKey
 
 from nymtw.errors import ConfigError
 from nymtw.mixnode.options import MixnodeSection
+from nymtw.node.engine.capacity import CARRIED_SHARE, carried_rate, unwraps_per_second
+from nymtw.node.engine.mix_node import Environment, MixParts
 from nymtw.node.home import NodeHome
-from nymtw.node.mix_node import MixParts, Surroundings
-from nymtw.node.self_check import CARRIED_SHARE, carried_rate, unwraps_per_second
 from nymtw.testing.security import MemorySecurity
 from nymtw.topology.document import Trust
 
@@ -55,7 +55,7 @@ def test_a_rate_that_cannot_be_reached_is_refused_in_one_line() -> None:
 
 def parts(folder: Path, speed: float | None, rate: int) -> MixParts:
     key = SigningKey(bytes(32))
-    around = Surroundings(
+    environment = Environment(
         random=random.Random(1),
         wall_clock=count().__next__,
         directory=None,  # type: ignore[arg-type]  # nobody asks it
@@ -63,7 +63,9 @@ def parts(folder: Path, speed: float | None, rate: int) -> MixParts:
         security=lambda key: MemorySecurity(bytes(key.verify_key), random.Random(1)),
         speed=None if speed is None else lambda: speed,
     )
-    return MixParts.at(NodeHome("mixnode", "m", folder), MixnodeSection(id="m", directory_key="", rate=rate), around)
+    return MixParts.at(
+        NodeHome("mixnode", "m", folder), MixnodeSection(id="m", directory_key="", rate=rate), environment
+    )
 
 
 def test_queues_are_sized_by_what_is_carried(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from nymtw.errors import ConfigError, EncodingError
 from nymtw.mixnode.options import MixnodeConfig
 from nymtw.mixnode.options import Options as MixnodeOptions
 from nymtw.mixnode.options import configure as configure_mixnode
+from nymtw.node.announce.description import COUNTRIES
 from nymtw.node.config import parse_config, read_config
-from nymtw.node.self_description import COUNTRIES
 from nymtw.provider.options import Options as ProviderOptions
 from nymtw.testing.simulation import SimulatedNetwork
 from nymtw.topology.presence import make_heartbeat, make_validator, read_heartbeat, read_validator

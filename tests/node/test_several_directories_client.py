@@ -15,10 +15,10 @@ from zope.interface.verify import verifyObject
 from nymtw.encoding import key_text
 from nymtw.errors import ConfigError, DirectoryError
 from nymtw.interfaces import IDirectory
-from nymtw.node.directories import PATIENCE, SeveralDirectories, directories_at
-from nymtw.node.directory_client import HTTPDirectory
-from nymtw.node.topology_watch import TopologyWatch
-from nymtw.node.trust import majority, read_trust
+from nymtw.node.directories.http_directory import HTTPDirectory
+from nymtw.node.directories.several_directories import PATIENCE, SeveralDirectories, directories_at
+from nymtw.node.directories.topology_watch import TopologyWatch
+from nymtw.node.directories.trust import majority, read_trust
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import Topology, Trust, sign_topology
 

@@ -14,8 +14,9 @@ from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from nymtw.errors import ConfigError, KeyFileError, ListenError
-from nymtw.node import commands, lifeline
-from nymtw.node.log import LineObserver
+from nymtw.node import commands
+from nymtw.node.process import parent_watch
+from nymtw.node.process.log import LineObserver
 from nymtw.node.tap import NodeOptions, RoleOptions, RoleService, port_number, run_or_exit
 
 
@@ -45,7 +46,7 @@ class Role(Service):
 
 @pytest.fixture(autouse=True)
 def no_lifeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(lifeline.VARIABLE, raising=False)
+    monkeypatch.delenv(parent_watch.VARIABLE, raising=False)
 
 
 def run(role: Any, options: Any = None) -> RoleService:
@@ -230,7 +231,7 @@ class FakeReactor(MemoryReactorClock):
 def test_the_reactor_stops_when_the_parent_has_gone() -> None:
     reactor = FakeReactor()
     reading, writing = os.pipe()
-    line = lifeline.lifeline(reactor, {lifeline.VARIABLE: str(reading)})
+    line = parent_watch.watch_parent(reactor, {parent_watch.VARIABLE: str(reading)})
     assert line is not None
     line.startService()
     assert reactor.getReaders() == [line]
@@ -251,7 +252,7 @@ def test_a_hang_up_is_an_end_too() -> None:
 
     reactor = FakeReactor()
     reading, writing = os.pipe()
-    line = lifeline.Lifeline(reactor, reading)
+    line = parent_watch.ParentWatch(reactor, reading)
     line.startService()
     line.connectionLost(Failure(ConnectionDone()))
     assert reactor.stopped
@@ -261,16 +262,16 @@ def test_a_hang_up_is_an_end_too() -> None:
 
 
 def test_no_lifeline_is_wanted_where_none_is_named() -> None:
-    assert lifeline.lifeline(FakeReactor(), {}) is None
+    assert parent_watch.watch_parent(FakeReactor(), {}) is None
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "9999"])
 def test_a_lifeline_that_is_no_descriptor_is_an_error(text: str) -> None:
-    with pytest.raises(ConfigError, match=lifeline.VARIABLE):
-        lifeline.lifeline(FakeReactor(), {lifeline.VARIABLE: text})
+    with pytest.raises(ConfigError, match=parent_watch.VARIABLE):
+        parent_watch.watch_parent(FakeReactor(), {parent_watch.VARIABLE: text})
 
 
 def test_the_observer_for_twistds_logger_option() -> None:
-    from nymtw.node.log import observer
+    from nymtw.node.process.log import observer
 
     assert isinstance(observer(), LineObserver)

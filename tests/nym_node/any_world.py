@@ -54,7 +54,7 @@ class AnyNetwork(SimulatedNetwork):
 
         def make() -> AutoService:
             home = self._home("node", name)
-            return AutoService.for_config(self.network.host(name), home, config, options, self._surroundings(name))
+            return AutoService.for_config(self.network.host(name), home, config, options, self._environment(name))
 
         return make
 
@@ -94,6 +94,6 @@ class AnyNetwork(SimulatedNetwork):
     def dropped(self) -> Counter[str]:
         """What all nodes have dropped, by reason."""
         total: Counter[str] = Counter()
-        for account in self.accounts().values():
-            total.update({reason.value: number for reason, number in account.dropped.items()})
+        for counters in self.counters().values():
+            total.update({reason.value: number for reason, number in counters.dropped.items()})
         return total

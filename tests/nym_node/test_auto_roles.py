@@ -20,11 +20,11 @@ def world() -> Iterator[AnyNetwork]:
         yield network
 
 
-def assert_accounts_add_up(world: AnyNetwork) -> None:
-    for name, account in world.accounts().items():
-        ended = account.forwarded + account.delivered + account.queued + sum(account.dropped.values())
-        assert account.received == ended, name
-        assert account.queued >= 0, name
+def assert_counters_add_up(world: AnyNetwork) -> None:
+    for name, counters in world.counters().items():
+        ended = counters.forwarded + counters.delivered + counters.queued + sum(counters.dropped.values())
+        assert counters.received == ended, name
+        assert counters.queued >= 0, name
 
 
 def test_a_network_of_such_nodes_fills_its_layers_and_doors_by_itself(world: AnyNetwork) -> None:
@@ -65,14 +65,14 @@ def test_roles_change_over_epochs_while_messages_flow_and_not_one_packet_is_lost
     assert world.dropped() == {}
     loops = [service.cover.loops.ledger for service in world.services.values()]
     assert sum(ledger.sent for ledger in loops) > 100
-    assert_accounts_add_up(world)
+    assert_counters_add_up(world)
     for client in world.clients.values():
         world.nodes.pop(client.name)
         world.clock.wait_for(client.service.stopService(), 60)
     for service in world.services.values():
         service.cover.loops.set_rate(0)
     world.run(60.0)
-    assert all(account.queued == 0 for account in world.accounts().values())
+    assert all(counters.queued == 0 for counters in world.counters().values())
     assert sum(ledger.sent for ledger in loops) == sum(ledger.returned for ledger in loops)
     assert world.dropped() == {}
 
@@ -105,7 +105,7 @@ def test_a_layer_that_falls_out_is_filled_at_the_next_epoch(world: AnyNetwork) -
     world.next_epoch()
     assert world.topology.usable_mixnodes(2)
     world.deliver("alice", "bob", b"there again")
-    assert_accounts_add_up(world)
+    assert_counters_add_up(world)
 
 
 def test_a_gateway_with_mailboxes_stays_and_keeps_mail_whatever_the_network_lacks(world: AnyNetwork) -> None:

@@ -14,8 +14,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from nymtw.errors import DropReason
-from nymtw.node.account import PacketAccount
+from nymtw.drop_reasons import DropReason
+from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.nym_node.api import SCHEMAS, routes
 from nymtw.nym_node.config import NodeSection
 from nymtw.nym_node.service import MOST_CONNECTIONS
@@ -30,7 +30,7 @@ class Api:
     """The API of one node, asked over a transport in memory."""
 
     def __init__(self, node: Any, clock: Any) -> None:
-        self.statistics = Statistics(clock, clock.wall_clock, node.account.snapshot)
+        self.statistics = Statistics(clock, clock.wall_clock, node.counters.snapshot)
         self.routes = routes(node, "auto", SECTION, self.statistics)
         resource: Resource = RoutesResource(self.routes, lambda method, path, code: None)
         self.factory = bounded_site(resource, clock, most=MOST_CONNECTIONS)
@@ -131,13 +131,13 @@ def test_what_the_operator_says_is_told(api: Api) -> None:
 
 
 def test_packets_are_told_as_sums_of_whole_minutes() -> None:
-    clock, account = FakeClock(), PacketAccount()
-    statistics = Statistics(clock, clock.wall_clock, account.snapshot)
-    account.received(10)
+    clock, counters = FakeClock(), PacketCounters()
+    statistics = Statistics(clock, clock.wall_clock, counters.snapshot)
+    counters.received(10)
     statistics.startService()
-    account.received(7)
-    account.forwarded(9)
-    account.dropped(DropReason.REPLAYED, 2)
+    counters.received(7)
+    counters.forwarded(9)
+    counters.dropped(DropReason.REPLAYED, 2)
     assert statistics.mixing()["received_since_startup"] == 10
     clock.advance(RESOLUTION - 0.1)
     assert statistics.mixing()["received_since_startup"] == 10

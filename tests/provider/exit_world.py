@@ -122,7 +122,7 @@ class World(ServiceBench):
 
     @property
     def exit(self) -> Any:
-        return self.mount.provider.service
+        return self.service_host.provider.service
 
     def serve(self, address: str = PUBLIC, port: int = 80, **how: Any) -> Serving:
         serving = Serving(**how)
@@ -168,9 +168,9 @@ class Caller:
             if self.rough and world.random.random() < 0.1:
                 world.clock.callLater(2.5, come, number)
                 return
-            world.deliver(seal(pieces[number].encode(), world.mount.address.encryption_key, world.random))
+            world.deliver(seal(pieces[number].encode(), world.service_host.address.encryption_key, world.random))
             if self.rough and world.random.random() < 0.1:
-                world.deliver(seal(pieces[number].encode(), world.mount.address.encryption_key, world.random))
+                world.deliver(seal(pieces[number].encode(), world.service_host.address.encryption_key, world.random))
             if number in left:
                 left.remove(number)
                 if not left:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from test_mixing_services import World
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link.frames import Frame
 from nymtw.link.node_link import NodeLinks
 from nymtw.mixing import replay_guard
 from nymtw.mixnode.service import MixnodeService
-from nymtw.node.mix_node import Surroundings
+from nymtw.node.engine.mix_node import Environment
 from nymtw.testing.security import MemorySecurity
 
 pytestmark = pytest.mark.long
@@ -28,8 +28,8 @@ class SteppedWorld(World):
 
     step = 0.0
 
-    def around(self) -> Surroundings:
-        return replace(super().around(), wall_clock=lambda: self.clock.wall_clock() + self.step)
+    def environment(self) -> Environment:
+        return replace(super().environment(), wall_clock=lambda: self.clock.wall_clock() + self.step)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def world(tmp_path: Path) -> Iterator[SteppedWorld]:
     made.step = 0.0
     for node in list(made.running):
         made.stop(node)
-        assert node.account.queued == 0
+        assert node.counters.queued == 0
     made.clock.advance(100.0)
     assert made.clock.getDelayedCalls() == []
 
@@ -84,13 +84,13 @@ def test_a_node_of_another_layer_gets_nothing_in(world: World, layer: int) -> No
     second = world.running[1]
     knocking = next(node for node in world.running if node.core.own.layer == layer)
     assert second.core.own.layer == 2
-    before = second.account.received_total
+    before = second.counters.received_total
     attacker = Attacker(world, knocking.core.own.identity, second)
     attacker.send(5)
     world.clock.advance(60.0)
     assert attacker.sent == 0
     assert set(attacker.dropped) == {DropReason.LINK_DOWN}
-    assert second.account.received_total == before
+    assert second.counters.received_total == before
     attacker.stop()
 
 
@@ -101,7 +101,7 @@ def test_the_right_layer_gets_in_and_its_garbage_is_counted(world: World) -> Non
     attacker = Attacker(world, first.core.own.identity, second)
     attacker.send(5)
     world.clock.advance(5.0)
-    assert attacker.sent == second.account.received_total == second.account.dropped_total == 5
+    assert attacker.sent == second.counters.received_total == second.counters.dropped_total == 5
     attacker.stop()
 
 
@@ -111,7 +111,7 @@ def test_a_stranger_gets_nothing_in(world: World) -> None:
         attacker = Attacker(world, b"?" * 32, node)
         attacker.send()
         world.clock.advance(30.0)
-        assert (attacker.sent, node.account.received_total) == (0, 0)
+        assert (attacker.sent, node.counters.received_total) == (0, 0)
         attacker.stop()
 
 
@@ -132,13 +132,13 @@ def test_a_clock_that_is_stepped_releases_nothing_early_and_holds_nothing_back(
     world.clock.advance(3.0)
     assert len(client.pull()[1]) > 0
     world.clock.advance(600.0)
-    assert all(node.account.dropped_total == 0 for node in world.running)
+    assert all(node.counters.dropped_total == 0 for node in world.running)
     client.connection.abort()
     client.connection = client.connect()
     world.clock.wait_for(client.connection.login(client.token), 5.0)
     client.send(b"afterwards")
     world.clock.advance(3.0)
-    assert provider.account.delivered_total == 42
+    assert provider.counters.delivered_total == 42
     client.connection.abort()
 
 
@@ -157,11 +157,11 @@ def test_a_full_disk_stops_packets_and_not_the_node(world: World, monkeypatch: p
         client.send(b"lost")
     world.run_exactly(20.0)
     first = world.running[0]
-    assert first.account.snapshot().dropped == {DropReason.DISK_ERROR: 5}
+    assert first.counters.snapshot().dropped == {DropReason.DISK_ERROR: 5}
     monkeypatch.setattr(replay_guard.os, "pwrite", real)
     client.send(b"after")
     world.run_exactly(5.0)
-    assert provider.account.delivered_total == 4  # two messages and their acks
+    assert provider.counters.delivered_total == 4  # two messages and their acks
     client.connection.abort()
 
 
@@ -176,7 +176,7 @@ def test_ten_minutes_without_a_directory_and_nodes_that_come_back_meanwhile(worl
         client.pull()
         world.clock.advance(30.0)
         client.pull()
-    assert provider.account.delivered_total == 20
+    assert provider.counters.delivered_total == 20
     restarted = world.running[0]
     assert isinstance(restarted, MixnodeService)
     world.stop(restarted)
@@ -185,6 +185,6 @@ def test_ten_minutes_without_a_directory_and_nodes_that_come_back_meanwhile(worl
     world.clock.advance(60.0)
     client.send(b"and on")
     world.clock.advance(3.0)
-    assert again.account.forwarded_total == 2
-    assert provider.account.delivered_total == 22
+    assert again.counters.forwarded_total == 2
+    assert provider.counters.delivered_total == 22
     client.connection.abort()

@@ -12,7 +12,7 @@ from twisted.web import http
 
 from nymtw.errors import ConfigError
 from nymtw.message.broadcast import BroadcastAnswer, BroadcastRequest
-from nymtw.provider.broadcaster import UNKNOWN, Options, make_provider, parse_node
+from nymtw.provider.broadcaster.service import UNKNOWN, Options, make_provider, parse_node
 from nymtw.testing.provider_contracts import ServiceContract
 from nymtw.testing.service_bench import ServiceBench
 

@@ -13,5 +13,5 @@ class TestStore(ProviderContract):
 
     def prepare(self, bench: ServiceBench) -> bytes:
         mailbox = b"m" * 32
-        bench.clock.wait_for(bench.hub.mailboxes.register(mailbox, b"k" * 32, b"t" * 32), 1)
+        bench.clock.wait_for(bench.multiplexer.mailboxes.register(mailbox, b"k" * 32, b"t" * 32), 1)
         return mailbox

@@ -13,13 +13,14 @@ from test_mixing_services import World
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from nymtw.errors import ConfigError, DropReason
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import ConfigError
 from nymtw.link.frames import Frame, FrameType
 from nymtw.mixnode import options as mixnode
-from nymtw.mixnode.loss import PAUSE
+from nymtw.mixnode.loop_loss import PAUSE
 from nymtw.mixnode.service import MixnodeService
-from nymtw.node import reload
-from nymtw.node.reload import Hangup
+from nymtw.node.process import reload
+from nymtw.node.process.reload import Hangup
 from nymtw.sphinx import Hop, build_packet
 
 
@@ -29,7 +30,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     yield made
     for node in list(made.running):
         made.stop(node)
-        assert node.account.queued == 0
+        assert node.counters.queued == 0
     made.clock.advance(100.0)
     assert made.clock.getDelayedCalls() == []
 
@@ -66,10 +67,10 @@ def test_packets_that_are_held_leave_before_the_end_and_no_more_are_taken(world:
     give(world, node, [0.0])
     world.clock.advance(4.0)
     assert not stopping.called
-    assert node.account.forwarded_total == 2
+    assert node.counters.forwarded_total == 2
     world.clock.wait_for(stopping, 2.0)
-    assert node.account.forwarded_total == 3
-    assert node.account.snapshot().dropped == {DropReason.SHUTDOWN: 1}
+    assert node.counters.forwarded_total == 3
+    assert node.counters.snapshot().dropped == {DropReason.SHUTDOWN: 1}
 
 
 def test_the_end_comes_within_the_bound(world: World) -> None:
@@ -79,8 +80,8 @@ def test_the_end_comes_within_the_bound(world: World) -> None:
     began = world.clock.seconds()
     world.stop(node)
     assert world.clock.seconds() - began == pytest.approx(5.0, abs=0.2)
-    assert node.account.snapshot().dropped == {DropReason.SHUTDOWN: 2}
-    assert node.account.queued == 0
+    assert node.counters.snapshot().dropped == {DropReason.SHUTDOWN: 2}
+    assert node.counters.queued == 0
 
 
 def test_nothing_held_nothing_waited_for(world: World) -> None:
@@ -94,10 +95,10 @@ def test_nothing_held_nothing_waited_for(world: World) -> None:
 def test_a_paused_node_ends_within_the_bound_too(world: World) -> None:
     node = world.mixnode("m", 1, drain=2.0)
     world.network_of_four()
-    node.core.obey(PAUSE)
+    node.core.act(PAUSE)
     give(world, node, [0.1])
     world.stop(node)
-    assert node.account.snapshot().dropped == {DropReason.SHUTDOWN: 1}
+    assert node.counters.snapshot().dropped == {DropReason.SHUTDOWN: 1}
 
 
 def test_what_can_change_changes_and_the_rest_is_named(world: World, said: list[str]) -> None:
@@ -113,7 +114,7 @@ def test_what_can_change_changes_and_the_rest_is_named(world: World, said: list[
         "these need a restart: port, rate"
     )
     give(world, node, [1.1])
-    assert node.account.snapshot().dropped == {DropReason.DELAY_TOO_LONG: 1}
+    assert node.counters.snapshot().dropped == {DropReason.DELAY_TOO_LONG: 1}
     assert node.drain.seconds == 1.5
     assert node.loops.policy.action == PAUSE
     told = list(world.directory.metrics[node.core.own.identity])

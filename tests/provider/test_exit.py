@@ -8,7 +8,7 @@ from exit_world import OTHER, PUBLIC, World
 
 from nymtw.errors import ConfigError
 from nymtw.message.stream import STREAM_PART, StreamFailure, StreamMessage, StreamOpen
-from nymtw.provider.exit import Options, make_provider
+from nymtw.provider.exit.service import Options, make_provider
 from nymtw.testing.provider_contracts import ServiceContract
 from nymtw.testing.service_bench import ServiceBench
 
@@ -381,7 +381,7 @@ def test_when_it_stops_it_hangs_up_and_says_so(seed: int) -> None:
         world.until(lambda: all(stream.got for stream in streams))
         world.names.hold = True
         caller.open("slow.example")
-        world.clock.wait_for(world.hub.leave(), 60)
+        world.clock.wait_for(world.multiplexer.leave(), 60)
         assert all(stream.was_reset for stream in streams)
         assert all(server.lost for server in serving.connections)
         assert not world.network.connections()
@@ -392,7 +392,7 @@ def test_when_it_is_stopped_without_a_word_it_hangs_up_too(seed: int) -> None:
         serving = world.serve(greeting=b"hello")
         stream = world.caller().open(PUBLIC)
         world.until(lambda: bool(stream.got))
-        world.clock.wait_for(world.hub.stop(), 60)
+        world.clock.wait_for(world.multiplexer.stop(), 60)
         world.clock.advance(5)
         assert serving.connections[0].lost
         assert not world.network.connections()

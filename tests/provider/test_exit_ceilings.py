@@ -9,8 +9,8 @@ from exit_world import PUBLIC, Caller, Flood, Stream, World
 
 from nymtw.message.stream import INITIAL_CREDIT, STREAM_PART, WINDOW, StreamFailure, StreamMessage, StreamOpen
 from nymtw.provider.api import Request
-from nymtw.provider.exit_client import Ceilings, Gone
-from nymtw.provider.exit_stream import PIECE
+from nymtw.provider.exit.client import Ceilings, Gone
+from nymtw.provider.exit.stream import PIECE
 from nymtw.testing.transport import CAPACITY
 
 pytestmark = pytest.mark.long
@@ -46,7 +46,7 @@ def test_ten_thousand_openings_of_one_client(world: World) -> None:
     def ask(number: int) -> None:
         for _ in range(number):
             message = StreamMessage(stream=world.random.randbytes(16), open=opening, data=bytes(1000))
-            world.exit.handle(Request(message.encode(), caller.person.tag, world.mount.dispatch.reply))
+            world.exit.handle(Request(message.encode(), caller.person.tag, world.service_host.dispatch.reply))
 
     ask(5000)
     world.clock.advance(1)
@@ -151,7 +151,7 @@ def test_what_is_under_way_to_clients_stays_within_bounds_and_everybody_gets_som
         most = 0
         for _ in range(150):
             world.clock.advance(0.1)
-            most = max(most, world.mount.dispatch.size)
+            most = max(most, world.service_host.dispatch.size)
             assert held(world) <= 20 * 2 * STREAM_PART
         assert most <= 2 * 2**20
         got = sorted(len(stream.got) for some in streams for stream in some)
@@ -205,7 +205,7 @@ def test_a_client_that_vanishes_leaves_nothing(world: World) -> None:
     world.clock.advance(5)
     del world.people[caller.person.address.mailbox]
     world.clock.advance(300)
-    assert (len(world.exit), world.mount.dispatch.size, len(world.exit._clients)) == (0, 0, 0)
+    assert (len(world.exit), world.service_host.dispatch.size, len(world.exit._clients)) == (0, 0, 0)
     assert all(server.lost for server in serving.connections)
     assert not world.network.connections()
     assert world.exit._ceilings.under_way == world.exit._ceilings.windows == 0
@@ -215,7 +215,7 @@ def test_a_client_who_gives_no_more_reply_blocks_is_told_when_it_does(world: Wor
     serving = world.serve()
     caller = world.caller(blocks=3)
     stream = opened(world, caller, 1)[0]
-    world.mount.dispatch._pool._by_tag.clear()
+    world.service_host.dispatch._pool._by_tag.clear()
     serving.connections[0].transport.write(b"who hears this?")
     world.clock.advance(10)
     assert not stream.got
@@ -316,7 +316,7 @@ def test_whatever_a_client_says_nothing_fails_and_nothing_is_left(seed: int, mor
         opened(world, caller, 1)
         ids = [random.randbytes(16) for _ in range(30)]
         hosts = [PUBLIC, PUBLIC, "a.example", "b.example", "c.example", "::1", "..", "10.0.0.1"]
-        reply = world.mount.dispatch.reply
+        reply = world.service_host.dispatch.reply
         for _ in range(1500):
             number = random.choice([0, 0, 0, 1, 2, 3, 4, 5, 600])
             where = StreamOpen(host=random.choice(hosts), port=random.choice([25, 80, 80, 81, 82, 83]))
@@ -339,7 +339,7 @@ def test_whatever_a_client_says_nothing_fails_and_nothing_is_left(seed: int, mor
         counts = world.metrics
         assert not counts.keys() & {"failed", "failed-timers", "bad-requests", "blocked"}
         assert counts["streams-opened"] > 5, "this has tried nothing"
-        assert (len(world.exit), len(world.exit._clients), world.mount.dispatch.size) == (0, 0, 0)
+        assert (len(world.exit), len(world.exit._clients), world.service_host.dispatch.size) == (0, 0, 0)
         ceilings = world.exit._ceilings
         assert (ceilings.streams, ceilings.windows, ceilings.under_way) == (0, 0, 0)
         assert not world.network.connections()

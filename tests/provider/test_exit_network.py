@@ -10,7 +10,7 @@ from exit_world import Serving
 from twisted.internet.defer import maybeDeferred
 
 from nymtw.client.config import DebugSection
-from nymtw.client.exit_streams import ExitStreams
+from nymtw.client.proxies.exit_streams import ExitStreams
 from nymtw.message.stream import StreamFailure
 from nymtw.testing.simulation import SimulatedNetwork
 

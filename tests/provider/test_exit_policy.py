@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nymtw.errors import ConfigError
-from nymtw.provider.exit_policy import DEFAULT_POLICY, ExitPolicy
+from nymtw.provider.exit.policy import DEFAULT_POLICY, ExitPolicy
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from twisted.internet.task import deferLater
 
 from nymtw.message.stream import WINDOW, StreamFailure, StreamMessage, StreamOpen
 from nymtw.provider.api import Request
-from nymtw.provider.exit import Options, make_provider
-from nymtw.provider.exit_dial import failure_of
-from nymtw.provider.metrics import Metrics
+from nymtw.provider.exit.dialer import failure_of
+from nymtw.provider.exit.service import Options, make_provider
+from nymtw.provider.services.metrics import Metrics
 
 TAG = b"t" * 16
 

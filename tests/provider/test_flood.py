@@ -6,7 +6,7 @@ import pytest
 from test_mixing_services import World
 
 from nymtw.message.sealing import unseal
-from nymtw.node import mix_node
+from nymtw.node.engine import mix_node
 
 EPOCH_SECONDS = 300
 
@@ -24,7 +24,7 @@ def test_messages_arrive_during_a_flood_and_after_it(tmp_path: Path, monkeypatch
         world.clock.advance(0.1)
     world.clock.advance(10.0)
     assert all(node.rotation.renewals >= 1 for node in world.running)
-    assert sum(node.account.dropped_total for node in world.running) == 0
+    assert sum(node.counters.dropped_total for node in world.running) == 0
     received = [unseal(content, client.private_key).rstrip() for _ in range(40) for content in client.pull().get(1, [])]
     assert sorted(received, key=int) == [b"%d" % number for number in range(240)]
     assert world.directory.newest().epoch == epoch  # all that within one epoch

@@ -10,11 +10,12 @@ from test_mixing_services import World
 
 from zope.interface import implementer
 
-from nymtw.errors import DropReason, TopologyError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import TopologyError
 from nymtw.interfaces import ICoverPolicy
 from nymtw.link.frames import Frame
+from nymtw.mixnode.loop_loss import GO_ON, PAUSE, SLOW_DOWN, WARN, LoopLoss
 from nymtw.mixnode.loops import loop_route, make_loop
-from nymtw.mixnode.loss import GO_ON, PAUSE, SLOW_DOWN, WARN, LoopLoss
 from nymtw.mixnode.service import MixnodeService
 
 pytestmark = pytest.mark.long
@@ -29,7 +30,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     yield made
     for node in list(made.running):
         made.stop(node)
-        assert node.account.queued == 0
+        assert node.counters.queued == 0
     made.clock.advance(100.0)
     assert made.clock.getDelayedCalls() == []
 
@@ -64,16 +65,16 @@ def test_loops_of_every_layer_come_back_and_are_accounted_for(world: World) -> N
     for node, policy in zip(nodes, policies, strict=True):
         ledger = node.loops.ledger
         assert ledger.sent > RATE * WINDOW
-        assert ledger.sent - 10 <= ledger.returned == node.account.delivered_total
-        assert node.account.dropped_total == 0
+        assert ledger.sent - 10 <= ledger.returned == node.counters.delivered_total
+        assert node.counters.dropped_total == 0
         (loss,) = policy.losses
         assert loss.returned == loss.sent
         assert abs(loss.sent - RATE * WINDOW) < 6 * (RATE * WINDOW) ** 0.5
     provider = world.running[-1]
-    assert provider.account.delivered_total == provider.account.dropped_total == 0
+    assert provider.counters.delivered_total == provider.counters.dropped_total == 0
     # Each loop passes each other node once, whatever its own layer.
     total = sum(node.loops.ledger.sent for node in nodes)
-    assert total - 30 <= provider.account.forwarded_total <= total
+    assert total - 30 <= provider.counters.forwarded_total <= total
 
 
 def test_loops_leave_as_a_poisson_process(world: World) -> None:
@@ -99,7 +100,7 @@ def test_an_incomplete_network_gets_no_loops(world: World) -> None:
     node = world.mixnode("m1", 1, loop_rate=RATE)
     world.mixnode("m2", 2)
     world.clock.advance(100.0)
-    assert node.loops.ledger.sent == node.account.received_total == 0
+    assert node.loops.ledger.sent == node.counters.received_total == 0
 
 
 def test_a_route_is_the_rest_of_the_layers_a_provider_and_back(world: World) -> None:
@@ -142,7 +143,7 @@ def test_a_loop_that_was_tampered_with_did_not_come_back(world: World) -> None:
     world.clock.advance(60.0)
     lost = nodes[2].loops.ledger.sent - before
     assert nodes[2].loops.ledger.returned == before
-    assert nodes[2].account.snapshot().dropped == {DropReason.MALFORMED_PAYLOAD: pytest.approx(lost, abs=10)}
+    assert nodes[2].counters.snapshot().dropped == {DropReason.MALFORMED_PAYLOAD: pytest.approx(lost, abs=10)}
 
 
 def _flipped(packet: bytes) -> bytes:
@@ -155,13 +156,13 @@ def test_what_a_policy_decides_holds_until_the_next_window(world: World, action:
     node.loops.policy = policy = Noting(action)
     world.clock.advance(WINDOW + 45.0)
     assert node.loops.action == action
-    before, began = node.account.forwarded_total, node.loops.ledger.sent
+    before, began = node.counters.forwarded_total, node.loops.ledger.sent
     world.clock.advance(20.0)
-    passed_on = node.account.forwarded_total - before - (node.loops.ledger.sent - began)
+    passed_on = node.counters.forwarded_total - before - (node.loops.ledger.sent - began)
     if action == PAUSE:
         assert passed_on == 0
         assert node.core.queued == node.core.capacity
-        assert node.account.snapshot().dropped[DropReason.DELAY_QUEUE_FULL] > 0
+        assert node.counters.snapshot().dropped[DropReason.DELAY_QUEUE_FULL] > 0
         assert node.loops.ledger.sent > began  # its own loops show when the way is free again
     else:
         assert passed_on > RATE * 20

@@ -19,13 +19,14 @@ from nymtw.link.client_link import ProviderConnection, connect_to_provider
 from nymtw.message.fragments import FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
 from nymtw.message.sealing import unseal
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
 from nymtw.mixnode.service import MixnodeService
+from nymtw.node.engine.mix_node import Environment, MixNode
 from nymtw.node.home import NodeHome
-from nymtw.node.mix_node import MixNode, Surroundings
 from nymtw.provider.options import Options, ProviderConfig, ProviderSection
-from nymtw.provider.plugin import find_implementations
 from nymtw.provider.service import ProviderService
+from nymtw.provider.services.installed_plugins import find_implementations
 from nymtw.sphinx import generate_keypair
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
@@ -33,7 +34,7 @@ from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import NodeRecord, Recommended, Topology, Trust, sign_topology
 from nymtw.topology.presence import read_heartbeat, read_metric
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 KEY = SigningKey(bytes(range(32)))
 
@@ -104,8 +105,8 @@ class World:
         self.directory = FakeDirectory(self.clock, epoch_seconds)
         self.running: list[MixNode] = []
 
-    def around(self) -> Surroundings:
-        return Surroundings(
+    def environment(self) -> Environment:
+        return Environment(
             random=self.random,
             wall_clock=self.clock.wall_clock,
             directory=self.directory,
@@ -118,7 +119,7 @@ class World:
         section = MixnodeSection(id=name, host="127.0.0.1", port=port, directory_key="", layer=layer, **told)
         home = NodeHome("mixnode", name, self.folder)
         return self.started(
-            MixnodeService.from_config(self.network.host(name), home, MixnodeConfig(node=section), self.around())
+            MixnodeService.from_config(self.network.host(name), home, MixnodeConfig(node=section), self.environment())
         )
 
     def provider(self, factory: Any = None, argv: tuple[str, ...] = (), name: str = "p") -> ProviderService:
@@ -132,7 +133,7 @@ class World:
                 ProviderConfig(node=section),
                 [factory or find_implementations().choose("store")],
                 options,
-                self.around(),
+                self.environment(),
             )
         )
 
@@ -158,7 +159,7 @@ class World:
 
         def exact() -> bool:
             for node in self.running:
-                assert node.account.queued == node.core.queued + node.links.pending, node.account.snapshot()
+                assert node.counters.queued == node.core.queued + node.links.pending, node.counters.snapshot()
             return False
 
         with pytest.raises(TimeoutError):
@@ -198,7 +199,7 @@ class Client:
         return Address(mailbox, self.public_key, self.provider.identity)
 
     def address(self) -> str:
-        return self.own.encode(self.world.around().trust.network)
+        return self.own.encode(self.world.environment().trust.network)
 
     def send(self, text: bytes) -> bytes:
         """Send to itself what a client would; returns what the ack will say."""
@@ -222,7 +223,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     yield made
     for node in list(made.running):
         made.stop(node)
-        assert node.account.queued == 0
+        assert node.counters.queued == 0
     made.clock.advance(100.0)
     assert made.clock.getDelayedCalls() == []
 
@@ -236,9 +237,9 @@ def test_a_message_and_its_ack_cross_the_network(world: World) -> None:
     assert [unseal(content, client.private_key).rstrip() for content in mail[1]] == [b"hello"]
     assert mail[2] == [ack]
     for node in world.running:
-        assert node.account.queued == node.core.queued + node.links.pending == 0
-        assert node.account.dropped_total == 0
-        assert node.account.received_total >= 2
+        assert node.counters.queued == node.core.queued + node.links.pending == 0
+        assert node.counters.dropped_total == 0
+        assert node.counters.received_total >= 2
     client.connection.abort()
 
 
@@ -255,7 +256,7 @@ def test_the_accounts_are_exact_at_every_moment_while_a_mixnode_dies(world: Worl
         if number == 40:
             world.stop(second)
     world.run_exactly(60.0)
-    drops = world.running[0].account.snapshot().dropped
+    drops = world.running[0].counters.snapshot().dropped
     assert sum(drops.values()) > 20
     client.connection.abort()
 
@@ -309,10 +310,10 @@ def test_the_directory_learns_how_much_went_through_a_mixnode_unless_that_is_tur
     assert silent not in told.values()
     for node in told.values():
         assert world.directory.metrics[node.core.own.identity] == [
-            node.account.received_total,
-            node.account.forwarded_total,
+            node.counters.received_total,
+            node.counters.forwarded_total,
         ]
-    assert told[2].account.received_total == 10  # five messages and their acks
+    assert told[2].counters.received_total == 10  # five messages and their acks
 
 
 def test_keys_rotate_packets_go_on_and_old_keys_and_tags_are_destroyed(tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ def test_keys_rotate_packets_go_on_and_old_keys_and_tags_are_destroyed(tmp_path:
         data = node.parts.home.data
         assert sorted(int(path.stem) for path in (data / "sphinx_keys").glob("*.pem")) == [epoch - 1, epoch, epoch + 1]
         assert all(int(path.stem.removeprefix("replay-")) >= epoch - 1 for path in (data / "replay").glob("*.tags"))
-        assert node.account.dropped_total == 0
+        assert node.counters.dropped_total == 0
     client.connection.abort()
     for node in list(world.running):
         world.stop(node)

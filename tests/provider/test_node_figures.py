@@ -11,11 +11,12 @@ from test_mixing_services import World
 
 from twisted.internet.protocol import ClientFactory, Protocol
 
-from nymtw.errors import DropReason, ListenError
-from nymtw.node.mix_node import MixNode
-from nymtw.provider.adapter import COUNTS
-from nymtw.provider.plugin import find_implementations
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import ListenError
+from nymtw.node.engine.mix_node import MixNode
 from nymtw.provider.service import ProviderService
+from nymtw.provider.services.adapter import COUNTS
+from nymtw.provider.services.installed_plugins import find_implementations
 from nymtw.testing.simulation import SimulatedNetwork
 
 PORT = 9100
@@ -86,15 +87,15 @@ def test_the_figures_are_those_of_the_account(world: World) -> None:
     status, text = ask(world, port)
     assert status == b"HTTP/1.0 200 OK"
     found = samples(text)
-    account = node.account.snapshot()
-    assert account.received > 0
-    assert found["nymtw_packets_received_total",] == account.received
-    assert found["nymtw_packets_forwarded_total",] == account.forwarded
-    assert found["nymtw_packets_delivered_total",] == account.delivered
+    counters = node.counters.snapshot()
+    assert counters.received > 0
+    assert found["nymtw_packets_received_total",] == counters.received
+    assert found["nymtw_packets_forwarded_total",] == counters.forwarded
+    assert found["nymtw_packets_delivered_total",] == counters.delivered
     assert {name[1] for name in found if name[0] == "nymtw_packets_dropped_total"} == {*DropReason}
     dropped = sum(value for name, value in found.items() if name[0] == "nymtw_packets_dropped_total")
     queued = sum(value for name, value in found.items() if name[0] == "nymtw_packets_queued")
-    assert account.received == account.forwarded + account.delivered + dropped + queued
+    assert counters.received == counters.forwarded + counters.delivered + dropped + queued
     assert found["nymtw_replay_tags", "current"] == node.parts.guard.count(node.rotation.epoch or 0) > 0
     assert found["nymtw_links", "out"] == 1
     assert found["nymtw_announced",] == 1
@@ -121,12 +122,12 @@ def test_before_the_first_topology_there_are_figures_too(world: World) -> None:
 
 def test_a_provider_counts_its_mailboxes_and_sessions(world: World) -> None:
     provider = world.network_of_four()
-    provider.mounts[0].metrics.count("refusals", 3)
-    assert samples(provider.figures.text().decode())["nymtw_mailboxes",] == 0
+    provider.service_hosts[0].metrics.count("refusals", 3)
+    assert samples(provider.metrics.text().decode())["nymtw_mailboxes",] == 0
     first, second = world.client(provider), world.client(provider)
     second.connection.abort()
     world.clock.advance(1.0)
-    found = samples(provider.figures.text().decode())
+    found = samples(provider.metrics.text().decode())
     assert (found["nymtw_mailboxes",], found["nymtw_client_sessions",]) == (2, 1)
     assert found["nymtw_implementation_total", "refusals", "store"] == 3
     first.connection.abort()
@@ -139,22 +140,22 @@ def test_a_service_shows_what_it_did_with_requests(seed: int) -> None:
     ) as network:
         node = network.nodes["provider-1"]
 
-        def figures() -> dict[tuple[str, ...], float]:
-            return samples(node.figures.text().decode())
+        def metrics() -> dict[tuple[str, ...], float]:
+            return samples(node.metrics.text().decode())
 
-        counts = {names[1]: value for names, value in figures().items() if names[0] == "nymtw_implementation_total"}
+        counts = {names[1]: value for names, value in metrics().items() if names[0] == "nymtw_implementation_total"}
         assert counts == dict.fromkeys(COUNTS, 0), "a count that appears with its first event hides that event"
         alice = network.clients["alice"]
-        alice.send(node.mounts[1].address, b"to be echoed", surbs=20)
+        alice.send(node.service_hosts[1].address, b"to be echoed", surbs=20)
         network.run_until(lambda: b"to be echoed" in alice.received, 60)
-        found = figures()
+        found = metrics()
         for name, value in {"requests": 1, "answered": 1, "failed": 0, "blocked": 0}.items():
             assert found["nymtw_implementation_total", name, "echo"] == value
         assert found["nymtw_service_packets_total", "echo"] >= 1
         assert found["nymtw_service_packets_again_total", "echo"] == 0
         assert found["nymtw_service_requests", "echo", "running"] == 0
         network.run(10)
-        assert figures()["nymtw_service_bytes_under_way", "echo"] == 0
+        assert metrics()["nymtw_service_bytes_under_way", "echo"] == 0
 
 
 def test_nothing_in_the_figures_names_anybody(world: World) -> None:
@@ -162,7 +163,7 @@ def test_nothing_in_the_figures_names_anybody(world: World) -> None:
     client = world.client(world.running[-1])  # type: ignore[arg-type]
     client.send(b"hidden")
     world.clock.advance(3.0)
-    text = ask(world, port)[1] + world.running[-1].figures.text().decode()
+    text = ask(world, port)[1] + world.running[-1].metrics.text().decode()
     client.connection.abort()
     labels = set(re.findall(r"[{,]([a-z_]+)=\"", text))
     assert labels <= {"reason", "place", "direction", "key", "implementation", "count"}
@@ -194,12 +195,12 @@ def test_the_manual_lists_every_figure_and_no_other(world: World) -> None:
     mixnode, _ = started(world)
     provider = world.running[-1]
     assert isinstance(provider, ProviderService)
-    provider.mounts[0].metrics.count("something")
+    provider.service_hosts[0].metrics.count("something")
     service = world.provider(find_implementations().choose("echo"), name="service")
     names = {
         sample.name
         for node in (mixnode, provider, service)
-        for family in text_string_to_metric_families(node.figures.text().decode())
+        for family in text_string_to_metric_families(node.metrics.text().decode())
         for sample in family.samples
         if not sample.name.startswith("process_")
     }

@@ -9,7 +9,8 @@ from packet_chain import EPOCH, LATENCY, MILLISECOND, Chain, frame, never
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, globalLogPublisher
 
-from nymtw.errors import DiskError, DropReason, MailboxFull, UnknownDestination
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import DiskError, MailboxFull, UnknownDestination
 from nymtw.message.payload import DROP_DESTINATION, split_payload
 from nymtw.provider.delivery import Delivery, MailKind
 from nymtw.sphinx import (
@@ -49,9 +50,9 @@ def test_a_message_is_delivered_and_its_ack_comes_back_after_the_delay_drawn_for
     assert arrived == pytest.approx(0.010 + 3 * LATENCY)
     assert back == Delivery(b"a" * 32, MailKind.ACK, text)
     assert acked == pytest.approx(arrived + 0.070 + 4 * LATENCY)
-    account = chain.provider.account.snapshot()
+    counters = chain.provider.counters.snapshot()
     # received: the message, the ack taken out of it, the ack that came back
-    assert (account.received, account.forwarded, account.delivered, account.queued) == (3, 1, 2, 0)
+    assert (counters.received, counters.forwarded, counters.delivered, counters.queued) == (3, 1, 2, 0)
 
 
 def test_the_ack_waits_until_the_implementation_has_the_message() -> None:
@@ -61,7 +62,7 @@ def test_the_ack_waits_until_the_implementation_has_the_message() -> None:
     chain.enter(chain.data_packet())
     chain.run(5.0)
     assert chain.provider.links.sent == []
-    assert chain.provider.core.queued == chain.provider.account.queued == 1
+    assert chain.provider.core.queued == chain.provider.counters.queued == 1
     chain.implementation.answer = lambda delivery: None
     stored.callback(None)
     chain.run(1.0)
@@ -167,7 +168,7 @@ def test_an_answer_that_comes_too_late_changes_nothing() -> None:
     late.callback(None)
     chain.run(1.0)
     assert chain.provider.drops() == {DropReason.PROVIDER_ERROR: 1}
-    assert chain.provider.account.delivered_total == 0
+    assert chain.provider.counters.delivered_total == 0
     assert chain.provider.links.sent == []
 
 
@@ -194,7 +195,7 @@ def test_only_so_many_wait_for_the_implementation_at_once() -> None:
     assert chain.provider.core.queued == 2
     chain.provider.core.stop()
     assert chain.provider.drops() == {DropReason.PROVIDER_BUSY: 3, DropReason.SHUTDOWN: 2}
-    assert chain.provider.account.queued == 0
+    assert chain.provider.counters.queued == 0
 
 
 def test_drop_cover_is_discarded_and_acknowledged_like_everything_else() -> None:
@@ -349,9 +350,9 @@ def test_a_hundred_messages_and_their_acks_are_accounted_for_at_every_moment() -
         packet = chain.data_packet(delays=delays, ack=chain.ack(delay=delays[0])[0])
         chain.clock.callLater(index * 0.005, chain.enter, packet)
     chain.run(20.0)
-    account = chain.provider.account.snapshot()
-    assert account.queued == 0
-    assert set(account.dropped) >= {DropReason.UNKNOWN_DESTINATION, DropReason.PROVIDER_ERROR}
+    counters = chain.provider.counters.snapshot()
+    assert counters.queued == 0
+    assert set(counters.dropped) >= {DropReason.UNKNOWN_DESTINATION, DropReason.PROVIDER_ERROR}
     # 100 messages; each ack is received when it is taken out of its message, and once more when it has come round
-    assert account.received == 100 + 2 * account.forwarded
-    assert account.forwarded > 20
+    assert counters.received == 100 + 2 * counters.forwarded
+    assert counters.forwarded > 20

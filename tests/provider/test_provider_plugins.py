@@ -16,9 +16,10 @@ from zope.interface.verify import verifyObject
 
 from nymtw.errors import PluginError
 from nymtw.interfaces import IProviderFactory
-from nymtw.provider.listing import help_text, list_text
 from nymtw.provider.options import Options, check_options, check_together, implementations_named
-from nymtw.provider.plugin import ProviderFactory, find_implementations, load_options
+from nymtw.provider.plugin import ProviderFactory
+from nymtw.provider.services.installed_plugins import find_implementations, load_options
+from nymtw.provider.services.plugin_listing import help_text, list_text
 
 FACTORY = """
 from nymtw.provider.plugin import ProviderFactory

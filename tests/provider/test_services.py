@@ -16,9 +16,9 @@ from nymtw.message.envelope import Envelope
 from nymtw.message.fragments import Fragment
 from nymtw.message.sealing import unseal
 from nymtw.provider.api import Request, RequestOver, Service, ServiceLimits
-from nymtw.provider.hub import Hub
-from nymtw.provider.plugin import find_implementations
-from nymtw.provider.watchdog import BlockDetector, Watchdog
+from nymtw.provider.services.installed_plugins import find_implementations
+from nymtw.provider.services.multiplexer import Multiplexer
+from nymtw.provider.services.watchdog import BlockDetector, Watchdog
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.service_bench import ServiceBench
 from nymtw.testing.simulation import SimulatedNetwork
@@ -105,11 +105,11 @@ def test_a_service_that_never_answers_loses_its_place_when_time_is_over(seed: in
     with ServiceBench(handler(lambda context, request: Deferred(cancelled.append), limits), seed=seed) as bench:
         for number in range(7):
             bench.asker().ask(b"%d" % number)
-        assert len(bench.mount.provider) == 5
+        assert len(bench.service_host.provider) == 5
         bench.clock.advance(10)
         assert (bench.metrics["timed-out"], bench.metrics["busy"], len(cancelled)) == (2, 2, 2)
         bench.clock.advance(20)
-        assert (bench.metrics["timed-out"], len(bench.mount.provider)) == (5, 0)
+        assert (bench.metrics["timed-out"], len(bench.service_host.provider)) == (5, 0)
     assert said == ["did not answer in time"]
 
 
@@ -181,7 +181,7 @@ def test_a_flood_of_answers_is_bounded(seed: int) -> None:
     with ServiceBench(handler(handle, ServiceLimits(reply_bytes=100_000)), seed=seed) as bench:
         person = bench.asker()
         person.ask(b"?", 50)
-        assert bench.mount.dispatch.size <= 100_000
+        assert bench.service_host.dispatch.size <= 100_000
         assert len(refused) == bench.metrics["refused-replies"] == 1000 - 100_000 // (10_000 + 1024)
         bench.clock.advance(1.0)
         assert len(bench.submitted) < 400, "it sends faster than its stream"
@@ -205,9 +205,9 @@ def test_who_is_silent_is_given_up_and_told_so(seed: int) -> None:
         del bench.people[person.address.mailbox]
         bench.clock.advance(200)
         assert outcomes == [False]
-        assert bench.mount.dispatch.size == 0
+        assert bench.service_host.dispatch.size == 0
         with pytest.raises(NymtwError, match="no reply block"):
-            bench.mount.dispatch.reply(person.tag, b"more")
+            bench.service_host.dispatch.reply(person.tag, b"more")
 
 
 def test_a_service_sends_to_an_address_and_learns_that_it_is_stored(seed: int) -> None:
@@ -240,7 +240,7 @@ def test_a_message_comes_once_however_often_its_fragments_do(seed: int) -> None:
 def test_two_with_mailboxes_do_not_fit_one_node(seed: int) -> None:
     one, other = ServiceBench("store", seed=seed), ServiceBench("store", seed=seed + 1)
     with pytest.raises(PluginError, match="store and store both have mailboxes"):
-        Hub([one.mount, other.mount])
+        Multiplexer([one.service_host, other.service_host])
 
 
 def test_a_block_is_told_once_with_how_long_it_has_lasted() -> None:
@@ -291,9 +291,9 @@ def test_a_thread_that_is_blocked_is_told_with_its_stack_and_counted(seed: int) 
 
 def test_a_blockage_is_counted_against_the_implementation_whose_code_it_is(seed: int) -> None:
     with ServiceBench(handler(lambda context, request: None), seed=seed) as bench:
-        assert __file__ in bench.mount.files
+        assert __file__ in bench.service_host.files
     with ServiceBench("echo", seed=seed) as bench:
-        assert [Path(file).name for file in bench.mount.files] == ["echo.py"]
+        assert [Path(file).name for file in bench.service_host.files] == ["echo.py"]
 
 
 def test_a_client_asks_an_echo_service_beside_a_store_at_one_provider(seed: int) -> None:
@@ -304,14 +304,14 @@ def test_a_client_asks_an_echo_service_beside_a_store_at_one_provider(seed: int)
         assert topology is not None
         [address] = topology.services("echo")
         provider = network.nodes["provider-1"]
-        assert address == provider.mounts[1].address.encode(network.trust.network)
-        alice.send(provider.mounts[1].address, b"anybody there?", surbs=5)
+        assert address == provider.service_hosts[1].address.encode(network.trust.network)
+        alice.send(provider.service_hosts[1].address, b"anybody there?", surbs=5)
         network.run_until(lambda: bool(alice.received), 120)
         assert alice.received == [b"anybody there?"]
         network.deliver("bob", "alice", b"and mail still comes")
         network.run(5)
-        for account in network.accounts().values():
-            assert account.queued >= 0
+        for counters in network.counters().values():
+            assert counters.queued >= 0
 
 
 def test_the_bundled_ones_are_found() -> None:

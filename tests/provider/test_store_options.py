@@ -12,8 +12,8 @@ from zope.interface import implementer
 
 from nymtw.errors import ConfigError
 from nymtw.interfaces import IMailboxHost, IProvider
-from nymtw.provider.hub import Hub
 from nymtw.provider.options import Options
+from nymtw.provider.services.multiplexer import Multiplexer
 from nymtw.provider.store import make_provider, schema_of
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
@@ -81,7 +81,7 @@ class Host(Slow):
 
 
 def test_mailboxes_are_there_from_the_moment_that_start_is_called() -> None:
-    def mount(name: str, provider: Any) -> Any:
+    def service_host(name: str, provider: Any) -> Any:
         return SimpleNamespace(
             name=name,
             provider=provider,
@@ -92,10 +92,10 @@ def test_mailboxes_are_there_from_the_moment_that_start_is_called() -> None:
         )
 
     slow, host = Slow(), Host()
-    hub = Hub([mount("slow", slow), mount("host", host)])
+    multiplexer = Multiplexer([service_host("slow", slow), service_host("host", host)])
     started: list[Any] = []
-    hub.start().addCallback(started.append)
-    assert hub.mailboxes == "mailboxes"
+    multiplexer.start().addCallback(started.append)
+    assert multiplexer.mailboxes == "mailboxes"
     host.started.callback(None)
     assert started == []
     slow.started.callback(None)

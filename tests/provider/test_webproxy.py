@@ -12,9 +12,9 @@ from twisted.web.client import URI
 
 from nymtw.errors import ConfigError
 from nymtw.message.web import WebHead, WebPart, WebRequest
-from nymtw.provider.addresses import is_public
-from nymtw.provider.web_policy import CheckedEndpoints, PolicyError, WebPolicy
-from nymtw.provider.webproxy import Options, make_provider
+from nymtw.provider.services.addresses import is_public
+from nymtw.provider.webproxy.policy import CheckedEndpoints, PolicyError, WebPolicy
+from nymtw.provider.webproxy.service import Options, make_provider
 from nymtw.testing.provider_contracts import ServiceContract
 from nymtw.testing.service_bench import ServiceBench
 
@@ -172,7 +172,7 @@ def test_a_large_response_streams_and_its_server_waits(bench: ServiceBench) -> N
 
     def done() -> bool:
         nonlocal most
-        most = max(most, bench.mount.dispatch.size)
+        most = max(most, bench.service_host.dispatch.size)
         return sum(len(WebPart.parse(answer).data) for answer in person.answers) == len(BIG)
 
     bench.clock.advance_until(done, 600)
@@ -404,7 +404,7 @@ def test_who_asked_and_went_away_does_not_keep_the_server(bench: ServiceBench) -
     del bench.people[person.address.mailbox]
     bench.clock.advance(200)
     assert not bench.network.connections()
-    assert len(bench.mount.provider) == 0
+    assert len(bench.service_host.provider) == 0
 
 
 @pytest.mark.parametrize("ports", ["http", "0", "80,", "70000"])

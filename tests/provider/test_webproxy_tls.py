@@ -20,8 +20,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web import http
 
 from nymtw.message.web import WebPart, WebRequest
-from nymtw.provider.web_policy import WebPolicy
-from nymtw.provider.webproxy import Options, WebProxy
+from nymtw.provider.webproxy.policy import WebPolicy
+from nymtw.provider.webproxy.service import Options, WebProxy
 from nymtw.testing.service_bench import ServiceBench
 
 SITE = "93.184.215.14"

@@ -13,8 +13,8 @@ import pytest
 from twisted.python.failure import Failure
 
 from nymtw.errors import DiskError, MailboxFull, UnknownDestination
+from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
-from nymtw.storage.tally import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract
 
@@ -160,8 +160,8 @@ def test_a_full_disk_refuses_the_whole_commit_and_the_store_lives_on(path, clock
     store._database.execute(f"PRAGMA max_page_count = {pages + 1000}")
     clock.wait_for(store.store(ALICE, 1, b"after"), 1)
     assert contents(store) == [b"before", b"after"]
-    assert store._tally.counts == {ALICE: 2}
-    assert store._tally.bytes == len(b"before") + len(b"after")
+    assert store._usage.counts == {ALICE: 2}
+    assert store._usage.bytes == len(b"before") + len(b"after")
     store.close()
 
 
@@ -183,7 +183,7 @@ def test_a_file_system_that_takes_no_more_refuses_the_whole_commit_and_loses_not
     store.close()
     again = SQLiteMailboxes(path, clock)
     assert contents(again) == [b"before", b"after"]
-    assert again._tally.counts == {ALICE: 2}
+    assert again._usage.counts == {ALICE: 2}
     again.close()
 
 
@@ -242,10 +242,10 @@ def test_counts_agree_with_the_file_after_anything(path, clock):
             store.confirm(mailbox, [item.number for item in items] * 2)
         clock.advance(rng.choice((0, 0, 0.005)))
     clock.advance(1)
-    tally = store._tally
-    counts, sizes, size = dict(tally.counts), dict(tally.sizes), tally.bytes
+    usage = store._usage
+    counts, sizes, size = dict(usage.counts), dict(usage.sizes), usage.bytes
     store._count_all()
-    assert (counts, sizes, size) == (tally.counts, tally.sizes, tally.bytes)
+    assert (counts, sizes, size) == (usage.counts, usage.sizes, usage.bytes)
     store.close()
 
 
@@ -270,7 +270,7 @@ def test_a_file_of_the_first_version_keeps_its_mail_for_the_whole_time(tmp_path:
     )
     database.close()
     store = SQLiteMailboxes(path, clock, limits=MailboxLimits(item_age=1000), wall_clock=clock.wall_clock)
-    assert store._tally.sizes == {b"a": 4}
+    assert store._usage.sizes == {b"a": 4}
     clock.advance(900)
     assert [item.content for item in store.pull(b"a", 10, 0)] == [b"kept"]
     clock.advance(600)

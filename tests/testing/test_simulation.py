@@ -38,11 +38,11 @@ def test_every_packet_is_accounted_for(seed: int) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
         network.deliver("alice", "bob", b"hello")
         network.run(60)
-        for name, account in network.accounts().items():
+        for name, counters in network.counters().items():
             node = network.nodes[name]
-            assert account.received > 0, name
+            assert counters.received > 0, name
             # What the sum leaves is what the node holds.
-            assert account.queued == node.core.queued + node.links.pending, name
+            assert counters.queued == node.core.queued + node.links.pending, name
 
 
 @pytest.mark.long
@@ -103,7 +103,7 @@ def test_a_mixnode_that_dies_costs_time_not_data(seed: int) -> None:
         network.run_until(lambda: network.clients["bob"].received == [message], 600)
         network.restart("mixnode-2-1")
         network.run(90)
-        assert network.nodes["mixnode-2-1"].account.snapshot().received > 0
+        assert network.nodes["mixnode-2-1"].counters.snapshot().received > 0
 
 
 @pytest.mark.long

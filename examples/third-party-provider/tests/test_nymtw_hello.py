@@ -2,7 +2,7 @@
 
 from nymtw_hello.provider import Options
 
-from nymtw.provider.plugin import find_implementations, load_options
+from nymtw.provider.services.installed_plugins import find_implementations, load_options
 from nymtw.testing.provider_contracts import ServiceContract
 from nymtw.testing.service_bench import ServiceBench
 

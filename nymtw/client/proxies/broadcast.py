@@ -1,0 +1,124 @@
+"""`nym-client broadcast`: hands a signed transaction to a chain through the mixnet."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from random import SystemRandom
+from typing import Any, ClassVar, Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogBeginner
+from twisted.python import usage
+
+from nymtw.client.core import ClientCore
+from nymtw.client.proxies.fetch import WebOptions, run
+from nymtw.client.receiving.inbox import Received
+from nymtw.client.service import ClientService
+from nymtw.errors import ConfigError, EncodingError, NymtwError, TopologyIncomplete
+from nymtw.message.broadcast import ID_LENGTH, MAX_TRANSACTION_LENGTH, SERVICE, BroadcastAnswer, BroadcastRequest
+from nymtw.topology.address import Address
+
+BLOCKS: Final = 5
+PATIENCE: Final = 240.0  # seconds: a broadcaster tries for a while to reach its node
+
+
+class BroadcastFailed(NymtwError):
+    """The transaction was not taken."""
+
+
+class BroadcastOptions(WebOptions):
+    """`nym-client broadcast --chain eth TX`."""
+
+    synopsis = "Usage: nym-client broadcast --chain CHAIN TX [OPTIONS]"
+    optParameters: ClassVar[list[Any]] = [
+        ["chain", None, None, "The chain: eth, cometbft, bitcoin, as its broadcaster calls it"]
+    ]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """As `usage.Options`, with the transaction before or behind the options."""
+        words = list(sys.argv[1:] if options is None else options)
+        if words and not words[0].startswith("-"):
+            words = [*words[1:], words[0]]
+        super().parseOptions(words)
+
+    def parseArgs(self, transaction: str) -> None:  # type: ignore[override]  # as usage.Options has it
+        """The signed transaction in hexadecimal, or @FILE with it in bytes."""
+        self["transaction"] = transaction
+
+    def postOptions(self) -> None:
+        """Check that a chain is named."""
+        super().postOptions()
+        if self["chain"] is None:
+            raise usage.UsageError("--chain is needed")
+
+
+def read_transaction(text: str) -> bytes:
+    """The bytes of a transaction: hexadecimal with or without 0x, or @FILE. Raises `ConfigError`."""
+    if text.startswith("@"):
+        try:
+            data = Path(text[1:]).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{text[1:]}: {error.strerror}") from None
+    else:
+        try:
+            data = bytes.fromhex(text.removeprefix("0x"))
+        except ValueError:
+            raise ConfigError("the transaction is not hexadecimal") from None
+    if not 0 < len(data) <= MAX_TRANSACTION_LENGTH:
+        raise ConfigError(f"a transaction is 1 to {MAX_TRANSACTION_LENGTH} bytes, not {len(data)}")
+    return data
+
+
+async def submit(
+    core: ClientCore, clock: Any, random: Any, topology: Any, chain: str, transaction: bytes, via: str | None = None
+) -> str:
+    """The hash of the transaction, once a broadcaster has handed it to the chain.
+
+    Raises `BroadcastFailed` with the chain's own words, `TopologyIncomplete` where the network has no broadcaster.
+    """
+    if via is None:
+        known = [] if topology is None else topology.services(SERVICE)
+        if not known:
+            raise TopologyIncomplete("the network has no broadcaster")
+        via = random.choice(known)
+    wanted = BroadcastRequest(id=random.randbytes(ID_LENGTH), chain=chain, transaction=transaction)
+    answered: Deferred[BroadcastAnswer] = Deferred()
+
+    def received(message: Received) -> None:
+        try:
+            answer = BroadcastAnswer.parse(message.data)
+        except EncodingError:
+            return
+        if answer.id == wanted.id:
+            core.inbox.confirm([message.message_id])
+            if not answered.called:
+                answered.callback(answer)
+
+    def late(result: object, timeout: float) -> Any:
+        raise BroadcastFailed("nothing has come back: whether the chain has the transaction is not known")
+
+    subscriber = core.inbox.subscribe(received, confirm=True)
+    try:
+        core.inbox.pump(subscriber)
+        await core.send(wanted.encode(), Address.parse(via, core.network), wanted.id, surbs=BLOCKS)
+        answer = await answered.addTimeout(PATIENCE, clock, late)
+    finally:
+        core.inbox.leave(subscriber)
+    if answer.error:
+        raise BroadcastFailed(answer.error)
+    return answer.hash
+
+
+def broadcast(options: BroadcastOptions) -> int:
+    """Submit one transaction, and print its hash."""
+    transaction = read_transaction(options["transaction"])
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
+
+    async def work(service: ClientService, reactor: Any) -> str:
+        core = service.core
+        assert core is not None
+        topology = service.watch.current
+        return await submit(core, reactor, SystemRandom(), topology, options["chain"], transaction, options["via"])
+
+    print(run(options, work))
+    return 0

@@ -1,0 +1,236 @@
+"""One TCP connection through an exit, at the client's end: what is sent, in which order, and what has come.
+
+Messages are made when there is a packet for them to leave in: what is written meanwhile goes together. The lane of a
+stream in the outbox is the stream itself, so that each has its turn.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+
+from nymtw.client.receiving.circuits import Circuit
+from nymtw.client.sending.outbox import OutMessage, State
+from nymtw.errors import NymtwError
+from nymtw.message.envelope import ENVELOPE_OVERHEAD
+from nymtw.message.fragments import FRAGMENT_CAPACITY
+from nymtw.message.stream import (
+    ReceiveWindow,
+    SendWindow,
+    StreamError,
+    StreamFailure,
+    StreamMessage,
+    StreamOpen,
+)
+
+MESSAGE_PACKETS: Final = 16  # at most: a lost packet holds up what comes behind it in its message
+MESSAGE_LENGTH: Final = MESSAGE_PACKETS * FRAGMENT_CAPACITY - ENVELOPE_OVERHEAD  # it fills them
+MAX_NUMBER: Final = 2**32 - 1
+KEPT: Final = 64 * 1024  # bytes that were written and have no packet yet, before their writer is to wait
+ANSWER_BLOCKS: Final = 2  # reply blocks that go with what is to be answered
+_DATA_FIELD: Final = 8  # bytes of CBOR around the data of a message of 256 bytes or more
+
+
+class StreamUser(Protocol):
+    """Who reads and writes a stream. After `stream_over` nothing more is called."""
+
+    def stream_opened(self) -> None:
+        """The exit has the connection."""
+
+    def stream_data(self, data: bytes) -> None:
+        """Data came."""
+
+    def stream_ended(self) -> None:
+        """The other end sends no more."""
+
+    def stream_full(self, full: bool) -> None:
+        """Whether to write no more for now."""
+
+    def stream_over(self, failure: StreamFailure | None) -> None:
+        """It is over: both ends have ended (None), it could not be opened, or it broke."""
+
+
+class ExitStream:
+    """`identifier` is 16 random bytes. `write`, `end`, `reset`, `pause` and `resume` are for its user."""
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        identifier: bytes,
+        user: StreamUser,
+        *,
+        window: int,
+        under_way: int,
+        clock: Callable[[], float],
+        over: "Callable[[ExitStream], object]",
+    ) -> None:
+        """`window`: bytes that may wait for a user that does not read; `under_way`: that may be on their way out.
+
+        `over` is called once, when the exit need not be listened to any more.
+        """
+        self.circuit, self.id, self._user = circuit, identifier, user
+        self._under_way, self._clock, self._over = under_way, clock, over
+        self._sending, self._receiving = SendWindow(), ReceiveWindow(window)
+        self._opening: StreamOpen | None = None
+        self._buffer = bytearray()
+        self._unread: deque[bytes] = deque()
+        self._posted: dict[int, OutMessage] = {}
+        self._in_turn = self._left = self._full = self._paused = self._heard = False
+        self._ending = self._ended = self._other_ended = self._told_end = False
+        self.opened = self.is_over = False
+        self.began = self.last_post = clock()
+
+    # -- for the user
+
+    def open(self, host: str, port: int, first: bytes = b"") -> None:
+        """Ask for a connection; `first` goes with it. Raises `NymtwError` where nothing can be sent."""
+        self._opening = StreamOpen(host=host, port=port)
+        self._buffer += first
+        self._post()
+
+    def write(self, data: bytes) -> None:
+        """Send data."""
+        if not self.is_over and not self._ending:
+            self._buffer += data
+            self._pump()
+
+    def end(self) -> None:
+        """Send no more."""
+        if not self.is_over and not self._ending:
+            self._ending = True
+            self._pump()
+
+    def reset(self) -> None:
+        """Give up; the exit is told. `stream_over` is not called."""
+        if not self.is_over:
+            self._finish(tell=True)
+
+    def pause(self) -> None:
+        """Call `stream_data` no more for now."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._read()
+
+    # -- for the manager of streams
+
+    def probe(self) -> None:
+        """Say something, to hear whether the exit still has the stream: it resets one that it does not know."""
+        self._pump(probe=True)
+
+    def fail(self, failure: StreamFailure, *, tell: bool = True) -> None:
+        """It is broken; `tell` the exit."""
+        if not self.is_over:
+            self._finish(tell=tell)
+            self._user.stream_over(failure)
+
+    def take(self, message: StreamMessage) -> None:
+        """A message of the exit."""
+        if self.is_over:
+            return
+        if message.reset or message.failed is not None:
+            self.fail(message.failed or StreamFailure.GENERAL, tell=False)
+            return
+        self._heard = True
+        self._sending.allow(message.credit)
+        try:
+            ready = self._receiving.take(message)
+        except StreamError:
+            self.fail(StreamFailure.GENERAL)
+            return
+        self._unread.extend(one.data for one in ready if one.data)
+        self._other_ended = self._other_ended or any(one.end for one in ready)
+        if ready and not self.opened:
+            self.opened = True
+            self._user.stream_opened()
+        self._read()
+
+    # -- in
+
+    def _read(self) -> None:
+        while self._unread and not self._paused and not self.is_over:
+            data = self._unread.popleft()
+            self._receiving.consumed(len(data))
+            self._user.stream_data(data)
+        if self._other_ended and not self._unread and not self._told_end and not self.is_over:
+            self._told_end = True
+            self._user.stream_ended()
+        self._pump()
+
+    # -- out
+
+    def _pump(self, probe: bool = False) -> None:
+        """Post what there is, unless something waits for its turn already: then it goes with what comes meanwhile."""
+        try:
+            if not self._in_turn and not self.is_over:
+                self._post(probe)
+        except NymtwError:
+            self.fail(StreamFailure.GENERAL)
+        if self.is_over:
+            return
+        full = len(self._buffer) >= (KEPT // 2 if self._full else KEPT)
+        if full is not self._full:
+            self._full = full
+            self._user.stream_full(full)
+        if self._ended and self._told_end:
+            self._finish(broken=False)
+            self._user.stream_over(None)
+
+    def _post(self, probe: bool = False) -> None:
+        sending = self._sending
+        if not sending.may_send():
+            return
+        credit = self._receiving.credit()
+        head = StreamMessage(
+            stream=self.id, number=MAX_NUMBER, open=self._opening, opened=self._heard, credit=credit, end=True
+        )
+        length = min(len(self._buffer), sending.room(), max(0, self._under_way - sending.under_way))
+        if length:
+            length = min(length, MESSAGE_LENGTH - _DATA_FIELD - len(head.encode()))
+        end = self._ending and not self._ended and length == len(self._buffer)
+        if not (length or credit or end or probe or self._opening is not None):
+            return
+        number = sending.take(length)
+        message = msgspec.structs.replace(head, number=number, data=bytes(self._buffer[:length]), end=end)
+        del self._buffer[:length]
+        posted = self.circuit.post(
+            message.encode(),
+            self,
+            blocks=ANSWER_BLOCKS if probe or self._opening is not None else 0,
+            taken=self._taken,
+            ended=partial(self._gone, number),
+        )
+        self._posted[number] = posted
+        self._in_turn, self._opening, self.last_post = True, None, self._clock()
+        self._ended = self._ended or end
+
+    def _taken(self) -> None:
+        self._in_turn, self._left = False, True
+        self._pump()
+
+    def _gone(self, number: int, state: State) -> None:
+        self._posted.pop(number, None)
+        if state is not State.DONE:
+            self.fail(StreamFailure.GENERAL)
+        elif not self.is_over:
+            self._sending.arrived(number)
+            self._pump()
+
+    def _finish(self, *, broken: bool = True, tell: bool = False) -> None:
+        """The end: where it is `broken`, what is on its way is not sent again; `tell` the exit."""
+        self.is_over = True
+        self._buffer.clear()
+        self._unread.clear()
+        if broken:
+            for message in self._posted.values():
+                self.circuit.cancel(message)
+            if tell and self._left:
+                with suppress(NymtwError):
+                    self.circuit.post(StreamMessage(stream=self.id, reset=True).encode(), self)
+        self._posted.clear()
+        self._over(self)

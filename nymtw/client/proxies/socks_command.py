@@ -1,0 +1,62 @@
+"""`nym-client socks5`: any program's connections through the mixnet."""
+
+import contextlib
+import resource
+from random import SystemRandom
+from typing import Any, ClassVar, Final
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.logger import globalLogBeginner
+
+from nymtw.client.options import ClientOptions
+from nymtw.client.proxies.exit_streams import ExitStreams
+from nymtw.client.proxies.fetch import run
+from nymtw.client.proxies.socks_server import MAX_CONNECTIONS, MAX_HANDSHAKES, SocksFactory
+from nymtw.client.service import LOOPBACK, ClientService
+from nymtw.node.process.log import observer
+from nymtw.node.service import Listener
+from nymtw.node.tap import port_number
+
+_DESCRIPTORS: Final = MAX_CONNECTIONS + MAX_HANDSHAKES + 256  # and what the client itself has open
+
+
+class SocksOptions(ClientOptions):
+    """`nym-client socks5`."""
+
+    optParameters: ClassVar[list[Any]] = [
+        ["exit", None, None, "Address of an exit [default: one that the network lists, another when it fails]"],
+        ["port", None, 1080, "Port on 127.0.0.1", port_number],
+    ]
+
+
+def allow_descriptors() -> None:
+    """Let this process have as many connections as it takes: many systems begin with fewer, and allow more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def socks(options: SocksOptions) -> int:
+    """Serve programs until Ctrl-C."""
+    allow_descriptors()
+    globalLogBeginner.beginLoggingTo([observer()], redirectStandardIO=False)
+
+    async def work(service: ClientService, reactor: Any) -> None:
+        core = service.core
+        assert core is not None
+        streams = ExitStreams(core, reactor, SystemRandom(), lambda: service.watch.current, options["exit"])
+        factory = SocksFactory(streams, reactor)
+        listener = Listener(reactor, LOOPBACK, options["port"], factory)
+        try:
+            listener.startService()
+            service.log.info("A SOCKS proxy is at 127.0.0.1:{port}", port=listener.port)
+            await Deferred()
+        finally:
+            await maybeDeferred(listener.stopService)
+            factory.close()
+            streams.close()
+
+    with contextlib.suppress(CancelledError):
+        run(options, work)
+    return 0

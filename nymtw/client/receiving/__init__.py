@@ -1,0 +1,1 @@
+"""What comes in at a client: mail opened and reassembled, messages for applications, replies."""

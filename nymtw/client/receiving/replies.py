@@ -1,0 +1,252 @@
+"""Replies to a sender whom nobody learns: both ends of them, as a client keeps them.
+
+The asker gives out reply blocks under a tag, one tag for each recipient, opens what comes back, says what has come and
+gives more blocks when asked. The replier spends each block once, and asks for more with one that it kept for that.
+"""
+
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from nymtw.client.receiving.receiver import Receiver
+from nymtw.client.sending.outbox import Outbox, Waiting
+from nymtw.client.store import ClientStore
+from nymtw.errors import EncodingError, NymtwError, PacketRejected
+from nymtw.message.envelope import (
+    Envelope,
+    EnvelopeKind,
+    ReplyBlock,
+    ReplyReceipt,
+    encode_request,
+    parse_request,
+)
+from nymtw.message.fragments import Fragment, FragmentKind, fragment, full_bitmap
+from nymtw.message.reassembly import Arrival
+from nymtw.message.replies import (
+    OUTSTANDING,
+    BlockPool,
+    Grants,
+    ReceiptSchedule,
+    ReplyPacket,
+    build_reply_packet,
+    expected_reply_round_trip,
+    open_reply,
+    reply_alpha,
+)
+from nymtw.sphinx import SURBRecord
+from nymtw.topology.document import Topology
+
+AT_ONCE = 4  # blocks made in one turn of the reactor: more would hold up the streams
+ASK_INTERVAL = 5.0  # seconds between requests for more blocks
+SPARE = 2  # blocks kept to ask for more with
+TAG_LENGTH = 16
+
+MakeBlock = Callable[[], tuple[ReplyBlock, SURBRecord]]
+SendEnvelope = Callable[[Envelope, bytes], Coroutine[Deferred[Any], Any, Any]]
+
+
+class Replies:
+    """`make_block()` makes one for the current topology, `send(envelope, recipient)` puts one in the outbox."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: ClientStore,
+        clock: IReactorTime,
+        random: Random,
+        *,
+        receiver: Receiver,
+        outbox: Outbox,
+        make_block: MakeBlock,
+        send: SendEnvelope,
+    ) -> None:
+        self._store, self._clock, self._random = store, clock, random
+        self._receiver, self._outbox = receiver, outbox
+        self._make_block, self._send = make_block, send
+        self._tags = dict(store.correspondents())
+        self._recipients = {tag: recipient for recipient, tag in self._tags.items()}
+        self._pool: BlockPool[int] = BlockPool()
+        self._grants, self._receipts = Grants(), ReceiptSchedule()
+        self._asked: dict[bytes, float] = {}
+        self._timer: Any = None
+        self._epoch = 0
+        self._work: set[Deferred[Any]] = set()
+        for number, tag, block in store.surbs():
+            self._keep(tag, ReplyBlock.parse(block), number)
+
+    def __len__(self) -> int:
+        """How many blocks of others there are."""
+        return len(self._pool)
+
+    def stop(self) -> None:
+        """Leave no timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for work in list(self._work):
+            work.cancel()
+
+    def use_topology(self, topology: Topology) -> None:
+        """What was built with dead keys is dead."""
+        if topology.epoch != self._epoch:
+            self._epoch = topology.epoch
+            for number in self._pool.drop_dead(topology.epoch):
+                self._store.remove_surb(number)
+            self._store.forget_records(topology.epoch - 1)
+
+    # -- the asker
+
+    async def blocks_for(self, recipient: bytes, count: int) -> tuple[bytes, tuple[ReplyBlock, ...]]:
+        """The tag for a recipient (96 bytes), and `count` new blocks. Raises `TopologyError`."""
+        tag = self._tags.get(recipient)
+        if tag is None:
+            tag = self._random.randbytes(TAG_LENGTH)
+            self._tags[recipient], self._recipients[tag] = tag, recipient
+            self._store.add_correspondent(recipient, tag)
+        blocks = []
+        for number in range(count):
+            if number % AT_ONCE == AT_ONCE - 1:
+                await deferLater(self._clock, 0)
+            block, record = self._make_block()
+            self._store.add_surb_record(record.alpha, block.epoch, tag, record.to_bytes())
+            blocks.append(block)
+        self._grants.given(tag, count, self._clock.seconds())
+        return tag, tuple(blocks)
+
+    def outstanding(self, recipient: bytes) -> int:
+        """How many blocks a recipient (96 bytes) was given lately and has not used, as far as is known here."""
+        tag = self._tags.get(recipient)
+        return 0 if tag is None else OUTSTANDING - self._grants.allowed(tag, OUTSTANDING, self._clock.seconds())
+
+    def packet(self, packet: bytes) -> bool:
+        """A reply came. False if it is none that this client waits for: there is nothing to be written then."""
+        alpha = reply_alpha(packet)
+        found = self._store.surb_record(alpha)
+        if found is None:
+            return False
+        tag, record = found
+        try:
+            piece = open_reply(packet, SURBRecord.from_bytes(record))
+        except (PacketRejected, EncodingError):
+            self._receiver.malformed += 1
+            return False
+        self._store.remove_surb_record(alpha)
+        self._grants.used(tag)
+        arrival = self._receiver.fragment(piece, piece.encode(), tag)
+        if arrival is not Arrival.REFUSED:
+            whole = self._receiver.received(tag + piece.message_id, piece.count) == full_bitmap(piece.count)
+            self._receipts.arrived(tag, piece, self._clock.seconds(), whole)
+            self._arm()
+        return True
+
+    def requested(self, tag: bytes, data: bytes) -> None:
+        """A replier asks for more blocks."""
+        recipient = self._recipients.get(tag)
+        try:
+            wanted = parse_request(data)
+        except EncodingError:
+            return
+        count = self._grants.allowed(tag, wanted, self._clock.seconds())
+        if recipient is not None and count:
+            self._start(self._give(recipient, count))
+
+    async def _give(self, recipient: bytes, count: int) -> None:
+        tag, blocks = await self.blocks_for(recipient, count)
+        await self._send(Envelope(EnvelopeKind.BLOCKS, b"", tag, blocks), recipient)
+
+    def _arm(self) -> None:
+        due = self._receipts.next_due
+        if self._timer is not None:
+            if due is not None and self._timer.getTime() <= due:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            clock: Any = self._clock
+            self._timer = clock.callLater(max(0.0, due - clock.seconds()), self._send_receipts)
+
+    def _send_receipts(self) -> None:
+        self._timer = None
+        for tag, message_id, count in self._receipts.due(self._clock.seconds()):
+            recipient = self._recipients.get(tag)
+            receipt = ReplyReceipt(message_id, count, self._receiver.received(tag + message_id, count))
+            if recipient is not None:
+                self._start(self._send(Envelope(EnvelopeKind.RECEIPT, receipt.encode(), tag), recipient))
+        self._arm()
+
+    # -- the replier
+
+    def take_blocks(self, envelope: Envelope) -> None:
+        """Keep the blocks that came with a message."""
+        if envelope.tag is not None:
+            for block in envelope.blocks:
+                self._keep(envelope.tag, block, self._store.add_surb(envelope.tag, block.encode()))
+            if envelope.blocks:
+                self._outbox.retry(envelope.tag, self._pool.count(envelope.tag))
+
+    def receipt(self, envelope: Envelope) -> None:
+        """The asker says what of a reply it has."""
+        try:
+            receipt = ReplyReceipt.parse(envelope.data)
+        except EncodingError:
+            return
+        message = self._outbox.find(receipt.message_id)
+        if message is None or message.row.recipient != envelope.tag or receipt.count != len(message.fragments):
+            return
+        for number in receipt.received():
+            self._outbox.acknowledge_fragment(receipt.message_id, number)
+
+    def check(self, tag: bytes) -> None:
+        """Raises `NymtwError` where there is no way to reply to `tag`."""
+        if not self._pool.count(tag):
+            raise NymtwError("there is no reply block for this tag: its sender has given none, or they are used up")
+
+    def next_packet(self, waiting: Waiting, epoch: int) -> tuple[ReplyPacket | None, bool]:
+        """(a packet for this fragment or None, whether it is a request for more blocks instead of the fragment)."""
+        tag = waiting.message.row.recipient
+        message = waiting.message
+        need = len(message.fragments) - message.acknowledged
+        have = self._pool.count(tag)
+        now = self._clock.seconds()
+        if have < need and now - self._asked.get(tag, -ASK_INTERVAL) >= ASK_INTERVAL:
+            taken = self._pool.take(tag, epoch)
+            if taken is not None:
+                self._asked[tag] = now
+                # The one that carries the request is spent too.
+                return self._spend(taken, self._request(need - have + 1 + SPARE)), True
+        taken = self._pool.take(tag, epoch, keep=0 if have >= need or have == 1 else SPARE)
+        if taken is None:
+            return None, False
+        return self._spend(taken, message.fragments[waiting.number]), False
+
+    @staticmethod
+    def round_trip(mean_delay: float) -> float:
+        """Seconds until the receipt for a fragment can be here."""
+        return expected_reply_round_trip(mean_delay)
+
+    def _request(self, wanted: int) -> Fragment:
+        body = Envelope(EnvelopeKind.REQUEST, encode_request(wanted)).encode()
+        return fragment(body, self._random.randbytes(16), FragmentKind.REPLY)[0]
+
+    def _spend(self, taken: tuple[ReplyBlock, int], piece: Fragment) -> ReplyPacket:
+        block, number = taken
+        self._store.remove_surb(number)
+        return build_reply_packet(block, piece)
+
+    def _keep(self, tag: bytes, block: ReplyBlock, number: int) -> None:
+        for lost in self._pool.add(tag, block, number):
+            self._store.remove_surb(lost)
+
+    def _start(self, work: Coroutine[Deferred[Any], Any, Any]) -> None:
+        """Let something run by itself: what cannot be done now is asked for again by the other end."""
+        deferred = Deferred.fromCoroutine(work)
+        self._work.add(deferred)
+        deferred.addErrback(lambda failure: failure.trap(NymtwError, CancelledError))
+        deferred.addErrback(lambda failure: self.log.failure("A reply could not be looked after", failure))
+        deferred.addBoth(lambda _: self._work.discard(deferred))

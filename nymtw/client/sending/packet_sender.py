@@ -1,0 +1,145 @@
+"""What leaves a client when a stream fires: a fragment that waits, a loop, drop cover; all are packets alike."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from nymtw.client.receiving.replies import Replies
+from nymtw.client.sending.cover import CoverLedger
+from nymtw.client.sending.hop_watch import HopWatch
+from nymtw.client.sending.outbox import Outbox, Waiting
+from nymtw.errors import EncodingError, TopologyError
+from nymtw.interfaces import IRouteStrategy
+from nymtw.message.fragments import MESSAGE_ID_LENGTH, FragmentKind
+from nymtw.message.packets import Outgoing, build_data_packet, build_drop_packet, build_loop_packet
+from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.topology.address import Address
+from nymtw.topology.document import Topology
+
+
+class PacketSender:
+    """`connection` is where packets go, None while there is none; `delays` are drawn for each.
+
+    `topology()` gives the topology that packets can cross, or None; `say(trouble)` tells why nothing is sent although
+    there is one, or "" where something was.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        random: Random,
+        *,
+        topology: Callable[[], Topology | None],
+        address: Callable[[], Address],
+        say: Callable[[str], None],
+        outbox: Outbox,
+        cover: CoverLedger,
+        hops: HopWatch,
+        replies: Replies,
+        routes: IRouteStrategy,
+        delays: ExponentialDelays,
+        silent_when_idle: bool,
+    ) -> None:
+        self._clock, self._random = clock, random
+        self._topology, self._address, self._say = topology, address, say
+        self._outbox, self._cover, self._hops, self._replies = outbox, cover, hops, replies
+        self._routes, self.delays = routes, delays
+        self._silent_when_idle = silent_when_idle
+        self.connection: Any = None
+
+    def send_next(self) -> None:
+        """The sending stream fired: the oldest packet that waits, or a loop."""
+        topology = self._topology()
+        if topology is None or self.connection is None:
+            return
+        waiting = self._outbox.take()
+        if waiting is not None:
+            if self._send_fragment(topology, waiting):
+                return
+        elif self._silent_when_idle:
+            return
+        self.send_loop()
+
+    def _send_fragment(self, topology: Topology, waiting: Waiting) -> bool:
+        """Whether a packet with this fragment went out. Where none can be built it counts as lost."""
+        message = waiting.message
+        if message.fragments.kind is FragmentKind.REPLY:
+            return self._send_reply(topology, waiting)
+        recipient = unpack_address(message.row.recipient)
+        plaintext = message.fragments[waiting.number].encode()
+        try:
+            packet = build_data_packet(
+                topology, self._address(), recipient, plaintext, self._routes, self.delays, self._random
+            )
+        except (TopologyError, EncodingError) as error:
+            self._outbox.sent(waiting, None, 1.0, lost=True)
+            if message.explanation is not None:
+                message.explanation.not_sent(waiting.number, waiting.state.attempts, self._clock.seconds(), str(error))
+            return False
+        if not self._submit(packet):
+            self._outbox.put_back(waiting)
+            return True
+        self._outbox.sent(waiting, packet.ack_id, packet.expected_round_trip)
+        if message.explanation is not None:
+            message.explanation.sent(waiting.number, waiting.state.attempts, self._clock.seconds(), topology, packet)
+        return True
+
+    def _send_reply(self, topology: Topology, waiting: Waiting) -> bool:
+        """The same for a fragment that goes over a reply block."""
+        connection = self.connection
+        if connection.blocked:
+            self._outbox.put_back(waiting)
+            return True
+        packet, is_request = self._replies.next_packet(waiting, topology.epoch)
+        if packet is not None:
+            connection.submit(packet.first_hop, packet.epoch, packet.packet)
+        if is_request:
+            self._outbox.put_back(waiting)
+        else:
+            round_trip = self._replies.round_trip(self.delays.mean_seconds)
+            self._outbox.sent(waiting, None, round_trip, lost=packet is None)
+        return packet is not None
+
+    def send_loop(self) -> None:
+        topology = self._topology()
+        if topology is None or self.connection is None:
+            return
+        loop_id = self._random.randbytes(MESSAGE_ID_LENGTH)
+        try:
+            packet = build_loop_packet(topology, self._address(), loop_id, self._routes, self.delays, self._random)
+        except TopologyError as error:
+            self._say(str(error))
+            return
+        if self._submit(packet):
+            self._cover.loop_sent(loop_id, packet.ack_id)
+
+    def send_drop(self) -> None:
+        topology = self._topology()
+        if topology is None or self.connection is None:
+            return
+        try:
+            packet = build_drop_packet(topology, self._address(), self._routes, self.delays, self._random)
+        except TopologyError as error:
+            self._say(str(error))
+            return
+        if self._submit(packet):
+            self._cover.drop_sent(packet.ack_id)
+
+    def _submit(self, packet: Outgoing) -> bool:
+        if not self.connection.submit(packet.first_hop, packet.epoch, packet.packet):
+            return False
+        self._hops.sent(packet)
+        self._say("")
+        return True
+
+
+def pack_address(address: Address) -> bytes:
+    """An address as the outbox keeps it: 96 bytes."""
+    return address.mailbox + address.encryption_key + address.provider
+
+
+def unpack_address(packed: bytes) -> Address:
+    """The address behind `pack_address`."""
+    return Address(packed[:32], packed[32:64], packed[64:])

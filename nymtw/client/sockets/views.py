@@ -1,0 +1,42 @@
+"""What applications are told about a client: who it is, who else is listed, how it is doing."""
+
+from typing import Any
+
+from nymtw.client.config import Rates
+from nymtw.client.sockets.requests import recipient_object
+from nymtw.errors import AddressError
+from nymtw.topology.address import Address
+from nymtw.topology.document import Topology
+
+
+def client_object(address: Address, text: str, topology: Topology | None) -> dict[str, Any]:
+    """A client as the original described it; its provider as far as the topology knows it."""
+    provider = None if topology is None else topology.find(address.provider)
+    if provider is None or topology is None:
+        return recipient_object(address, text, "", 0, b"")
+    key = provider.sphinx_keys.get(topology.epoch, b"")
+    return recipient_object(address, text, provider.host, provider.client_port, key)
+
+
+def listed_clients(topology: Topology | None, network: bytes) -> list[dict[str, Any]]:
+    """The clients that asked to be listed, those with a provider that is there."""
+    found = []
+    for listed in () if topology is None else topology.clients:
+        try:
+            address = Address.parse(listed.address, network)
+        except AddressError:
+            continue
+        if topology is not None and topology.find(address.provider) is not None:
+            found.append(client_object(address, listed.address, topology))
+    return found
+
+
+def rates_object(rates: Rates) -> dict[str, float]:
+    """The rates a client goes by."""
+    return {
+        "sending": rates.sending,
+        "loops": rates.loops,
+        "drops": rates.drops,
+        "fetching": rates.fetching,
+        "meanDelay": rates.mean_delay,
+    }

@@ -1,0 +1,64 @@
+"""What a directory that signs with others says of them in its log: each cause once, and that it is over."""
+
+from collections.abc import Mapping
+
+from twisted.logger import Logger
+
+from nymtw.directory.consensus.votes import Vote
+from nymtw.encoding import key_text
+from nymtw.node.process.log_once import LogOnce
+
+_MOST_NAMED = 5  # settings
+
+
+class PeerLog:
+    """`names`: how the log calls the other directories, by their identities."""
+
+    log = Logger()
+
+    def __init__(self, names: Mapping[bytes, str]) -> None:
+        self._names = names
+        self._lying = {key: LogOnce() for key in names}
+        self._differing = {key: LogOnce() for key in names}
+        self._failing = LogOnce()
+
+    def of(self, key: bytes, text: str) -> None:
+        """Something is wrong with one of them."""
+        if key in self._names:
+            self._say(self._lying, key, text)
+
+    def failing(self, text: str) -> None:
+        """There is no new topology."""
+        if self._failing.is_new(text):
+            self.log.warn("No new topology is signed here, the last one stands: {text}", text=text)
+
+    def well(self) -> None:
+        """There is one."""
+        if self._failing.is_over():
+            self.log.info("New topologies are signed again")
+
+    def compare(self, votes: Mapping[bytes, Vote], settings: Mapping[str, str], admission: bytes) -> None:
+        """Name the settings in which a vote differs from those here, and whether others are let in there."""
+        for key, said in self._differing.items():
+            vote = votes.get(key)
+            if vote is None:
+                continue
+            different = [
+                f"{name} is {vote.settings.get(name, 'not there')!r:.60} there and "
+                f"{settings.get(name, 'not there')!r} here"
+                for name in sorted(vote.settings.keys() | settings.keys())
+                if vote.settings.get(name) != settings.get(name)
+            ]
+            if different:
+                self._say(self._differing, key, f"its settings are others: {'; '.join(different[:_MOST_NAMED])}")
+            if vote.admission != admission:
+                self._say(
+                    self._differing, key, "it lets in other nodes: a node is listed where enough directories let it in"
+                )
+            if not different and vote.admission == admission and said.is_over():
+                self.log.info("The directory {name} is as the others again", name=self._names[key])
+
+    def _say(self, said: Mapping[bytes, LogOnce], key: bytes, text: str) -> None:
+        if said[key].is_new(text):
+            name = f"{self._names[key]} ({key_text(key)})"
+            self.log.warn("The directory {name}: {text}", name=name, text=text)

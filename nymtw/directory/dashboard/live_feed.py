@@ -1,0 +1,125 @@
+"""What happens once a second: the frames for viewers and the second for the history are made, each once for all."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from nymtw.directory.core import MOST_PACKETS, Directory
+from nymtw.directory.dashboard.history import Second, Sums
+from nymtw.directory.dashboard.recorder import Recorder, network_sums
+from nymtw.directory.dashboard.websocket import ViewerHub
+from nymtw.topology.presence import Metric
+
+INTERVAL = 1.0  # seconds
+MOST_LINES = 20_000  # metrics shown one by one in a second; all are summed
+
+
+class LiveFeed(Service):
+    """Counts every metric, and each second shows what has come to two kinds of viewers.
+
+    `metrics` are those of `/ws`: a JSON object a line for every metric. `dashboards` are those of `/api/v1/live`: one
+    JSON object with a row for every node, in the order of `/api/v1/nodes` at that `revision`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall_clock: Callable[[], float],
+        directory: Directory,
+        recorder: Recorder,
+        each_second: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        """`each_second`: what else is to be done then."""
+        self._each_second = each_second
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._directory = directory
+        self._recorder = recorder
+        self._lines: list[str] = []
+        self._sums: dict[bytes, Sums] = {}
+        self._call: Any = None
+        self._due = 0.0
+        self.metrics = ViewerHub(clock.seconds)
+        self.dashboards = ViewerHub(clock.seconds)
+        directory.metric_accepted = self.count
+        directory.line_accepted = self.show_line
+
+    def startService(self) -> None:
+        """Begin with the next second."""
+        super().startService()
+        self._due = self._clock.seconds() + INTERVAL
+        self._call = self._clock.callLater(INTERVAL, self._tick)
+
+    def stopService(self) -> None:
+        """Hang up on the viewers."""
+        super().stopService()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        self.metrics.close()
+        self.dashboards.close()
+
+    def count(self, metric: Metric) -> None:
+        """A metric has been accepted."""
+        if self.metrics.viewers and len(self._lines) < MOST_LINES:
+            self._lines.append(metric_line(metric.public_key, metric.sent, metric.received, self._now()))
+        before = self._sums.get(metric.identity, Sums())
+        # A node that lies spoils no more than its own figures: sums stay far below 2**63.
+        if before.sent + before.received < MOST_PACKETS:
+            self._sums[metric.identity] = before + Sums(
+                metric.sent, metric.received, 0, metric.loops_sent, metric.loops_returned
+            )
+
+    def show_line(self, public_key: str, sent: int, received: int, timestamp: int) -> None:
+        """A metric that nobody signed: it is shown, and not summed."""
+        if self.metrics.viewers and len(self._lines) < MOST_LINES:
+            self._lines.append(metric_line(public_key, sent, received, timestamp))
+
+    def _tick(self) -> None:
+        # Seconds do not drift; those that a busy process missed are not made up for.
+        now = self._clock.seconds()
+        self._due = max(self._due + INTERVAL, now)
+        self._call = self._clock.callLater(self._due - now, self._tick)
+        lines, self._lines = self._lines, []
+        sums, self._sums = self._sums, {}
+        entries = self._directory.registry.live()
+        try:
+            self.metrics.show("\n".join(lines))
+            if self.dashboards.viewers:
+                self.dashboards.show(self._frame(sums))
+            else:
+                self.dashboards.show("")
+            there = {e.record.identity: sums.get(e.record.identity, Sums()) + Sums(up=1) for e in entries}
+            self._recorder.record(Second(int(self._wall_clock()), network_sums({**sums, **there})))
+            for each in self._each_second:
+                each()
+        except Exception:
+            self._log.failure("a second of the live stream failed")
+
+    def _frame(self, sums: Mapping[bytes, Sums]) -> str:
+        now = self._clock.seconds()
+        rows = []
+        for entry in self._directory.registry.live():
+            counted = sums.get(entry.record.identity)
+            age = round(now - entry.seen, 1)
+            rows.append([age, counted.sent, counted.received] if counted else [age])
+        frame = {
+            "revision": self._directory.revision,
+            "time": int(self._wall_clock() * 1000),
+            "rows": rows,
+        }
+        return json.dumps(frame, separators=(",", ":"))
+
+    def _now(self) -> int:
+        return int(self._wall_clock() * 1e9)
+
+
+def metric_line(public_key: str, sent: int, received: int, timestamp: int) -> str:
+    """One line of `/ws`: times in nanoseconds since 1970."""
+    return json.dumps({"pubKey": public_key, "sent": sent, "received": received, "timestamp": timestamp})

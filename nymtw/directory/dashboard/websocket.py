@@ -1,0 +1,126 @@
+"""Websockets (RFC 6455) that only send: every viewer of a `Hub` gets the same text frames; what he sends is ignored."""
+
+from collections.abc import Callable
+from typing import Any
+
+from wsproto import ConnectionType
+from wsproto.events import AcceptConnection, CloseConnection, Ping, TextMessage
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+MOST_VIEWERS = 1000
+PATIENCE = 30.0  # seconds for which a viewer may be too slow; he misses frames meanwhile
+SILENCE = 20.0  # seconds after which an idle viewer is pinged, so that one who is gone is noticed
+TOO_BUSY = 1013
+GOING_AWAY = 1001
+
+
+class Viewer(Protocol):
+    """One websocket, from the handshake on."""
+
+    transport: Any = None
+
+    def __init__(self, viewers: "ViewerHub", wire: Any) -> None:
+        self._viewers = viewers
+        self._wire = wire
+        self._blocked_since: float | None = None
+        self._spoke = viewers.seconds()
+        self._over = False
+
+    def connectionMade(self) -> None:
+        self._viewers.viewers.add(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._over:
+            return
+        try:
+            self._wire.receive_data(data)
+            for event in self._wire.events():
+                if isinstance(event, Ping):
+                    self._write(event.response())
+                elif isinstance(event, CloseConnection):
+                    self._write(event.response())
+                    self._hang_up()
+        except RemoteProtocolError:
+            self._hang_up()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._over = True
+        self._viewers.viewers.discard(self)
+
+    def blocked(self, is_blocked: bool) -> None:
+        """The transport has enough to send, or wants more."""
+        self._blocked_since = self._viewers.seconds() if is_blocked else None
+
+    def show(self, text: str) -> None:
+        """Send a text frame, unless the viewer is behind."""
+        if self._blocked_since is None and not self._over:
+            self._spoke = self._viewers.seconds()
+            self._write(TextMessage(text))
+
+    def tend(self) -> None:
+        """Hang up on one who has been behind for too long; ping one who has heard nothing for long."""
+        now = self._viewers.seconds()
+        if self._blocked_since is not None and now - self._blocked_since > PATIENCE:
+            self._over = True
+            self.transport.abortConnection()
+        elif self._blocked_since is None and now - self._spoke > SILENCE:
+            self._spoke = now
+            self._write(Ping())
+
+    def close(self, code: int) -> None:
+        """Say goodbye and hang up."""
+        if not self._over:
+            self._write(CloseConnection(code))
+            self._hang_up()
+
+    def _write(self, event: Any) -> None:
+        try:
+            self.transport.write(self._wire.send(event))
+        except LocalProtocolError:
+            self._hang_up()  # the other end has said goodbye already
+
+    def _hang_up(self) -> None:
+        self._over = True
+        self._viewers.viewers.discard(self)
+        self.transport.loseConnection()
+
+
+class ViewerHub:
+    """All viewers of one stream."""
+
+    def __init__(self, seconds: Callable[[], float], limit: int = MOST_VIEWERS) -> None:
+        self.seconds = seconds
+        self.viewers: set[Viewer] = set()
+        self._limit = limit
+
+    def take_over(self, request: Any) -> bool:
+        """Make a websocket of a GET request; False if it does not ask for one."""
+        handshake = H11Handshake(ConnectionType.SERVER)
+        headers = [(name, value) for name, values in request.requestHeaders.getAllRawHeaders() for value in values]
+        try:
+            handshake.initiate_upgrade_connection(headers, request.uri)
+            greeting = handshake.send(AcceptConnection())
+        except (RemoteProtocolError, LocalProtocolError, ValueError):
+            return False
+        viewer = Viewer(self, handshake.connection)
+        request.channel.transport.write(greeting)
+        request.channel.switch_to(viewer)
+        if len(self.viewers) > self._limit:
+            viewer.close(TOO_BUSY)
+        return True
+
+    def show(self, text: str) -> None:
+        """Send a text frame to every viewer who keeps up; an empty text is none."""
+        for viewer in list(self.viewers):
+            if text:
+                viewer.show(text)
+            viewer.tend()
+
+    def close(self) -> None:
+        """Hang up on all."""
+        for viewer in list(self.viewers):
+            viewer.close(GOING_AWAY)

@@ -1,0 +1,1 @@
+"""A mixnode on several cores: worker processes, and the node's side of them."""

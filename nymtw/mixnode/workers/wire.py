@@ -1,0 +1,204 @@
+"""What a node and its worker processes say to each other over a pipe: frames of records, and a few control messages.
+
+No I/O. A frame is a type (1 byte), the length of its body (4, big-endian) and the body. Tags and packets are records
+of fixed layout; everything else is CBOR in CONTROL frames.
+"""
+
+from collections.abc import Iterator
+from enum import IntEnum
+from struct import Struct
+from typing import Any, Final
+
+import msgspec
+
+from nymtw.drop_reasons import DropReason
+from nymtw.encoding import from_cbor, to_cbor
+from nymtw.errors import EncodingError
+from nymtw.topology.document import NodeRecord
+
+FRAME_LIMIT: Final = 16 << 20  # bytes of one frame's body
+_HEADER: Final = Struct(">BI")
+
+
+class Kind(IntEnum):
+    """The types of frames; whether the worker or the node sends them is said behind each."""
+
+    CONTROL = 0  # both
+    CHECK = 1  # worker: tags of packets that it keeps meanwhile
+    VERDICTS = 2  # node: a byte for each tag of the oldest CHECK that has none yet
+    PASS = 3  # worker: packets whose next link is another worker's, with their tags
+    END = 4  # worker: packets that end at this node, with their tags
+    HOLD = 5  # node: hold these until they are due, then send them; worker: send them, the link is not mine any more
+
+
+# Of CHECK: number of the key (`KeyRing`), replay tag, peer.
+CHECK: Final = Struct(">Q16s32s")
+# Of the others, each followed by so many bytes as its last field says.
+# Number of the key, replay tag, peer, when it is due (nanoseconds of the monotonic clock), next node.
+PASS: Final = Struct(">Q16s32sQ32sI")
+# Number of the key, replay tag, peer, destination, identifier, version.
+END: Final = Struct(">Q16s32s32s16sII")
+# Key epoch, when it is due, next node.
+HOLD: Final = Struct(">IQ32sI")
+
+_VERDICTS: Final[tuple[DropReason | None, ...]] = (None, *DropReason)
+_NUMBERS: Final = {verdict: number for number, verdict in enumerate(_VERDICTS)}
+
+
+def frame(kind: Kind, body: bytes | bytearray) -> bytes:
+    """One frame."""
+    return _HEADER.pack(kind, len(body)) + body
+
+
+def hold_record(epoch: int, due: int, next_hop: bytes, packet: bytes) -> bytes:
+    """One record of a HOLD frame."""
+    return HOLD.pack(epoch, due, next_hop, len(packet)) + packet
+
+
+def records(layout: Struct, body: bytes) -> Iterator[tuple[Any, ...]]:
+    """The fields of each record, its content in place of the length. Raises `EncodingError`."""
+    start, end = 0, len(body)
+    while start < end:
+        behind = start + layout.size
+        if behind > end:
+            raise EncodingError("half a record")
+        *fields, length = layout.unpack_from(body, start)
+        start = behind + length
+        if start > end:
+            raise EncodingError("half a record")
+        yield (*fields, body[behind:start])
+
+
+def check_records(body: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Number of the key, tag and peer of each record of a CHECK frame. Raises `EncodingError`."""
+    if len(body) % CHECK.size:
+        raise EncodingError("half a record")
+    return CHECK.iter_unpack(body)
+
+
+def verdict_byte(reason: DropReason | None) -> int:
+    """The byte of VERDICTS that says why a packet is dropped, or that it is fresh (None)."""
+    return _NUMBERS[reason]
+
+
+def verdict(number: int) -> DropReason | None:
+    """What a byte of VERDICTS means. Raises `EncodingError`."""
+    if number >= len(_VERDICTS):
+        raise EncodingError(f"there is no verdict {number}")
+    return _VERDICTS[number]
+
+
+class ChannelParser:
+    """Cuts the stream into frames. After an `EncodingError` the stream is lost."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._wanted = _HEADER.size  # bytes of the frame that has begun
+
+    def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
+        """Type and body of each frame that `data` completes. Raises `EncodingError`."""
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return []
+            data = bytes(self._rest)
+        frames, start, end = [], 0, len(data)
+        self._wanted = _HEADER.size
+        while end - start >= _HEADER.size:
+            kind, length = _HEADER.unpack_from(data, start)
+            if kind >= len(Kind) or length > FRAME_LIMIT:
+                raise EncodingError(f"no frame has type {kind} and {length} bytes")
+            body = start + _HEADER.size
+            if body + length > end:
+                self._wanted += length
+                break
+            start = body + length
+            frames.append((Kind(kind), data[body:start]))
+        self._rest = bytearray(data[start:])
+        return frames
+
+
+# Control messages.
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="settings"):
+    """The first message to a worker: the node's identity seed (32 bytes), and its share of the node's bounds."""
+
+    identity: bytes
+    own: NodeRecord
+    capacity: int
+    max_delay: float
+    unauthenticated: int
+    unauthenticated_per_address: int
+    queue_bytes: int
+    queue_bytes_per_peer: int
+
+
+class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="keys"):
+    """To a worker: the Sphinx private keys (32 bytes) by number; all others are to be forgotten."""
+
+    private: dict[int, bytes]
+
+
+class Neighbours(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="neighbours"):
+    """To a worker: the next nodes that it has the link to, with host and port; those that others have; the peers that
+    may connect."""
+
+    own: dict[bytes, tuple[str, int]]
+    elsewhere: list[bytes]
+    admitted: list[bytes]
+
+
+class MaxDelay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="max-delay"):
+    """To a worker: packets that ask for a delay of more `seconds` are dropped."""
+
+    seconds: float
+
+
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="command"):
+    """To a worker: what the cover policy has decided."""
+
+    action: str
+
+
+class Linked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="linked"):
+    """From a worker: `peer` has connected; the `number` tells its connections apart."""
+
+    peer: bytes
+    number: int
+
+
+class CloseLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="close-link"):
+    """To a worker: `peer` has a newer connection with another worker than this one."""
+
+    peer: bytes
+    number: int
+
+
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="event"):
+    """From a worker: a line for the log."""
+
+    level: str
+    text: str
+
+
+class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="drain"):
+    """To a worker: take no more from peers."""
+
+
+class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end"):
+    """To a worker: send what the links take at once, drop the rest, and end."""
+
+
+Control = Settings | Keys | Neighbours | MaxDelay | Command | Linked | CloseLink | Event | Drain | End
+
+
+def control_frame(message: Control) -> bytes:
+    """A CONTROL frame."""
+    return frame(Kind.CONTROL, to_cbor(message))
+
+
+def read_control(body: bytes) -> Control:
+    """The message of a CONTROL frame. Raises `EncodingError`."""
+    message: Control = from_cbor(body, Control, FRAME_LIMIT)  # type: ignore[arg-type]  # a union is no type
+    return message

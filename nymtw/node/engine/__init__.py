@@ -1,0 +1,1 @@
+"""The mix itself: packets in, replay guard, delays, packets out, and the keys for it."""

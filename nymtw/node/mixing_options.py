@@ -1,0 +1,124 @@
+"""What mixnode and provider are told alike: their common command line, and the part of `[node]` that they share."""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from nymtw.node.announce.description import country, description
+from nymtw.node.engine.packet_engine import DEFAULT_MAX_DELAY
+from nymtw.node.tap import NodeOptions, port_number
+
+DAY: Final = 86400
+_SHARED: Final = (
+    *(
+        "host",
+        "port",
+        "directory",
+        "directory-key",
+        "directory-threshold",
+        "rate",
+        "max-delay",
+        "drain",
+        "metrics-port",
+    ),
+    *("description", "country"),
+)
+
+
+def positive(text: str) -> int:
+    """A whole number, 1 to 1,000,000. `usage.Options` turns the `ValueError` into a usage error."""
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 1 <= number <= 1_000_000:
+        raise ValueError("this is a number from 1 to 1000000")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, 0.001 to 86,400. `usage.Options` turns the `ValueError` into a usage error."""
+    value = float(text)
+    if not 0.001 <= value <= 86400:
+        raise ValueError("this is a number of seconds from 0.001 to 86400")
+    return value
+
+
+# What `usage.Options` asks for:
+positive.coerceDoc = "must be a number from 1 to 1000000."  # type: ignore[attr-defined]
+seconds.coerceDoc = "must be a number of seconds from 0.001 to 86400."  # type: ignore[attr-defined]
+
+
+class MixOptions(NodeOptions):
+    """The command line that mixnode and provider share."""
+
+    optParameters = [
+        ["rate", None, None, "Packets a second to be ready for: sizes filter and queue [default: 2000]", positive],
+        ["max-delay", None, None, "Seconds; packets that ask for a longer delay are dropped [default: 600]", seconds],
+        ["drain", None, None, "Seconds that held packets have to leave at the end [default: 5]", seconds],
+        ["description", None, None, "What people read about this node in the dashboard, one line", description],
+        ["country", None, None, "The country it stands in: two letters of ISO 3166-1, such as CH", country],
+        ["metrics-port", None, None, "Port on 127.0.0.1 for Prometheus; 0: none [default: 0]", port_number],
+    ]
+
+    def mix_given(self, *names: str) -> dict[str, Any]:
+        """The part of `[node]` that stands on the command line; `names` are the role's own options."""
+        return self.given(*_SHARED, *names)
+
+
+class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[node]`: what every node that mixes is told."""
+
+    id: Annotated[str, msgspec.Meta(description="Name of this node; its files are in the folder of that name.")]
+    host: Annotated[
+        str, msgspec.Meta(description="IP address to listen on and to be reached at; empty: the first of this machine.")
+    ] = ""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port for other nodes.")] = 1789
+    directory: Annotated[
+        str | list[str], msgspec.Meta(description="URL of the directory, or a list of those of several.")
+    ] = "http://127.0.0.1:8080"
+    directory_key: Annotated[
+        str | list[str],
+        msgspec.Meta(
+            description="The directory's identity key: 44 characters, or the path of its PEM file; or a list of those "
+            "of all directories."
+        ),
+    ]
+    directory_threshold: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0, description="How many directories must have signed the topology; 0: more than half of them."
+        ),
+    ] = 0
+    rate: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=1_000_000,
+            description="Packets a second to be ready for. The replay filter of a key holds those of an epoch, "
+            "a day at most (3 bytes for each, half a gigabyte at 2000; three keys are in use), the delay queue half a "
+            "minute.",
+        ),
+    ] = 2000
+    max_delay: Annotated[
+        float, msgspec.Meta(gt=0, le=86400, description="Seconds; a packet that asks for a longer delay is dropped.")
+    ] = DEFAULT_MAX_DELAY
+    metrics_port: Annotated[
+        int,
+        msgspec.Meta(ge=0, le=65535, description="TCP port on 127.0.0.1 where Prometheus finds figures; 0: none."),
+    ] = 0
+    drain: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=3600, description="Seconds that held packets have to leave when the node is stopped."),
+    ] = 5.0
+    description: Annotated[
+        str, msgspec.Meta(description="What people read about this node in the dashboard; one line, or empty.")
+    ] = ""
+    country: Annotated[
+        str, msgspec.Meta(description="The country it stands in: two letters of ISO 3166-1, such as CH; or empty.")
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for what nobody could be shown."""
+        try:
+            description(self.description)
+            country(self.country)
+        except ValueError as error:
+            raise ValueError(f"description and country: {error}") from None

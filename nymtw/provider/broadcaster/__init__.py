@@ -1,0 +1,1 @@
+"""The broadcaster: signed transactions to chains for whoever sends them."""

@@ -1,0 +1,1 @@
+"""The exit: TCP connections for whoever asks over the mixnet."""

@@ -1,0 +1,323 @@
+"""One client of an exit: its streams, which take turns at what may be under way to it."""
+
+from collections import OrderedDict, deque
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from nymtw.errors import NymtwError
+from nymtw.interfaces import IProviderContext
+from nymtw.message.stream import (
+    INITIAL_CREDIT,
+    STREAM_OVERHEAD,
+    STREAM_PART,
+    WINDOW,
+    StreamError,
+    StreamFailure,
+    StreamMessage,
+    StreamOpen,
+)
+from nymtw.provider.exit.dialer import Dialer, DialFailed
+from nymtw.provider.exit.stream import ExitStream
+
+MESSAGE_COST: Final = 1024  # what a message under way costs besides its bytes, as the stream of packets counts it
+MOST_MESSAGE: Final = STREAM_PART + STREAM_OVERHEAD + MESSAGE_COST
+_MOST_WORDS: Final = 100  # refusals that wait for one client
+_REMEMBERED: Final = 20_000
+
+
+class Ceilings:
+    """What all clients together, and one of them, may have: streams, and bytes in each direction.
+
+    Beyond the first INITIAL_CREDIT of each stream, bytes from a client are shared out as windows when a stream begins,
+    bytes to it as messages are sent; nobody takes more than a quarter of what is left, so that something is left.
+    """
+
+    def __init__(self, streams: int, size: int) -> None:
+        self._streams, self._size = streams, size
+        self.streams = self.windows = self.under_way = 0
+        self.waiting: dict[ExitClient, None] = {}  # who has something to send, in the order in which they came
+
+    def admits(self) -> bool:
+        """Whether one more stream may be."""
+        return self.streams < self._streams
+
+    def window(self) -> int:
+        """How many bytes more than INITIAL_CREDIT a new stream may be given."""
+        return min(WINDOW - INITIAL_CREDIT, (self._size - self.windows) // 4)
+
+    def open(self, window: int) -> None:
+        """There is one stream more, with this window."""
+        self.streams += 1
+        self.windows += window - INITIAL_CREDIT
+
+    def close(self, window: int) -> None:
+        """There is one stream less."""
+        self.streams -= 1
+        self.windows -= window - INITIAL_CREDIT
+
+    @property
+    def left(self) -> int:
+        """How many bytes more may be on their way to clients."""
+        return self._size - self.under_way
+
+
+class Gone:
+    """The streams that were, the newest of them: what still comes for one is not answered, as long as its client knows
+    or is being told.
+    """
+
+    def __init__(self, most: int = _REMEMBERED) -> None:
+        self._most = most
+        self._streams: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
+
+    def add(self, client: bytes, stream: bytes) -> None:
+        """This stream is over."""
+        self._streams[client, stream] = None
+        if len(self._streams) > self._most:
+            self._streams.popitem(last=False)
+
+    def discard(self, client: bytes, stream: bytes) -> None:
+        """Its client could not be told."""
+        self._streams.pop((client, stream), None)
+
+    def __contains__(self, stream: tuple[bytes, bytes]) -> bool:
+        return stream in self._streams
+
+
+class ExitClient:
+    """The keeper of one client's streams. `tag` (16 bytes) is by what it is answered; `own` and `everybodys` are its
+    ceilings and those of all, `gone` is what was.
+    """
+
+    def __init__(
+        self, context: IProviderContext, tag: bytes, dialer: Dialer, own: Ceilings, everybodys: Ceilings, gone: Gone
+    ) -> None:
+        self.clock = context.clock
+        self.streams: dict[bytes, ExitStream] = {}
+        self._context, self._tag, self._dialer = context, tag, dialer
+        self._own, self._all, self._gone = own, everybodys, gone
+        self._dials: dict[ExitStream, Deferred[Any]] = {}
+        self._turn: deque[ExitStream] = deque()
+        self._words: deque[StreamMessage] = deque()
+        self._unsent: tuple[ExitStream, StreamMessage] | None = None
+        self._pumping = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to be done for it."""
+        return not self.streams and not self._words and not self._own.under_way
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to send to it."""
+        return bool(self._words or self._turn or self._unsent)
+
+    # from the client
+
+    def take(self, message: StreamMessage) -> None:
+        """A message of the client."""
+        stream = self.streams.get(message.stream)
+        if stream is not None:
+            self._give(stream, message)
+        elif (self._tag, message.stream) not in self._gone:
+            if message.reset:
+                self._gone.add(self._tag, message.stream)
+            elif message.opened:
+                self._refuse("streams-unknown", StreamMessage(stream=message.stream, reset=True))
+            elif not (self._own.admits() and self._all.admits()):
+                self._refuse("streams-busy", StreamMessage(stream=message.stream, failed=StreamFailure.BUSY))
+            else:
+                self._begin(message)
+        self.pump()
+
+    def _begin(self, message: StreamMessage) -> None:
+        window = INITIAL_CREDIT + max(0, min(self._own.window(), self._all.window()))
+        stream = self.streams[message.stream] = ExitStream(self, message.stream, window)
+        self._own.open(window)
+        self._all.open(window)
+        self._give(stream, message)
+
+    def _give(self, stream: ExitStream, message: StreamMessage) -> None:
+        if message.reset:
+            self.end(stream, "streams-reset")
+            return
+        try:
+            stream.take(message)
+        except StreamError:
+            self.end(stream, "streams-broken", self.reset(stream))
+
+    def _refuse(self, why: str, word: StreamMessage) -> None:
+        self._context.metrics.count(why)
+        self._gone.add(self._tag, word.stream)
+        self._say(word)
+
+    @staticmethod
+    def reset(stream: ExitStream) -> StreamMessage:
+        """The word that a stream is over."""
+        return StreamMessage(stream=stream.id, reset=True)
+
+    def end(self, stream: ExitStream, why: str, word: StreamMessage | None = None) -> None:
+        """This stream is over; `word` says so to the client. Without one, it knows."""
+        if stream.over:
+            return
+        self._context.metrics.count(why)
+        stream.abort()
+        del self.streams[stream.id]
+        self._gone.add(self._tag, stream.id)
+        self._own.close(stream.window)
+        self._all.close(stream.window)
+        if self._unsent is not None and self._unsent[0] is stream:
+            self._unsent = None
+        dial = self._dials.pop(stream, None)
+        if dial is not None:
+            dial.cancel()
+        if word is not None:
+            self._say(word)
+            self.pump()
+
+    def close(self, why: str, *, tell: bool) -> None:
+        """All its streams are over."""
+        for stream in list(self.streams.values()):
+            self.end(stream, why, self.reset(stream) if tell else None)
+            if not tell:
+                self._gone.discard(self._tag, stream.id)
+        while self._words and not tell:
+            self._untold(self._words.pop())
+
+    # what a stream asks of its keeper
+
+    def dial(self, stream: ExitStream, where: StreamOpen) -> None:
+        """As `Keeper`."""
+        dial = self._dialer.dial(self._tag, where.host, where.port, _Once(stream))
+        if not dial.called:
+            self._dials[stream] = dial
+        dial.addCallbacks(self._dialled, self._not_dialled, callbackArgs=(stream,), errbackArgs=(stream,))
+
+    def _dialled(self, _: object, stream: ExitStream) -> None:
+        self._dials.pop(stream, None)
+        if stream.over:
+            stream.abort()
+            return
+        self._context.metrics.count("streams-opened")
+        stream.opened()
+
+    def _not_dialled(self, failure: Failure, stream: ExitStream) -> None:
+        if stream.over:
+            return
+        self._dials.pop(stream, None)
+        error = failure.value
+        why = error.failure if isinstance(error, DialFailed) else StreamFailure.GENERAL
+        refused = why is StreamFailure.NOT_ALLOWED
+        self.end(
+            stream,
+            "streams-refused" if refused else f"streams-failed-{why}",
+            StreamMessage(stream=stream.id, failed=why),
+        )
+
+    def ready(self, stream: ExitStream) -> None:
+        """As `Keeper`."""
+        if not stream.in_turn:
+            stream.in_turn = True
+            self._turn.append(stream)
+        self.pump()
+
+    def finished(self, stream: ExitStream) -> None:
+        """As `Keeper`."""
+        self.end(stream, "streams-finished")
+
+    def broken(self, stream: ExitStream) -> None:
+        """As `Keeper`."""
+        self.end(stream, "streams-reset-by-server", self.reset(stream))
+
+    # to the client
+
+    def pump(self) -> None:
+        """Send what may be sent now, one message of each stream in turn."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self.waits and self._may_send() and self._send_one():
+                pass
+        finally:
+            self._pumping = False
+        if self.waits and self._own.left >= MOST_MESSAGE and not self._may_send():
+            self._all.waiting[self] = None
+
+    def _may_send(self) -> bool:
+        if not self._own.under_way and self._all.left >= MOST_MESSAGE:
+            return True
+        return min(self._own.left, self._all.left // 4 - self._own.under_way) >= MOST_MESSAGE
+
+    def _send_one(self) -> bool:
+        """Send one message. False where none can be sent at the moment."""
+        if self._words:
+            word = self._words.popleft()
+            if not self._post(None, word):
+                self._untold(word)
+            return True
+        if self._unsent is None:
+            stream = self._turn.popleft()
+            stream.in_turn = False
+            message = stream.produce()
+            if message is None:
+                return True
+            self._unsent = (stream, message)
+        if not self._post(*self._unsent):
+            return False
+        self._unsent = None
+        return True
+
+    def _post(self, stream: ExitStream | None, message: StreamMessage) -> bool:
+        """False where there is no reply block: the client's streams wait until it gives some."""
+        data = message.encode()
+        try:
+            arrived: Deferred[bool] = self._context.reply(self._tag, data)
+        except NymtwError:
+            return False
+        cost = len(data) + MESSAGE_COST
+        self._own.under_way += cost
+        self._all.under_way += cost
+        arrived.addCallback(self._arrived, stream, message, cost)
+        return True
+
+    def _arrived(self, came: bool, stream: ExitStream | None, message: StreamMessage, cost: int) -> None:
+        self._own.under_way -= cost
+        self._all.under_way -= cost
+        if not came:
+            self._gone.discard(self._tag, message.stream)
+            self.close("streams-lost", tell=False)
+        elif stream is not None:
+            stream.arrived(message.number)
+        self.pump()
+        for _ in range(len(self._all.waiting)):
+            if self._all.left < MOST_MESSAGE:
+                break
+            client = next(iter(self._all.waiting))
+            del self._all.waiting[client]
+            client.pump()
+
+    def _say(self, word: StreamMessage) -> None:
+        if len(self._words) < _MOST_WORDS:
+            self._words.append(word)
+        else:
+            self._untold(word)
+
+    def _untold(self, word: StreamMessage) -> None:
+        self._context.metrics.count("untold")
+        self._gone.discard(self._tag, word.stream)
+
+
+class _Once(Factory):
+    """Makes the one protocol that it is given. It must not say in the log that it starts."""
+
+    noisy = False
+
+    def __init__(self, stream: ExitStream) -> None:
+        self._stream = stream
+
+    def buildProtocol(self, addr: object) -> ExitStream:
+        return self._stream

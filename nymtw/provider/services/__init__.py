@@ -1,0 +1,1 @@
+"""The host of provider implementations: finding them, what they are given, and their bounds."""

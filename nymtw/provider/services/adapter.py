@@ -1,0 +1,242 @@
+"""Makes an `IProvider` of an `IService`: opens and reassembles what was sent to it, and holds it to its limits."""
+
+import inspect
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nacl.bindings import crypto_scalarmult_base
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from nymtw.errors import EncodingError, MailboxFull, QueueFull, UnknownDestination
+from nymtw.interfaces import IProvider
+from nymtw.message.envelope import Envelope, EnvelopeKind, ReplyReceipt
+from nymtw.message.fragments import Fragment, FragmentKind
+from nymtw.message.reassembly import Reassembler, ReassemblyLimits
+from nymtw.message.sealing import unseal
+from nymtw.provider.api import Request, ServiceLimits
+from nymtw.provider.delivery import Delivery, MailKind
+from nymtw.provider.services.dispatch import Dispatch
+from nymtw.provider.services.metrics import Faults, Metrics
+
+# What is counted of every service, here and by the mount and the watchdog.
+COUNTS: Final = (
+    *("requests", "answered", "unanswered", "failed", "timed-out", "busy", "refused-replies", "malformed"),
+    *("incomplete", "failed-timers", "timers-left", "blocked"),
+)
+_EXPIRE_INTERVAL: Final = 30.0
+_IDLE: Final = 300.0  # seconds without a new fragment after which a request that is not whole is given up
+_REMEMBER: Final = 3600.0
+_REMEMBERED: Final = 2**16
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    request: Request
+    answer: Any = None
+    timer: Any = None
+
+
+@implementer(IProvider)
+class ServiceProvider:
+    """An `IProvider` around `service`, which is reached at the address whose private key (32 bytes) is `private_key`.
+
+    What it counts: `COUNTS`, listed in `docs/writing-a-provider.md`.
+    """
+
+    def __init__(
+        self, service: Any, clock: Any, private_key: bytes, dispatch: Dispatch, metrics: Metrics, faults: Faults
+    ) -> None:
+        self.service = service
+        self._clock, self._private_key = clock, private_key
+        self._public_key = crypto_scalarmult_base(private_key)
+        self._dispatch, self._metrics, self._faults = dispatch, metrics, faults
+        self._limits: ServiceLimits = service.limits
+        self._reassembler = Reassembler(
+            ReassemblyLimits(
+                size=self._limits.memory, idle=_IDLE, remember=_REMEMBER, remembered=_REMEMBERED, idle_when_full=30.0
+            )
+        )
+        self._waiting: deque[Request] = deque()
+        self._waiting_size = 0
+        self._running: set[_Running] = set()
+        self._expiry: Any = None
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Start the service."""
+        await maybeDeferred(self.service.start)
+        self._expiry = self._clock.callLater(_EXPIRE_INTERVAL, self._expire)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """One fragment of a message to the service. Raises `MailboxFull` where there is no room to keep it.
+
+        Raises `UnknownDestination` for what is no message, `EncodingError` for what was not sealed to this service.
+        """
+        if delivery.kind is not MailKind.MESSAGE:
+            raise UnknownDestination
+        try:
+            fragment = Fragment.parse(unseal(delivery.content, self._private_key, self._public_key))
+            if fragment.kind is FragmentKind.REPLY:
+                raise EncodingError("a reply to nothing")
+        except EncodingError:
+            self._metrics.count("malformed")
+            raise
+        if fragment.kind is FragmentKind.LOOP:
+            return
+        body = self._reassembler.add(fragment, self._clock.seconds())
+        if body is not None:
+            self._whole(body)
+        elif not any(self._reassembler.ledger.received(fragment.message_id, fragment.count)):
+            self._metrics.count("busy")
+            raise MailboxFull
+
+    def leave(self) -> "Deferred[Any]":
+        """Let the service say its last words."""
+        return maybeDeferred(self.service.leave)
+
+    def stop(self) -> "Deferred[Any]":
+        """End what runs, then stop the service."""
+        self._stopped = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self._waiting.clear()
+        for running in list(self._running):
+            self._abandon(running)
+        return maybeDeferred(self.service.stop)
+
+    def __len__(self) -> int:
+        """How many requests run or wait."""
+        return self.running + self.waiting
+
+    @property
+    def running(self) -> int:
+        """Requests that are being handled."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for one of those to end."""
+        return len(self._waiting)
+
+    # one message
+
+    def _whole(self, body: bytes) -> None:
+        try:
+            envelope = Envelope.parse(body)
+            receipt = ReplyReceipt.parse(envelope.data) if envelope.kind is EnvelopeKind.RECEIPT else None
+        except EncodingError:
+            self._metrics.count("malformed")
+            return
+        if envelope.tag is not None:
+            self._dispatch.take_blocks(envelope.tag, envelope.blocks)
+            if receipt is not None:
+                self._dispatch.receipt(envelope.tag, receipt)
+        if envelope.kind is EnvelopeKind.DATA:
+            self._request(envelope)
+
+    def _request(self, envelope: Envelope) -> None:
+        self._metrics.count("requests")
+        limits = self._limits
+        full = len(self._waiting) >= limits.waiting or self._waiting_size + len(envelope.data) > limits.memory
+        if self._waiting and full:
+            self._metrics.count("busy")
+            return
+        self._waiting.append(Request(envelope.data, envelope.tag, self._reply))
+        self._waiting_size += len(envelope.data)
+        self._next()
+
+    def _reply(self, sender: bytes, message: bytes) -> "Deferred[bool]":
+        try:
+            return self._dispatch.reply(sender, message)
+        except QueueFull:
+            self._metrics.count("refused-replies")
+            raise
+
+    # running them
+
+    def _next(self) -> None:
+        while self._waiting and len(self._running) < self._limits.concurrent and not self._stopped:
+            request = self._waiting.popleft()
+            self._waiting_size -= len(request.message)
+            self._run(request)
+
+    def _run(self, request: Request) -> None:
+        running = _Running(request)
+        self._running.add(running)
+        try:
+            answer = self.service.handle(request)
+            if inspect.iscoroutine(answer):
+                answer = Deferred.fromCoroutine(answer)
+        except Exception:
+            self._failed(Failure(), running)
+            return
+        if not isinstance(answer, Deferred):
+            self._answered(answer, running)
+            return
+        running.answer = answer
+        if not answer.called or answer.paused:
+            running.timer = self._clock.callLater(self._limits.seconds, self._timed_out, running)
+        answer.addCallbacks(self._answered, self._failed, callbackArgs=(running,), errbackArgs=(running,))
+
+    def _answered(self, answer: Any, running: _Running) -> None:
+        if not self._finish(running):
+            return
+        request = running.request
+        try:
+            if isinstance(answer, bytes):
+                request.reply(answer)
+                self._metrics.count("answered")
+            elif answer is None:
+                self._metrics.count("unanswered")
+            else:
+                raise TypeError("an answer is bytes or None")
+        except Exception as error:
+            self._metrics.count("failed")
+            self._faults.say_raised(error)
+        request.over = True
+        self._next()
+
+    def _failed(self, failure: Failure, running: _Running) -> None:
+        if not self._finish(running):
+            return
+        running.request.over = True
+        self._metrics.count("failed")
+        self._faults.say_raised(failure.value or RuntimeError())
+        self._next()
+
+    def _timed_out(self, running: _Running) -> None:
+        running.timer = None
+        self._metrics.count("timed-out")
+        self._faults.say("did not answer in time")
+        self._abandon(running)
+        self._next()
+
+    def _finish(self, running: _Running) -> bool:
+        """Whether this request was not over before."""
+        if running not in self._running:
+            return False
+        self._running.discard(running)
+        if running.timer is not None:
+            running.timer.cancel()
+            running.timer = None
+        return True
+
+    def _abandon(self, running: _Running) -> None:
+        self._finish(running)
+        running.request.over = True
+        try:
+            if running.answer is not None:
+                running.answer.cancel()
+        except Exception as error:
+            self._faults.say_raised(error)
+
+    def _expire(self) -> None:
+        self._expiry = self._clock.callLater(_EXPIRE_INTERVAL, self._expire)
+        given_up = self._reassembler.expire(self._clock.seconds())
+        if given_up:
+            self._metrics.count("incomplete", len(given_up))

@@ -1,0 +1,376 @@
+"""What an implementation has to send: replies over reply blocks, and messages to addresses, as one Poisson stream.
+
+Correspondents are served in turn. What is not acknowledged is sent again (`nymtw.message.arq`); all of it is kept in
+memory, within bounds, and given up when nothing of it has arrived for a while.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+
+from nymtw.errors import (
+    EncodingError,
+    MessageTooLong,
+    NymtwError,
+    QueueFull,
+    SphinxInputError,
+    TopologyError,
+    UnknownDestination,
+)
+from nymtw.message.arq import Action, ArqState, Event, transition
+from nymtw.message.envelope import (
+    ENVELOPE_OVERHEAD,
+    Envelope,
+    EnvelopeKind,
+    ReplyBlock,
+    ReplyReceipt,
+    encode_request,
+)
+from nymtw.message.fragments import MAX_MESSAGE_LENGTH, FragmentKind, Fragments, fragment
+from nymtw.message.packets import build_data_packet
+from nymtw.message.replies import BlockPool, build_reply_packet, expected_reply_round_trip
+from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.poisson import PoissonStream
+from nymtw.provider.api import ServiceLimits
+from nymtw.topology.address import Address
+from nymtw.topology.document import Recommended, Topology
+from nymtw.topology.routes import UniformRoutes
+
+DEFAULT_RATE: Final = 300.0  # packets a second
+PATIENCE: Final = 120.0  # seconds without a sign of life from a correspondent
+AHEAD: Final = 500  # reply blocks to have or to have asked for, of one correspondent
+BATCH: Final = 100  # reply blocks asked for at once
+SPARE: Final = 10  # reply blocks kept to ask for more with, at most; less where few were given
+ASK_PATIENCE: Final = 5.0  # seconds after which blocks that were asked for count as lost
+_SWEEP: Final = 1.0
+_OVERHEAD: Final = 1024  # bytes that a message costs besides its own
+_ID_LENGTH: Final = 16
+
+
+@dataclass(slots=True, eq=False)
+class _Message:
+    lane: "_Lane"
+    fragments: Fragments
+    left: set[int]
+    states: dict[int, ArqState] = field(default_factory=dict)
+    acks: list[bytes] = field(default_factory=list)
+    next: int = 0
+    done: "Deferred[bool]" = field(default_factory=Deferred)
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One correspondent: by a tag (16 bytes), or at an address."""
+
+    key: bytes
+    recipient: Address | None
+    progress: float
+    fresh: list[tuple[int, int, _Message]] = field(default_factory=list)  # a heap: short ones pass long ones
+    again: deque[tuple[_Message, int]] = field(default_factory=deque)
+    messages: dict[bytes, _Message] = field(default_factory=dict)
+    size: int = 0
+    most: int = 0
+    in_turn: bool = False
+
+    def waiting(self) -> int:
+        """How many fragments wait to be sent, about."""
+        return len(self.again) + sum(length - message.next for length, _, message in self.fresh if message.left)
+
+    def take(self) -> tuple[_Message, int] | None:
+        """The next fragment to send."""
+        while self.again:
+            message, number = self.again.popleft()
+            if number in message.left:
+                return message, number
+        while self.fresh:
+            length, _, message = self.fresh[0]
+            number, message.next = message.next, message.next + 1
+            if message.next >= length or not message.left:
+                heapq.heappop(self.fresh)
+            if number in message.left:
+                return message, number
+        return None
+
+
+class Dispatch:
+    """`submit(first_hop, epoch, packet)` passes on one packet; `own` is the address that acks come back to."""
+
+    def __init__(
+        self,
+        clock: Any,
+        random: Random,
+        own: Address,
+        *,
+        topology: Callable[[], Topology | None],
+        submit: Callable[[bytes, int, bytes], None],
+        limits: ServiceLimits | None = None,
+        rate: float = DEFAULT_RATE,
+    ) -> None:
+        """`rate`: packets a second while there is something to send."""
+        self._clock, self._random, self.own = clock, random, own
+        self._topology, self._submit = topology, submit
+        self.limits = limits or ServiceLimits()
+        self._routes = UniformRoutes()
+        self._delays = ExponentialDelays(Recommended().average_packet_delay)
+        self._stream = PoissonStream(clock, rate, self._fire, random)
+        self._pool: BlockPool[None] = BlockPool()
+        self._lanes: dict[bytes, _Lane] = {}
+        self._turn: deque[_Lane] = deque()
+        self._asked: dict[bytes, tuple[int, float]] = {}  # by tag: how many blocks are awaited, and until when
+        self._by_ack: dict[bytes, tuple[_Message, int]] = {}
+        self._heap: list[tuple[float, int, _Message, int]] = []
+        self._order = count()
+        self._sweep: Any = None
+        self._stopped = False
+        self.size = 0
+        self.packets = self.again = 0
+
+    # in
+
+    def reply(self, tag: bytes, data: bytes) -> "Deferred[bool]":
+        """As `IProviderContext.reply`."""
+        if not self._pool.count(tag) and tag not in self._lanes:
+            raise NymtwError("there is no reply block for this sender: none was given, or they are used up")
+        return self._enqueue(tag, None, data, FragmentKind.REPLY)
+
+    def send(self, data: bytes, recipient: Address) -> "Deferred[bool]":
+        """As `IProviderContext.send`."""
+        topology = self._topology()
+        if topology is None or topology.find(recipient.provider) is None:
+            raise UnknownDestination("the recipient's provider is not in the topology")
+        key = recipient.mailbox + recipient.encryption_key + recipient.provider
+        return self._enqueue(key, recipient, data, FragmentKind.MESSAGE)
+
+    def is_full(self, sender: bytes) -> bool:
+        """Whether there is as much under way to this sender, or to all, as is kept."""
+        lane = self._lanes.get(sender)
+        return self.size >= self.limits.total_bytes or (lane is not None and lane.size >= self.limits.reply_bytes)
+
+    def _enqueue(self, key: bytes, recipient: Address | None, data: bytes, kind: FragmentKind) -> "Deferred[bool]":
+        if self._stopped:
+            raise QueueFull("the node is stopping")
+        if len(data) > MAX_MESSAGE_LENGTH:
+            raise MessageTooLong
+        lane = self._lanes.get(key)
+        held = 0 if lane is None else lane.size
+        cost = len(data) + _OVERHEAD
+        if held and held + cost > self.limits.reply_bytes:
+            raise QueueFull(f"{held} bytes are under way to this correspondent already")
+        if self.size and self.size + cost > self.limits.total_bytes:
+            raise QueueFull(f"{self.size} bytes are under way already")
+        if lane is None:
+            lane = self._lanes[key] = _Lane(key, recipient, self._clock.seconds())
+        pieces = fragment(Envelope(data=data).encode(), self._random.randbytes(_ID_LENGTH), kind)
+        message = _Message(lane, pieces, set(range(len(pieces))))
+        lane.messages[pieces.message_id] = message
+        heapq.heappush(lane.fresh, (len(pieces), next(self._order), message))
+        lane.size += cost
+        self.size += cost
+        if len(lane.messages) == 1:
+            lane.progress = self._clock.seconds()
+        self._wake(lane)
+        if self._sweep is None:
+            self._sweep = self._clock.callLater(_SWEEP, self._look)
+        return message.done
+
+    # what comes back
+
+    def take_blocks(self, tag: bytes, blocks: tuple[ReplyBlock, ...]) -> None:
+        """The sender behind `tag` gives reply blocks."""
+        for block in blocks:
+            self._pool.add(tag, block, None)
+        asked, until = self._asked.pop(tag, (0, 0.0))
+        if asked > len(blocks):
+            self._asked[tag] = (asked - len(blocks), until)
+        lane = self._lanes.get(tag)
+        if lane is not None and blocks:
+            lane.progress = self._clock.seconds()
+            self._wake(lane)
+
+    def receipt(self, tag: bytes, receipt: ReplyReceipt) -> None:
+        """The sender behind `tag` says what of a reply it has."""
+        lane = self._lanes.get(tag)
+        message = None if lane is None else lane.messages.get(receipt.message_id)
+        if message is not None and receipt.count == len(message.fragments):
+            for number in receipt.received():
+                self._settle(message, number)
+
+    def acknowledged(self, ack_id: bytes) -> bool:
+        """An ack came. False for one that nothing here waits for."""
+        found = self._by_ack.pop(ack_id, None)
+        if found is None:
+            return False
+        self._settle(*found)
+        return True
+
+    def use_epoch(self, epoch: int) -> None:
+        """A new key epoch: what was built with dead keys is dead."""
+        self._pool.drop_dead(epoch)
+
+    def _settle(self, message: _Message, number: int) -> None:
+        if number not in message.left:
+            return
+        message.left.discard(number)
+        message.states.pop(number, None)
+        message.lane.progress = self._clock.seconds()
+        if not message.left:
+            self._end(message, True)
+
+    def _end(self, message: _Message, arrived: bool) -> None:
+        lane = message.lane
+        del lane.messages[message.fragments.message_id]
+        cost = len(message.fragments.message) - ENVELOPE_OVERHEAD + _OVERHEAD
+        lane.size -= cost
+        self.size -= cost
+        message.left.clear()
+        for ack_id in message.acks:
+            self._by_ack.pop(ack_id, None)
+        if not lane.messages:
+            self._lanes.pop(lane.key, None)
+        message.done.callback(arrived)
+
+    # out
+
+    def _wake(self, lane: _Lane) -> None:
+        if not lane.in_turn and not self._stopped:
+            lane.in_turn = True
+            self._turn.append(lane)
+            self._stream.start()
+
+    def _fire(self) -> None:
+        """The stream fired: one packet for the next correspondent to whom one can go."""
+        topology = self._topology()
+        if topology is None:
+            return
+        for _ in range(len(self._turn)):
+            lane = self._turn.popleft()
+            try:
+                sent = self._send_from(lane, topology)
+            except (TopologyError, EncodingError, SphinxInputError):
+                sent = True  # what could not be built counts as lost: it is tried again
+            if sent:
+                self._turn.append(lane)
+                return
+            lane.in_turn = False
+        self._stream.stop()
+
+    def _send_from(self, lane: _Lane, topology: Topology) -> bool:
+        """Send one packet of this lane. False if it has none, or no reply block to send it with."""
+        if lane.recipient is not None:
+            return self._send_to_address(lane, lane.recipient, topology)
+        need, have = min(lane.waiting(), AHEAD), self._pool.count(lane.key)
+        lane.most = max(lane.most, have)
+        spare = min(SPARE, lane.most // 3)
+        asked, _ = self._asked.get(lane.key, (0, 0.0))
+        missing = need + SPARE - have - asked
+        if not need or not have:
+            return False
+        if missing > 0 and (not asked or missing >= BATCH) and (have > 1 or need > 1):
+            return self._ask(lane.key, max(SPARE, min(missing, BATCH)), topology.epoch)
+        taken = self._pool.take(lane.key, topology.epoch, keep=spare)
+        if taken is None:
+            return False
+        found = lane.take()
+        if found is None:
+            self._pool.add(lane.key, taken[0], None)
+            return False
+        message, number = found
+        self._expect(message, number, expected_reply_round_trip(topology.recommended.average_packet_delay))
+        packet = build_reply_packet(taken[0], message.fragments[number])
+        self._pass_on(packet.first_hop, packet.epoch, packet.packet)
+        return True
+
+    def _ask(self, tag: bytes, wanted: int, epoch: int) -> bool:
+        taken = self._pool.take(tag, epoch)
+        if taken is None:
+            return False
+        asked, _ = self._asked.get(tag, (0, 0.0))
+        self._asked[tag] = (asked + wanted, self._clock.seconds() + ASK_PATIENCE)
+        body = Envelope(EnvelopeKind.REQUEST, encode_request(wanted)).encode()
+        piece = fragment(body, self._random.randbytes(_ID_LENGTH), FragmentKind.REPLY)[0]
+        packet = build_reply_packet(taken[0], piece)
+        self._pass_on(packet.first_hop, packet.epoch, packet.packet)
+        return True
+
+    def _send_to_address(self, lane: _Lane, recipient: Address, topology: Topology) -> bool:
+        found = lane.take()
+        if found is None:
+            return False
+        message, number = found
+        mean = topology.recommended.average_packet_delay
+        if mean != self._delays.mean_seconds:
+            self._delays = ExponentialDelays(mean)
+        self._expect(message, number, 0.0)  # in case no packet can be built
+        packet = build_data_packet(
+            topology,
+            self.own,
+            recipient,
+            message.fragments[number].encode(),
+            self._routes,
+            self._delays,
+            self._random,
+        )
+        self._expect(message, number, packet.expected_round_trip, again=False)
+        self._by_ack[packet.ack_id] = (message, number)
+        message.acks.append(packet.ack_id)
+        self._pass_on(packet.first_hop, packet.epoch, packet.packet)
+        return True
+
+    def _expect(self, message: _Message, number: int, round_trip: float, again: bool = True) -> None:
+        """The fragment is under way: time decides when it goes out again."""
+        before = message.states.get(number, ArqState())
+        if not again:
+            before = ArqState(attempts=before.attempts - 1)
+        state, _ = transition(ArqState(attempts=before.attempts), Event.SENT, self._clock.seconds(), round_trip)
+        self.again += again and state.attempts > 1
+        message.states[number] = state
+        heapq.heappush(self._heap, (state.deadline, next(self._order), message, number))
+
+    def _pass_on(self, first_hop: bytes, epoch: int, packet: bytes) -> None:
+        self.packets += 1
+        self._submit(first_hop, epoch, packet)
+
+    # time
+
+    def _look(self) -> None:
+        """Once a second while there is something under way: what is late goes out again, who is silent is given up."""
+        now = self._clock.seconds()
+        while self._heap and self._heap[0][0] <= now:
+            _, _, message, number = heapq.heappop(self._heap)
+            state = message.states.get(number)
+            if number not in message.left or state is None:
+                continue
+            state, actions = transition(state, Event.TIMEOUT, now)
+            message.states[number] = state
+            if Action.QUEUE in actions:
+                message.lane.again.append((message, number))
+                self._wake(message.lane)
+        for tag in [tag for tag, (_, until) in self._asked.items() if now >= until]:
+            del self._asked[tag]
+            if tag in self._lanes:
+                self._wake(self._lanes[tag])
+        for lane in list(self._lanes.values()):
+            if now - lane.progress >= PATIENCE:
+                for message in list(lane.messages.values()):
+                    self._end(message, False)
+        self._sweep = self._clock.callLater(_SWEEP, self._look) if self._lanes else None
+        if not self._lanes:
+            self._heap.clear()
+            self._asked.clear()
+
+    def stop(self) -> None:
+        """Give up what is under way; leave no timer."""
+        self._stopped = True
+        self._stream.stop()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for lane in list(self._lanes.values()):
+            for message in list(lane.messages.values()):
+                self._end(message, False)

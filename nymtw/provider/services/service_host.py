@@ -1,0 +1,169 @@
+"""One implementation at one node: its name, the address it is reached at, and what the node keeps for it."""
+
+import sys
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, Final
+
+from nacl.bindings import crypto_scalarmult_base
+
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
+
+from nymtw.errors import NymtwError, PluginError
+from nymtw.interfaces import IProvider, IService
+from nymtw.node.home import NodeHome, private_folder
+from nymtw.node.keys import KeyKind, load_private, save_private
+from nymtw.provider.api import ServiceLimits
+from nymtw.provider.delivery import Delivery, MailKind
+from nymtw.provider.services.adapter import ServiceProvider
+from nymtw.provider.services.bounded_clock import BoundedClock
+from nymtw.provider.services.context import ProviderContext
+from nymtw.provider.services.dispatch import Dispatch
+from nymtw.provider.services.installed_plugins import cause_of
+from nymtw.provider.services.metrics import Faults, Metrics
+from nymtw.topology.address import Address, mailbox_id
+from nymtw.topology.document import Topology
+
+LEAVE_SECONDS: Final = 5.0  # for the last words of a service
+SAY_INTERVAL: Final = 600.0  # seconds between the lines that tell an operator what was counted
+
+
+class Node:
+    """What a mount needs of the node around it. `topology` and `submit` are there once the node is."""
+
+    def __init__(self, reactor: Any, random: Random, wall_clock: Callable[[], float], identity: bytes) -> None:
+        self.reactor, self.random, self.wall_clock, self.identity = reactor, random, wall_clock, identity
+        self.topology: Callable[[], Topology | None] = lambda: None
+        self.submit: Callable[[bytes, int, bytes], None] = lambda first_hop, epoch, packet: None
+
+
+class ServiceHost:
+    """What `factory` makes, at an address of its own, whose key is in the home's `config`.
+
+    Raises `PluginError` for an implementation that cannot be made, `KeyFileError`, and what the factory raises.
+    """
+
+    def __init__(self, node: Node, home: NodeHome, factory: Any, options: Mapping[str, Any], rate: float) -> None:
+        """`rate`: packets a second that it sends while it has something to send."""
+        self.name: str = factory.name
+        self.log = Logger(namespace=f"nymtw.provider.{factory.name}")
+        self.metrics = Metrics()
+        self.faults = Faults(factory.name, self.log)
+        private = _key(home, factory.name, node.random)
+        public = crypto_scalarmult_base(private)
+        self.address = Address(mailbox_id(public), public, node.identity)
+        self._node = node
+        self._clock = BoundedClock(node.reactor, ServiceLimits().timers, self._timer_failed)
+        self.dispatch = Dispatch(
+            node.reactor,
+            node.random,
+            self.address,
+            topology=lambda: node.topology(),
+            submit=lambda first_hop, epoch, packet: node.submit(first_hop, epoch, packet),
+            rate=rate,
+        )
+        context = ProviderContext(
+            identity=node.identity,
+            clock=self._clock,
+            wall_clock=node.wall_clock,
+            random=node.random,
+            data=private_folder(home.data / factory.name),
+            log=self.log,
+            metrics=self.metrics,
+            reactor=node.reactor,
+            dispatch=self.dispatch,
+            newest_topology=lambda: node.topology(),
+        )
+        made = make_provider(factory, context, options)
+        self.files = _files(made)
+        self.is_service = not IProvider.providedBy(made)
+        if self.is_service:
+            self.dispatch.limits = made.limits
+            self._clock.limit = made.limits.timers
+            made = ServiceProvider(made, node.reactor, private, self.dispatch, self.metrics, self.faults)
+        self.provider: Any = made
+        self._reporting: Any = None
+        self._started = False
+        self._told: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Start the implementation."""
+        await maybeDeferred(self.provider.start)
+        self._started = True
+        self._reporting = self._node.reactor.callLater(SAY_INTERVAL, self._tell)
+
+    def deliver(self, delivery: Delivery) -> Any:
+        """A packet for this implementation; an ack that its own sending waits for is taken here."""
+        if delivery.kind is MailKind.ACK and self.dispatch.acknowledged(delivery.content):
+            return None
+        return self.provider.deliver(delivery)
+
+    async def leave(self) -> None:
+        """Let a service that has started say its last words, while packets still leave."""
+        if self._started and self.is_service:
+            await self.provider.leave().addTimeout(LEAVE_SECONDS, self._node.reactor)
+
+    async def stop(self) -> None:
+        """Stop the implementation if it has started, then everything that it has left behind."""
+        if self._reporting is not None:
+            self._reporting.cancel()
+            self._reporting = None
+        try:
+            if self._started:
+                await maybeDeferred(self.provider.stop)
+        finally:
+            self.dispatch.stop()
+            left = self._clock.release()
+            if left:
+                self.metrics.count("timers-left", left)
+            self._say_counts()
+
+    def _tell(self) -> None:
+        self._reporting = self._node.reactor.callLater(SAY_INTERVAL, self._tell)
+        self._say_counts()
+
+    def _say_counts(self) -> None:
+        now = self.metrics.snapshot()
+        if now != self._told:
+            self._told = now
+            self.log.info("{name} since the start: {counts}", name=self.name, counts=str(self.metrics))
+
+    def _timer_failed(self) -> None:
+        error = sys.exc_info()[1]
+        self.metrics.count("failed-timers")
+        self.faults.say_raised(error or RuntimeError())
+
+
+def make_provider(factory: Any, context: ProviderContext, options: Mapping[str, Any]) -> Any:
+    """What the factory makes, checked. Raises `PluginError`, or the `NymtwError` (a `ConfigError`) that it raises."""
+    try:
+        provider = factory.make_provider(context, options)
+    except NymtwError:
+        raise
+    except Exception as error:
+        raise PluginError(f"the provider {factory.name!r} cannot be made: {cause_of(error)}") from error
+    if IProvider.providedBy(provider):
+        return provider
+    if not IService.providedBy(provider):
+        raise PluginError(
+            f"the provider {factory.name!r} is broken: what it makes provides neither IProvider nor IService"
+        )
+    if not isinstance(provider.limits, ServiceLimits):
+        raise PluginError(f"the provider {factory.name!r} is broken: its limits are not a ServiceLimits")
+    return provider
+
+
+def _files(made: Any) -> frozenset[str]:
+    """The files with the code of an implementation and of what it derives from, nymtw's own base classes aside."""
+    modules = {kind.__module__ for kind in type(made).__mro__} - {"builtins", "nymtw.provider.api"}
+    files = (getattr(sys.modules.get(module), "__file__", None) for module in modules)
+    return frozenset(file for file in files if file)
+
+
+def _key(home: NodeHome, name: str, random: Random) -> bytes:
+    """The private key (32 bytes) of a service, made at its first start. Raises `KeyFileError`."""
+    path = home.config / f"{name}_service_key.pem"
+    if not path.exists():
+        save_private(path, KeyKind.SPHINX, random.randbytes(32))
+    return load_private(path, KeyKind.SPHINX)

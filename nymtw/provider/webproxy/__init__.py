@@ -1,0 +1,1 @@
+"""The web proxy: web requests for whoever sends them."""

@@ -1,0 +1,99 @@
+"""Where a web proxy may go: hosts and ports by name, and addresses after the name has been resolved.
+
+The connection goes to the very address that was checked: a name that is resolved twice may have two answers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.web.client import URI
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from nymtw.errors import NymtwError
+from nymtw.provider.services.addresses import is_public, resolve
+
+CONNECT_TIMEOUT: Final = 20.0
+
+
+class PolicyError(NymtwError):
+    """This web proxy does not go there."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebPolicy:
+    """`hosts`: names that may be asked, "*.example.org" for all below one; none means all. `ports` likewise."""
+
+    hosts: tuple[str, ...] = ()
+    ports: frozenset[int] = frozenset({80, 443})
+    private: bool = False
+
+    def check_name(self, host: str, port: int) -> None:
+        """Raises `PolicyError`."""
+        if self.ports and port not in self.ports:
+            raise PolicyError(f"this web proxy does not go to port {port}")
+        name = host.lower().rstrip(".")
+        if self.hosts and not any(_matches(name, pattern) for pattern in self.hosts):
+            raise PolicyError("this web proxy does not go to that host")
+
+    def choose(self, addresses: Sequence[str]) -> str:
+        """The first of the addresses of a host that may be connected to. Raises `PolicyError`."""
+        if not addresses:
+            raise PolicyError("this host has no address")
+        for address in addresses:
+            if self.private or is_public(address):
+                return address
+        raise PolicyError("this web proxy does not go to private addresses")
+
+
+def _matches(name: str, pattern: str) -> bool:
+    if pattern.startswith("*."):
+        return name.endswith(pattern[1:])
+    return name == pattern
+
+
+@implementer(IAgentEndpointFactory)
+class CheckedEndpoints:
+    """Where an `Agent` connects: name and address are checked each time, redirects included.
+
+    `trust_root` is what certificates are verified against; without one, the platform's.
+    """
+
+    def __init__(self, reactor: Any, policy: WebPolicy, trust_root: Any = None) -> None:
+        self._reactor, self._policy, self._trust_root = reactor, policy, trust_root
+
+    def endpointForURI(self, uri: URI) -> Any:
+        """An endpoint for a URI of http or https. Raises `PolicyError`."""
+        host = uri.host.decode("ascii").strip("[]")
+        if uri.scheme not in (b"http", b"https"):
+            raise PolicyError("this web proxy speaks http and https")
+        self._policy.check_name(host, uri.port)
+        # With https verified by service-identity, against the name that was asked for.
+        tls = optionsForClientTLS(host, trustRoot=self._trust_root) if uri.scheme == b"https" else None
+        return _CheckedEndpoint(self._reactor, self._policy, host, uri.port, tls)
+
+
+@implementer(IStreamClientEndpoint)
+class _CheckedEndpoint:
+    def __init__(self, reactor: Any, policy: WebPolicy, host: str, port: int, tls: Any) -> None:
+        """`tls`: what makes the client's end of TLS, or None."""
+        self._reactor, self._policy, self._host, self._port, self._tls = reactor, policy, host, port, tls
+
+    def connect(self, protocolFactory: Any) -> "Deferred[Any]":
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: Any) -> Any:
+        address = self._policy.choose(await resolve(self._reactor, self._host))
+        kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+        endpoint = kind(self._reactor, address, self._port, timeout=CONNECT_TIMEOUT)
+        if self._tls is None:
+            return await endpoint.connect(factory)
+        # As `wrapClientTLS` does it, with our clock.
+        wrapped: Any = await endpoint.connect(TLSMemoryBIOFactory(self._tls, True, factory, clock=self._reactor))
+        return wrapped.wrappedProtocol
