@@ -20,10 +20,10 @@ FIRST = int(os.environ.get("NYMTW_SOAK_FIRST", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("NYMTW_SOAK_SEEDS", "3")))
 
 WHOLE_AGAIN = 10.0  # seconds
-FAULTS = 4  # in one run
+FAULTS = 3  # in one run
 # Few packets: a run is to take a second or two, and what is shown does not depend on their number.
 RATES = RecommendedSection(
-    loop_cover_traffic_rate=0.5, message_sending_rate=3.0, fetch_message_rate=2.0, average_packet_delay=0.02
+    loop_cover_traffic_rate=0.5, message_sending_rate=2.0, fetch_message_rate=2.0, average_packet_delay=0.02
 )
 MIXNODES = [f"mixnode-{layer}-{number}" for layer in (1, 2, 3) for number in (1, 2)]
 EDGES = ["provider-1", "gateway-1"]
