@@ -1,8 +1,8 @@
 """A soak on the simulated network: processes that sleep, kills, full disks and lost links, at random from a seed.
 
 Nothing may be lost, nothing may come twice, and the network is whole again ten seconds after each stall has ended.
-`NYMTW_SOAK_SEEDS` says how many seeds there are (3), `NYMTW_SOAK_FIRST` which is the first (1). Seeds that fail are named:
-`NYMTW_SOAK_FIRST=SEED NYMTW_SOAK_SEEDS=1` runs one again.
+`NYMTW_SOAK_SEEDS` says how many seeds there are (3), `NYMTW_SOAK_FIRST` which is the first (1). Seeds that fail are
+named: `NYMTW_SOAK_FIRST=SEED NYMTW_SOAK_SEEDS=1` runs one again.
 """
 
 import os
@@ -190,6 +190,7 @@ class Soak:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_lost_nothing_comes_twice_and_the_network_is_whole_again(seed: int) -> None:
     soak = Soak(seed)
