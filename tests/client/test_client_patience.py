@@ -21,8 +21,8 @@ from nymtw.client.sending.hop_watch import (
 )
 from nymtw.message.packets import Outgoing
 from nymtw.message.round_trip import LEAST, RoundTrips
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.topology.document import Topology
-from nymtw.topology.routes import UniformRoutes
 
 SLOW = Rates(sending=2.0, loops=0.5, drops=0.0, fetching=2.0, mean_delay=0.02)  # so that a minute is soon over
 

@@ -21,9 +21,9 @@ SEEDS = range(FIRST, FIRST + int(os.environ.get("NYMTW_SOAK_SEEDS", "3")))
 
 WHOLE_AGAIN = 10.0  # seconds
 FAULTS = 3  # in one run
-# Few packets: a run is to take a second or two, and what is shown does not depend on their number.
+# Few packets, so that a run is short, and enough that a queue of a dozen fragments is sent in three seconds.
 RATES = RecommendedSection(
-    loop_cover_traffic_rate=0.5, message_sending_rate=2.0, fetch_message_rate=2.0, average_packet_delay=0.02
+    loop_cover_traffic_rate=0.2, message_sending_rate=5.0, fetch_message_rate=2.0, average_packet_delay=0.02
 )
 MIXNODES = [f"mixnode-{layer}-{number}" for layer in (1, 2, 3) for number in (1, 2)]
 EDGES = ["provider-1", "gateway-1"]
@@ -75,7 +75,7 @@ class Soak:
         if client is None or self.is_asleep(name):
             return
         other = CLIENTS[1 - CLIENTS.index(name)]
-        body = f"{name} {len(self.sent[name])} ".encode() + bytes(self.random.randrange(3000))
+        body = f"{name} {len(self.sent[name])} ".encode() + bytes(self.random.randrange(2000))
         try:
             client.send(self.addresses[other], body)
         except NymtwError:

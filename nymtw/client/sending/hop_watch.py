@@ -6,7 +6,7 @@ than half of a layer, so that whoever makes packets vanish cannot choose its rou
 """
 
 import random as random_module
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from nymtw.interfaces import IRouteStrategy
 from nymtw.message.packets import Outgoing
-from nymtw.message.round_trip import RoundTrips
+from nymtw.message.round_trip import MOST, RoundTrips
 from nymtw.topology.document import LAYERS, NodeRecord, Topology
 
 LATE: Final = 3.0  # seconds beyond drawn delays and learned excess after which an ack is missed
@@ -44,6 +44,7 @@ class HopWatch:
         self._seconds = seconds
         self._round_trips = round_trips
         self._pending: dict[bytes, tuple[Outgoing, float]] = {}  # by ack id, with when it was to come
+        self._unjudged: deque[bytes] = deque()  # the ack ids that are neither here nor missed
         self._hops: dict[bytes, _Hop] = {}
 
     def sent(self, packet: Outgoing) -> None:
@@ -51,6 +52,7 @@ class HopWatch:
         self._miss()
         if len(self._pending) < MOST_PENDING:
             self._pending[packet.ack_id] = packet, self._seconds() + packet.expected_round_trip
+            self._unjudged.append(packet.ack_id)
 
     def acknowledged(self, ack_id: bytes) -> None:
         """An ack has come."""
@@ -66,6 +68,7 @@ class HopWatch:
     def disconnected(self) -> None:
         """No ack can come: what is under way says nothing."""
         self._pending.clear()
+        self._unjudged.clear()
 
     def avoided(self, topology: Topology) -> frozenset[bytes]:
         """The mixnodes through which nothing comes back while something does through others of their layer."""
@@ -91,13 +94,19 @@ class HopWatch:
         """Count those whose ack should have come. They are looked at in the order in which they were sent."""
         now = self._seconds()
         missed: Counter[bytes] = Counter()
-        late = []
-        for ack_id, (packet, expected) in self._pending.items():
-            if expected + LATE + self._round_trips.wait(packet.route[-1]) > now:
+        while self._unjudged:
+            ack_id = self._unjudged[0]
+            if ack_id in self._pending:
+                packet, expected = self._pending[ack_id]
+                if expected + LATE + self._round_trips.wait(packet.route[-1]) > now:
+                    break
+                missed.update(_mixnodes(packet))
+            self._unjudged.popleft()
+        # An ack that is late teaches how long acks take: it is waited for longer than it takes to miss it.
+        while self._pending:
+            ack_id = next(iter(self._pending))
+            if self._pending[ack_id][1] + LATE + MOST > now:
                 break
-            late.append(ack_id)
-            missed.update(_mixnodes(packet))
-        for ack_id in late:
             del self._pending[ack_id]
         for identity, number in missed.items():
             hop = self._hops.setdefault(identity, _Hop())
