@@ -187,7 +187,7 @@ def test_who_has_no_network_yet_asks_a_directory_that_is_away_more_often() -> No
     [
         (lambda: b"garbage", "not a signed topology"),
         (lambda: signed(2, key=SigningKey(bytes([1]) * 32)), "0 valid signatures"),
-        (lambda: signed(2, valid=0), "ran out"),
+        (lambda: signed(2, valid=0), "expired"),
         (lambda: signed(1), "older than one already seen"),
     ],
 )

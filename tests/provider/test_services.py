@@ -271,8 +271,8 @@ def test_a_thread_that_is_blocked_is_told_with_its_stack_and_counted(seed: int) 
         counted.append(files)
 
     class Watching(Watchdog):
-        def _say(self, watched: int, late: float) -> None:
-            super()._say(watched, late)
+        def _report(self, watched: int, late: float) -> None:
+            super()._report(watched, late)
             told.set()
 
     def a_service_that_waits() -> bool:

@@ -246,7 +246,7 @@ def _reason(content: bytes) -> str:
 
 def _cause(failure: Failure) -> str:
     if failure.check(_TooLong):
-        return "the answer is longer than an answer may be"
+        return "the answer is longer than allowed"
     if failure.check(_Damaged):
         return "the answer is damaged"
     if failure.check(DNSLookupError):

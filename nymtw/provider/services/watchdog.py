@@ -23,18 +23,18 @@ class BlockDetector:
     def __init__(self, seconds: Callable[[], float], blocked: Callable[[float], None], limit: float = LIMIT) -> None:
         self._seconds, self._blocked, self._limit = seconds, blocked, limit
         self._last = seconds()
-        self._said = False
+        self._reported = False
 
     def beat(self) -> None:
         """Note that the reactor runs."""
         self._last = self._seconds()
-        self._said = False
+        self._reported = False
 
     def look(self) -> None:
         """Check whether the reactor still runs."""
         late = self._seconds() - self._last
-        if late >= self._limit and not self._said:
-            self._said = True
+        if late >= self._limit and not self._reported:
+            self._reported = True
             self._blocked(late)
 
 
