@@ -125,7 +125,7 @@ def test_pages_that_cannot_be_are_refused() -> None:
     provider.list(*range(LISTED_PAGE + 1))
     addresses = provider.listed.addresses()
     for said, error in (
-        ({"clients_page": 2, "clients_pages": 2}, "counted from 0"),
+        ({"clients_page": 2, "clients_pages": 2}, "must be lower"),
         ({"clients_page": 100, "clients_pages": 101}, "clientsPage"),
         ({"clients_page": 0, "clients_pages": 2, "registered_clients": addresses}, "a page has at most 100"),
     ):

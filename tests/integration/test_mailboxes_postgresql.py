@@ -321,7 +321,7 @@ def test_a_transaction_of_unknown_outcome_is_counted_when_the_database_is_back(s
 
 def test_a_slow_database_costs_bounded_memory(server, clock):
     store = registered(server, clock, worker=Held)
-    writer, _ = store._lines
+    writer, _ = store._channels
     writer.worker.jobs = []
     first = result(store.store(ALICE, 1, bytes(1 << 20)))
     clock.advance(1)  # on its way, and it does not return
@@ -342,7 +342,7 @@ def test_whoever_confirms_does_not_wait_behind_a_lot_of_mail(server, clock):
     store = registered(server, clock, worker=Held)
     put(store, clock, b"x")
     [item] = clock.wait_for(store.pull(ALICE, 1, 0), 1)
-    writer, _ = store._lines
+    writer, _ = store._channels
     writer.worker.jobs = []
     done = [result(store.store(ALICE, 1, b"%d" % number)) for number in range(1200)]
     confirmed = result(store.confirm(ALICE, [item.number]))
@@ -411,7 +411,7 @@ def test_counts_agree_with_the_tables_after_anything(server, clock, seed):
 def test_many_that_pull_at_once_are_all_answered(server, clock):
     store = registered(server, clock, worker=Held)
     put(store, clock, b"x")
-    _, reader = store._lines
+    _, reader = store._channels
     reader.worker.jobs = []
     answers = [result(store.pull(ALICE, 1, 0)) for _ in range(200)]
     reader.worker.let_go()
@@ -426,7 +426,7 @@ def test_a_commit_survives_a_crash_of_the_server_even_where_it_is_set_to_forget(
         other.execute("ALTER ROLE nymtw SET synchronous_commit = off")
         store = registered(server, clock)
         other.execute("ALTER ROLE nymtw RESET synchronous_commit")
-    assert store._lines[0].connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    assert store._channels[0].connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
     closed(store, clock)
 
 
