@@ -77,6 +77,7 @@ def test_a_dealer_who_is_out_leaves_a_key_of_the_rest(secrets, recipients, deali
     assert key != derive_public(dealings, ISSUERS)[1]
     refused(CredentialFault.TOO_FEW, derive_public, {1: dealings[1]}, ISSUERS)
     refused(CredentialFault.TOO_FEW, derive_public, {}, ISSUERS)
+    refused(CredentialFault.TOO_FEW, derive_secret, 2, THRESHOLD, [])
 
 
 def test_dealings_of_another_form_round_or_circle_are_refused(recipients, dealings):

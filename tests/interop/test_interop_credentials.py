@@ -138,8 +138,9 @@ def test_altered_shows_are_refused_by_both(rust, source):
             coconut.verify_show(issuance.parameters, issuance.key, *parsed)
 
         assert (accepted(check), rust.ask("show", *issuance.split, key, data, told)[0]) == (False, False), data.hex()
-        other = deal(sum(issuance.split), 1, 1, source).key.to_bytes()
-        assert rust.ask("show", *issuance.split, other, show.to_bytes(), context.to_bytes()) == (False, "bad-proof")
+        if number < len(SPLITS):
+            other = deal(sum(issuance.split), 1, 1, source).key.to_bytes()
+            assert rust.ask("show", *issuance.split, other, show.to_bytes(), context.to_bytes()) == (False, "bad-proof")
 
 
 def test_a_credential_that_nobody_signed_is_refused_by_both(rust, source):
@@ -179,10 +180,9 @@ class Bank:
             ]
             self.books.append(ecash.ticket_book(pending, shares, 2))
 
-    def pay(self, source, book, count=None):
+    def pay(self, source, book, numbers=None):
         """A payment with some tickets on some day, its info and the day."""
-        count = count or source.choice((1, 1, 1, 2, 3))
-        numbers = source.sample(range(TICKETS), count)
+        numbers = numbers or source.sample(range(TICKETS), source.choice((1, 1, 1, 2, 3)))
         day = source.randrange(self.first, self.expiry + 1)
         info = ecash.PaymentInfo(source.randbytes(32), source.getrandbits(64), source.randbytes(16))
         payment = ecash.pay_with(self.parameters, self.key, book, numbers, self.helpers, info, day, source)
@@ -193,7 +193,7 @@ def test_payments_made_here_are_verified_there(rust, source):
     bank = Bank(source)
     key = bank.key.to_bytes()
     for number in range(CASES):
-        payment, info, day = bank.pay(source, source.choice(bank.books), TICKETS if number == 0 else None)
+        payment, info, day = bank.pay(source, source.choice(bank.books), range(TICKETS) if number == 0 else None)
         data = payment.to_bytes()
         serials = ",".join(serial.hex() for serial in payment.serials)
         assert rust.ask("payment", TICKETS, key, data, info.to_bytes(), day) == (True, serials)
@@ -225,7 +225,8 @@ def test_altered_payments_are_refused_by_both(rust, source):
 def test_both_find_the_double_spender(rust, source):
     bank = Bank(source)
     for book in bank.books:
-        first, second = bank.pay(source, book, 30), bank.pay(source, book, 30)  # of 50: some ticket is in both
+        twice, *others = source.sample(range(TICKETS), 4)
+        first, second = bank.pay(source, book, [others[0], twice]), bank.pay(source, book, [twice, *others[1:]])
         spender = encode(G1_BASE * book.owner)
         found = ecash.identify(*first[:2], *second[:2])
         assert (found.finding, found.spender) == (ecash.Finding.DOUBLE, spender)
