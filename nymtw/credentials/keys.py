@@ -43,7 +43,7 @@ def check_threshold(threshold: int, issuers: int) -> None:
 
 @dataclass(frozen=True)
 class SecretKey:
-    """An issuer's share: its index from 1, the threshold, x and y_1 to y_q. 5 + 32 (1 + q) bytes."""
+    """An issuer's share: its index from 1, the threshold, x and y_1 to y_q. 4 + 32 (1 + q) bytes."""
 
     index: int
     threshold: int
