@@ -162,7 +162,7 @@ def test_a_full_disk_loses_the_oldest_and_no_memory(tmp_path: Path) -> None:
     world.run(FLUSH)
     history: Any = world.recorder._history
     history._database.execute("PRAGMA max_page_count = 1")
-    crowd = {number.to_bytes(32, "big"): Sums(up=1) for number in range(100)}
+    crowd = {number.to_bytes(32, "big"): Sums(up=1) for number in range(10)}
     for _ in range(MOST_PENDING + 50):
         world.clock.advance(1)
         world.recorder.record(Second(int(world.wall()), {**crowd, ONE: Sums(7, up=1)}))
