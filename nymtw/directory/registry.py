@@ -11,7 +11,7 @@ import msgspec
 
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError
-from nymtw.topology.document import LAYERS, MIXNODE, ListedClient, NodeRecord
+from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, PublicClient
 from nymtw.topology.presence import MAX_SKEW, Heartbeat
 
 EXPIRY = 5.0  # seconds after its last heartbeat a node is gone
@@ -26,7 +26,7 @@ _PAGING = ("clientsPage", "clientsPages")  # not shown: the list is
 class Page:
     """Some of a node's listed clients, and as it posted them."""
 
-    clients: tuple[ListedClient, ...]
+    clients: tuple[PublicClient, ...]
     posted: Sequence[Any]
 
 
@@ -36,7 +36,7 @@ class Entry:
 
     post: Mapping[str, Any]  # the JSON object, its host filled in
     record: NodeRecord
-    clients: tuple[ListedClient, ...]
+    clients: tuple[PublicClient, ...]
     source: str  # the address the post came from
     timestamp: int  # nanoseconds since 1970, by the node's clock
     last_seen: int  # nanoseconds since 1970, by ours
@@ -178,7 +178,7 @@ class Registry:
 
     def _listed(
         self, known: Entry | None, heartbeat: Heartbeat, post: Mapping[str, Any]
-    ) -> tuple[tuple[ListedClient, ...], Mapping[int, Page], dict[str, Any]]:
+    ) -> tuple[tuple[PublicClient, ...], Mapping[int, Page], dict[str, Any]]:
         """The listed clients of a node, their pages if there are several, and what is to stand in its post.
 
         `known` is what it said before, and counted no more.

@@ -107,7 +107,7 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             ) from None
 
 
-class ListedClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class PublicClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A client that wants to be found by others: its address (text) and its provider's identity (32 bytes)."""
 
     address: Annotated[str, msgspec.Meta(max_length=200)]
@@ -145,7 +145,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     epoch_seconds: Annotated[int, msgspec.Meta(ge=1, le=366 * 86400)]
     recommended: Recommended = Recommended()
     nodes: tuple[NodeRecord, ...] = ()
-    clients: tuple[ListedClient, ...] = ()
+    clients: tuple[PublicClient, ...] = ()
     minimum_client_version: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
     @cached_property

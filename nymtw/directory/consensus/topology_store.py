@@ -10,8 +10,8 @@ from nymtw.errors import TopologyError
 from nymtw.topology.delta import make_delta
 from nymtw.topology.document import (
     MAX_TOPOLOGY_LENGTH,
-    ListedClient,
     NodeRecord,
+    PublicClient,
     Recommended,
     SignedTopology,
     Topology,
@@ -46,7 +46,7 @@ class Terms:
         published: int,
         epoch: int,
         nodes: tuple[NodeRecord, ...],
-        clients: tuple[ListedClient, ...],
+        clients: tuple[PublicClient, ...],
     ) -> Topology:
         """That of these nodes and clients; `serial`, `published` (nanoseconds) and `epoch` as in `Topology`."""
         return Topology(
