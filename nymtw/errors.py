@@ -65,7 +65,7 @@ class TopologySignatureError(TopologyError):
 
 
 class TopologyExpired(TopologyError):
-    """The newest topology has expired: the directory has not published a new one for too long."""
+    """The newest topology is out of date: the directory has been silent for too long."""
 
 
 class TopologyIncomplete(TopologyError):

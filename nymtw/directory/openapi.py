@@ -58,6 +58,7 @@ SCHEMAS: Mapping[str, Any] = {
             signers=many(KEY),
         ),
         nodes=many(reference("Node")),
+        silent=many(record(identityKey=KEY, role={"type": "string"}, layer=INTEGER)),
         validators=many(
             record(pubKey={"type": "string"}, host={"type": "string"}, type={"type": "string"}, lastSeen=INTEGER)
         ),

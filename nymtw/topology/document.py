@@ -50,6 +50,9 @@ Services = Annotated[dict[ServiceName, Annotated[str, msgspec.Meta(max_length=20
 # Refreshes between the assignment of roles and the key epoch for which they hold: every node has asked twice by then.
 NOTICE: Final = 3
 
+# The most nodes that are away whose places are remembered.
+MOST_FORMER: Final = 1000
+
 # The places that the directory can assign to a node of the role "any", as (role, layer).
 Mode = Literal["mixnode", "entry-gateway", "exit-gateway"]
 Place = Literal["mixnode-1", "mixnode-2", "mixnode-3", "entry-gateway", "exit-gateway"]
@@ -83,7 +86,7 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     takes: Annotated[tuple[Mode, ...], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
     places: Annotated[dict[Epoch, Place], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
 
-    def place(self, epoch: int) -> str:
+    def place(self, epoch: int) -> "Place | Literal['']":
         """The place in a key epoch: a name of `PLACES`; "" for a node that has chosen its role itself."""
         if not self.places:
             return ""
@@ -127,12 +130,19 @@ class Recommended(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fetch_slots: Annotated[int, msgspec.Meta(ge=1, le=255)] = 16
 
 
+Former = Annotated[
+    dict[Key, Annotated[dict[Epoch, Place], msgspec.Meta(min_length=1, max_length=3)]],
+    msgspec.Meta(min_length=1, max_length=MOST_FORMER),
+]
+
+
 class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
     """The network at one moment.
 
     * `serial` grows with each topology. `network` (16 bytes) is `Trust.network`.
     * `published`, `valid_until`: nanoseconds since 1970. `refresh`: seconds between two topologies.
     * `epoch`: the key epoch whose keys senders use: floor(wall-clock seconds / `epoch_seconds`) at publication.
+    * `former`: the places of absent nodes, for the case that they return in the same epoch; absent if there are none.
     """
 
     format: int = FORMAT
@@ -147,6 +157,15 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     nodes: tuple[NodeRecord, ...] = ()
     clients: tuple[PublicClient, ...] = ()
     minimum_client_version: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    former: Former | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def keys_until(self) -> float:
+        """Seconds since 1970 until which nodes unwrap packets made with the keys of this topology's epoch.
+
+        They hold the key of the epoch before the current one.
+        """
+        return float((self.epoch + 2) * self.epoch_seconds)
 
     @cached_property
     def _by_identity(self) -> dict[bytes, NodeRecord]:

@@ -39,6 +39,8 @@ class AcceptedMessage(Protocol):
     def fragments(self) -> int: ...
     @property
     def queue_length(self) -> int: ...
+    @property
+    def waits(self) -> str: ...
 
 
 class ClientLike(Protocol):
@@ -188,13 +190,14 @@ class Application:
     def _accepted(self, name: str, accepted: AcceptedMessage, lane: int, typed: bool) -> dict[str, Any]:
         if typed:
             return {"type": "laneQueueLength", "lane": lane, "queueLength": accepted.queue_length}
-        return {
-            name: {
-                "id": id_text(accepted.message_id),
-                "fragments": accepted.fragments,
-                "laneQueueLength": accepted.queue_length,
-            }
+        answer: dict[str, Any] = {
+            "id": id_text(accepted.message_id),
+            "fragments": accepted.fragments,
+            "laneQueueLength": accepted.queue_length,
         }
+        if accepted.waits:
+            answer["waits"] = accepted.waits
+        return {name: answer}
 
     def _subscribe(self, confirm: bool) -> None:
         if self._subscriber is None:

@@ -100,6 +100,8 @@ def send(options: SendOptions) -> int:
     print(
         f"{sent['id']}: {len(data)} bytes in {sent['fragments']} fragments, {sent['laneQueueLength']} wait in the queue"
     )
+    if "waits" in sent:
+        print(f"it waits: {sent['waits']}", flush=True)
     if options["no-wait"]:
         return 0
     while True:

@@ -117,10 +117,11 @@ class PacketEngine(ABC):
         """
         peers: dict[bytes, tuple[str, int]] = {}
         beside: dict[int, tuple[frozenset[bytes], frozenset[bytes]]] = {}
-        usual = self._beside_in(topology, peers)
+        usual = self._beside_in(topology, topology.epoch, peers)
         for epoch in (topology.epoch - 1, topology.epoch, topology.epoch + 1):
             there = topology.at(epoch)
-            beside[epoch] = usual if there is topology else self._beside_in(there, peers)
+            is_usual = there is topology and not self.own.places
+            beside[epoch] = usual if is_usual else self._beside_in(there, epoch, peers)
         self._next_hops = frozenset(peers)
         self._allowed_peers = frozenset().union(*(before for _, before in beside.values()))
         self._environment = {
@@ -130,15 +131,20 @@ class PacketEngine(ABC):
             self._links.set_peers(peers)
 
     def _beside_in(
-        self, topology: Topology, peers: dict[bytes, tuple[str, int]]
+        self, topology: Topology, epoch: int, peers: dict[bytes, tuple[str, int]]
     ) -> tuple[frozenset[bytes], frozenset[bytes]]:
-        """Who is behind and before this node; where those behind it are goes into `peers`."""
+        """Who is behind and before this node; where those behind it are goes into `peers`.
+
+        A node whose role is decided for it is where a topology of that epoch has put it, the first and the newest.
+        """
         listed = topology.find(self.own.identity)
-        own = listed if listed is not None and listed.places else self.own
-        nodes = [topology.find(identity) for identity in topology.successors(own)]
+        own = [self.own.at(epoch) if self.own.places else self.own]
+        if listed is not None and listed.places:
+            own = [listed, self.own.at(epoch)] if self.own.places else [listed]
+        nodes = [topology.find(identity) for each in own for identity in topology.successors(each)]
         after = {node.identity: (node.host, node.port) for node in nodes if node is not None}
         peers.update(after)
-        return frozenset(after), topology.predecessors(own)
+        return frozenset(after), frozenset().union(*(topology.predecessors(each) for each in own))
 
     def next_hops(self, epoch: int) -> frozenset[bytes]:
         """To whom a packet of this key epoch may go from here."""
