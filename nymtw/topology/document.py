@@ -50,7 +50,7 @@ Services = Annotated[dict[ServiceName, Annotated[str, msgspec.Meta(max_length=20
 # Refreshes between the assignment of roles and the key epoch for which they hold: every node has asked twice by then.
 NOTICE: Final = 3
 
-# The most nodes that are away whose places are remembered.
+# The most absent nodes whose places are remembered.
 MOST_FORMER: Final = 1000
 
 # The places that the directory can assign to a node of the role "any", as (role, layer).
