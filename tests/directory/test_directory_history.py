@@ -195,7 +195,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 def test_a_history_that_is_away_is_a_reason() -> None:
     world = World()
     fired(_wait(world.recorder.stopService()))
-    with pytest.raises(DirectoryError, match="no history"):
+    with pytest.raises(DirectoryError, match="not available"):
         world.series()
 
 
