@@ -29,6 +29,7 @@ class DropReason(StrEnum):
     DELAY_QUEUE_FULL = "delay-queue-full"
     LINK_QUEUE_FULL = "link-queue-full"
     LINK_DOWN = "link-down"
+    TOO_LATE = "too-late"
     SHUTDOWN = "shutdown"
     WORKER_LOST = "worker-lost"
     DISK_ERROR = "disk-error"

@@ -1,9 +1,7 @@
 """A gateway: a provider that pushes mail to its clients, and limits what they send by its admission."""
 
 from collections.abc import Iterable
-from typing import Any
-
-from prometheus_client.core import Metric
+from typing import TYPE_CHECKING, Any
 
 from nymtw.errors import PluginError
 from nymtw.gateway.admission import OpenAdmission, downlink_rate
@@ -11,6 +9,9 @@ from nymtw.link.downlink import Downlink
 from nymtw.node.metrics import gauge
 from nymtw.provider.service import ProviderService
 from nymtw.topology.document import GATEWAY, Recommended, Topology
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 
 class GatewayService(ProviderService):
@@ -62,6 +63,6 @@ class GatewayService(ProviderService):
         if self._clients.downlink is None or self._clients.downlink.rate != rate:
             self._clients.downlink = Downlink(self._clients.housekeeper.clock, rate)
 
-    def _gateway_metrics(self) -> Iterable[Metric]:
+    def _gateway_metrics(self) -> "Iterable[Metric]":
         rate = 0.0 if self._clients.downlink is None else self._clients.downlink.rate
         yield gauge("downlink_slots_per_second", "Slots pushed to each client that logs in now; 0: at once.", rate)

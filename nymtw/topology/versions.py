@@ -2,13 +2,13 @@
 
 from functools import lru_cache
 
-from packaging.version import InvalidVersion, Version
-
 from nymtw.errors import ClientTooOld
 
 
 def version(text: str) -> str:
     """Check a version (PEP 440). Raises `ValueError`, for `usage.Options`."""
+    from packaging.version import InvalidVersion, Version
+
     try:
         return str(Version(text))
     except InvalidVersion:
@@ -21,6 +21,8 @@ version.coerceDoc = "must be a version, such as 0.2.0."  # type: ignore[attr-def
 @lru_cache(maxsize=16)
 def is_older(own: str, least: str) -> bool:
     """Whether the version `own` is older than `least` (PEP 440). False if one of them is not a version."""
+    from packaging.version import InvalidVersion, Version
+
     try:
         return Version(own) < Version(least)
     except InvalidVersion:

@@ -29,6 +29,8 @@ from nymtw.topology.document import NodeRecord, Topology
 # An hour at 50 ms a hop on average would be 72,000 times the mean: nobody draws ten minutes, so it is not honest.
 DEFAULT_MAX_DELAY: Final = 600.0
 DEFAULT_CAPACITY: Final = 100_000
+# Seconds. A node that is so late has more to do than it can: by then senders send again what it still holds.
+PATIENCE: Final = 5.0
 
 
 class Links(Protocol):
@@ -93,7 +95,7 @@ class PacketEngine(ABC):
         self.capacity = capacity
         self.stretch = 1  # every delay is multiplied by this
         self.set_max_delay(max_delay)
-        self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity)
+        self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity, PATIENCE, self._late)
         self._links: Links | None = None
         # Of all key epochs together; `_around` has them for each.
         self._next_hops: frozenset[bytes] = frozenset()
@@ -271,6 +273,10 @@ class PacketEngine(ABC):
         for item in due:
             if not isinstance(item, tuple):
                 item()
+
+    def _late(self, count: int) -> None:
+        """Called by the delay queue: so many packets are overdue for too long, and dropped."""
+        self.counters.dropped(DropReason.TOO_LATE, count)
 
     def _tags_are_written(self) -> bool:
         try:
