@@ -22,7 +22,7 @@ from nymtw.client.sending.message_trace import MessageTrace
 from nymtw.client.sending.outbox import Outbox, OutboxLimits, Progress
 from nymtw.client.sending.packet_sender import PacketSender, pack_address
 from nymtw.client.sending.streams import Streams
-from nymtw.client.sockets.views import client_object, listed_clients, rates_object
+from nymtw.client.sockets.views import client_object, public_clients, rates_object
 from nymtw.client.store import ClientStore
 from nymtw.encoding import key_text
 from nymtw.errors import MessageTooLong, NymtwError, TopologyError, TopologyIncomplete
@@ -348,7 +348,7 @@ class ClientCore:
 
     def clients(self) -> list[dict[str, Any]]:
         """The clients that asked to be listed."""
-        return listed_clients(self._checked, self.network)
+        return public_clients(self._checked, self.network)
 
     def status(self) -> dict[str, Any]:
         """How this client is doing: counts since it started."""

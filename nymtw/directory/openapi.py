@@ -1,4 +1,4 @@
-"""What the directory's routes take and answer, and its description (OpenAPI 3.1), made of them."""
+"""The schemas of the directory's requests and answers, and its description (OpenAPI 3.1)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -16,7 +16,7 @@ import msgspec
 from nymtw.directory.retention import Retention
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError
-from nymtw.topology.document import ANY, LAYERS, MIXNODE, ListedClient, NodeRecord, Topology
+from nymtw.topology.document import ANY, LAYERS, MIXNODE, NodeRecord, PublicClient, Topology
 from nymtw.topology.presence import MAX_SKEW, Heartbeat
 
 SILENCE = 5.0  # seconds after its last heartbeat a node is shown no more
@@ -31,7 +31,7 @@ _PAGING = ("clientsPage", "clientsPages")  # not shown: the list is
 class Page:
     """Some of a node's listed clients, and as it posted them."""
 
-    clients: tuple[ListedClient, ...]
+    clients: tuple[PublicClient, ...]
     posted: Sequence[Any]
 
 
@@ -41,7 +41,7 @@ class Entry:
 
     post: Mapping[str, Any]  # the JSON object, its host filled in
     record: NodeRecord
-    clients: tuple[ListedClient, ...]
+    clients: tuple[PublicClient, ...]
     source: str  # the address the post came from
     timestamp: int  # nanoseconds since 1970, by the node's clock
     last_seen: int  # nanoseconds since 1970, by ours
@@ -59,7 +59,7 @@ class Member(NamedTuple):
 
     said: NodeRecord
     record: NodeRecord
-    clients: tuple[ListedClient, ...]
+    clients: tuple[PublicClient, ...]
     seen: float  # when it was heard last, by the clock that is never stepped
     pages: Mapping[int, Page] = {}
 
@@ -165,7 +165,7 @@ class Registry:
 
     def restore(self, topology: Topology) -> None:
         """Its nodes are members that have been silent since now: what was signed before a restart outlives it."""
-        clients: dict[bytes, list[ListedClient]] = {}
+        clients: dict[bytes, list[PublicClient]] = {}
         for client in topology.clients:
             clients.setdefault(client.provider, []).append(client)
         now = self._seconds()
@@ -249,7 +249,7 @@ class Registry:
 
     def _listed(
         self, known: "Entry | Member | None", heartbeat: Heartbeat, post: Mapping[str, Any]
-    ) -> tuple[tuple[ListedClient, ...], Mapping[int, Page], dict[str, Any]]:
+    ) -> tuple[tuple[PublicClient, ...], Mapping[int, Page], dict[str, Any]]:
         """The listed clients of a node, their pages if there are several, and what is to stand in its post.
 
         `known` is what it said before, and counted no more.

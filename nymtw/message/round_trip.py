@@ -1,9 +1,9 @@
-"""How long an ack takes beyond the delays that were drawn for it: the estimator of RFC 6298, one for each edge. Pure.
+"""Estimates the time of an ack beyond its drawn delays: the estimator of RFC 6298, one for each edge. Pure.
 
 The drawn delays of a packet are known, so only the rest is learned: links, queues, busy nodes, the recipient's edge.
-Every transmission has an ack of its own, so that none is ambiguous: Karn's rule is not needed, and a late ack teaches
-most. Backing off (section 5.5) is done for each fragment, in `nymtw.message.arq`: what is sent again takes the place of
-cover, so it never adds to what a client sends. Times are in seconds.
+Every transmission has its own ack, so no ack is ambiguous: Karn's rule is not needed, and late acks are used too.
+Backing off (section 5.5) is done for each fragment, in `nymtw.message.arq`. Repeated packets replace cover, so they
+never add to a client's traffic. Times are in seconds.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ BETA: Final = 1 / 4
 DEVIATIONS: Final = 4
 LEAST: Final = 1.5  # also before the first ack
 MOST: Final = 60.0
-# A process that stalled gives all acks at once when it goes on: they are one measurement, and no long memory.
+# After a stall a process gets many acks at once. They count as one measurement, with bounded effect.
 SPACING: Final = 1.0  # seconds between two measurements
-JUMP: Final = 4.0  # how many times the wait one measurement may be
+JUMP: Final = 4.0  # one measurement counts as at most so many times the current wait
 MOST_EDGES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """What is known of one edge: the smoothed excess, its mean deviation, and when it was measured last."""
+    """The estimate for one edge: the smoothed excess, its mean deviation, and the time of the last measurement."""
 
     smoothed: float | None = None
     deviation: float = 0.0
@@ -30,13 +30,13 @@ class Excess:
 
     @property
     def wait(self) -> float:
-        """How long to wait for an ack beyond what was drawn, 1.5 to 60 (RFC 6298, 2.1 to 2.5)."""
+        """The time to wait for an ack beyond the drawn delays, 1.5 to 60 (RFC 6298, 2.1 to 2.5)."""
         if self.smoothed is None:
             return LEAST
         return min(max(LEAST, self.smoothed + DEVIATIONS * self.deviation), MOST)
 
     def measured(self, excess: float, now: float) -> "Excess":
-        """An ack that came at `now` took so much longer than was drawn (RFC 6298, 2.2 and 2.3)."""
+        """The estimate after an ack at `now` that took `excess` longer than the drawn delays (RFC 6298, 2.2, 2.3)."""
         excess = min(max(excess, 0.0), JUMP * self.wait)
         if self.smoothed is None:
             return Excess(excess, excess / 2, now)
@@ -47,21 +47,21 @@ class Excess:
 
 
 class RoundTrips:
-    """The estimators of the edges that messages go to, by their names (any bytes), and one for all of them.
+    """The estimates for the recipients' edges, by name (any bytes), and one for all edges together.
 
-    An edge of which nothing is known is as all are: the sender's own edge and the layers are part of every way.
+    An unknown edge uses the common estimate: the sender's own edge and the layers are part of every route.
     """
 
     def __init__(self) -> None:
-        self._edges: dict[bytes, Excess] = {}  # the one that was measured last stands behind
+        self._edges: dict[bytes, Excess] = {}  # the most recently measured one is last
         self._all = Excess()
 
     def wait(self, edge: bytes) -> float:
-        """Seconds to wait for an ack beyond what was drawn."""
+        """Seconds to wait for an ack beyond the drawn delays."""
         return self._edges.get(edge, self._all).wait
 
     def measured(self, edge: bytes, excess: float, now: float) -> None:
-        """An ack from `edge` came at `now`, `excess` later than was drawn; less than nothing counts as nothing."""
+        """Take an ack from `edge` at `now`, `excess` later than the drawn delays; a negative excess counts as 0."""
         self._all = self._all.measured(excess, now)
         self._edges[edge] = self._edges.pop(edge, Excess()).measured(excess, now)
         if len(self._edges) > MOST_EDGES:

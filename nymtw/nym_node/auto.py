@@ -72,9 +72,9 @@ class AutoService(GatewayService):
 
     def use_topology(self, topology: Topology) -> None:
         """Use a new topology, which may assign another role."""
-        listed = topology.find(self.core.own.identity)
-        if listed is not None and listed.places:
-            self._become(self.kept.take(listed, topology.epoch), topology)
+        record = topology.find(self.core.own.identity)
+        if record is not None and record.places:
+            self._become(self.kept.take(record, topology.epoch), topology)
         else:
             places = dict(self.kept.forget_before(topology.epoch)) or UNSET
             self.core.own = structs.replace(self.core.own, places=places)

@@ -1,4 +1,4 @@
-"""The places of a node whose role the directory decides, kept across restarts. Of an epoch the first counts."""
+"""The places of a node whose role the directory assigns, kept across restarts. The first place in an epoch counts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,26 +22,26 @@ class _Kept(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class KeptPlaces:
-    """From a key epoch on -> where the node works, in this network, as topologies have stated it."""
+    """The node's places in this network, by the key epoch with which they begin, as topologies have stated them."""
 
     log = Logger()
 
     def __init__(self, folder: Path, network: bytes) -> None:
-        """`folder` is the node's data folder. A file that is none, or of another network, is none."""
+        """`folder`: the node's data folder. An invalid file, or a file of another network, is ignored."""
         self._file = folder / FILE
         self._network = network.hex()
         self.places: Mapping[int, Place] = self._read()
-        self._said = ""
+        self._reported = ""
 
-    def take(self, listed: NodeRecord, epoch: int) -> Mapping[int, Place]:
-        """The places now that a topology of this epoch lists the node so: what is known of an epoch stands."""
-        decided = [each for each in (epoch - 1, epoch) if listed.places and min(listed.places) <= each]
-        decided += [epoch + 1] if listed.places and epoch + 1 in listed.places else []
+    def take(self, record: NodeRecord, epoch: int) -> Mapping[int, Place]:
+        """Add the places from a topology of this epoch, and return all. Known places of an epoch do not change."""
+        decided = [each for each in (epoch - 1, epoch) if record.places and min(record.places) <= each]
+        decided += [epoch + 1] if record.places and epoch + 1 in record.places else []
         places = {each: place for each, place in self.places.items() if epoch - 1 <= each <= epoch + 1}
         for each in decided:
-            place = listed.place(each)
+            place = record.place(each)
             if place and places.setdefault(each, place) != place:
-                self._say(
+                self._report(
                     f"the topology has moved this node within key epoch {each}, from {places[each]} to {place}: it "
                     f"stays, and takes the packets of both"
                 )
@@ -49,7 +49,7 @@ class KeptPlaces:
         return places
 
     def forget_before(self, epoch: int) -> Mapping[int, Place]:
-        """The places now that a topology of this epoch does not list the node: those of earlier epochs are over."""
+        """Forget the places of earlier epochs, after a topology of this epoch without the node. Returns the rest."""
         self._keep(self.places if any(each >= epoch for each in self.places) else {})
         return self.places
 
@@ -68,9 +68,9 @@ class KeptPlaces:
         try:
             write_file(self._file, msgspec.json.encode(_Kept(self._network, dict(places))))
         except (OSError, NymtwError) as error:
-            self._say(f"the places of this node cannot be kept: {error}")
+            self._report(f"the places of this node cannot be kept: {error}")
 
-    def _say(self, trouble: str) -> None:
-        if trouble != self._said:
-            self._said = trouble
+    def _report(self, trouble: str) -> None:
+        if trouble != self._reported:
+            self._reported = trouble
             self.log.error("{trouble}", trouble=trouble)

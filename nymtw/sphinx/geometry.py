@@ -60,11 +60,6 @@ class Geometry:
         return self.plaintext_length + PAYLOAD_OVERHEAD
 
     @property
-    def header_length(self) -> int:
-        """Alpha, MAC and beta: the same for every size class."""
-        return HEADER_LENGTH
-
-    @property
     def packet_length(self) -> int:
         """Header and payload: the bytes on the wire, at every hop."""
         return HEADER_LENGTH + self.payload_length

@@ -10,7 +10,7 @@ import msgspec
 
 from nymtw.encoding import from_cbor, to_cbor
 from nymtw.errors import EncodingError
-from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, Key, ListedClient, NodeRecord, SignedTopology, Topology
+from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, Key, NodeRecord, PublicClient, SignedTopology, Topology
 
 _DIGEST_LENGTH: Final = 32
 
@@ -28,7 +28,7 @@ class TopologyDelta(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     frame: Topology
     changed: tuple[NodeRecord, ...]
     gone: tuple[Key, ...]
-    clients: tuple[ListedClient, ...] | None
+    clients: tuple[PublicClient, ...] | None
     digest: bytes
     signatures: Annotated[dict[Key, bytes], msgspec.Meta(max_length=64)]
 

@@ -50,7 +50,7 @@ Services = Annotated[dict[ServiceName, Annotated[str, msgspec.Meta(max_length=20
 # Refreshes between the assignment of roles and the key epoch for which they hold: every node has asked twice by then.
 NOTICE: Final = 3
 
-# The most nodes that are away whose places are remembered.
+# The most absent nodes whose places are remembered.
 MOST_FORMER: Final = 1000
 
 # The places that the directory can assign to a node of the role "any", as (role, layer).
@@ -110,7 +110,7 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             ) from None
 
 
-class ListedClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class PublicClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A client that wants to be found by others: its address (text) and its provider's identity (32 bytes)."""
 
     address: Annotated[str, msgspec.Meta(max_length=200)]
@@ -155,7 +155,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     epoch_seconds: Annotated[int, msgspec.Meta(ge=1, le=366 * 86400)]
     recommended: Recommended = Recommended()
     nodes: tuple[NodeRecord, ...] = ()
-    clients: tuple[ListedClient, ...] = ()
+    clients: tuple[PublicClient, ...] = ()
     minimum_client_version: Annotated[str, msgspec.Meta(max_length=64)] = ""
     former: Former | msgspec.UnsetType = msgspec.UNSET
 

@@ -23,16 +23,16 @@ from nymtw.topology.document import (
     GATEWAY,
     LAYERS,
     MIXNODE,
-    ListedClient,
     Mode,
     NodeRecord,
+    PublicClient,
     Services,
 )
 
 MAX_SKEW: Final = 120.0  # seconds that a node's clock may differ from the directory's
-MAX_LISTED: Final = 10_000  # public clients of one provider
-LISTED_PAGE: Final = 100  # public clients in one heartbeat, which so stays below 32 KiB
-MAX_PAGES: Final = MAX_LISTED // LISTED_PAGE
+MAX_PUBLIC_CLIENTS: Final = 10_000  # public clients of one provider
+CLIENTS_PER_PAGE: Final = 100  # public clients in one heartbeat, which so stays below 32 KiB
+MAX_PAGES: Final = MAX_PUBLIC_CLIENTS // CLIENTS_PER_PAGE
 MAX_DESCRIPTION: Final = 280  # characters of an operator's description
 _HEARTBEAT_PREFIX: Final = b"nymtw presence v1\0"
 _METRIC_PREFIX: Final = b"nymtw metric v1\0"
@@ -61,7 +61,7 @@ class HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", 
     client_listener: _Endpoint | None = None
     layer: int = 0
     takes: Annotated[list[Mode], msgspec.Meta(max_length=3)] = []
-    registered_clients: Annotated[list[_ClientPost], msgspec.Meta(max_length=MAX_LISTED)] = []
+    registered_clients: Annotated[list[_ClientPost], msgspec.Meta(max_length=MAX_PUBLIC_CLIENTS)] = []
     clients_page: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PAGES)] = 0
     clients_pages: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGES)] = 1
     number: _Count = 0
@@ -110,7 +110,7 @@ class Heartbeat:
     """
 
     record: NodeRecord
-    clients: tuple[ListedClient, ...]
+    clients: tuple[PublicClient, ...]
     number: int
     timestamp: int
     version: str
@@ -217,8 +217,8 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
             raise EncodingError(f"clientListener: its host differs from that of {name}")
     if post.clients_page >= post.clients_pages:
         raise EncodingError("clientsPage: it must be lower than clientsPages")
-    if post.clients_pages > 1 and len(post.registered_clients) > LISTED_PAGE:
-        raise EncodingError(f"registeredClients: a page has at most {LISTED_PAGE}")
+    if post.clients_pages > 1 and len(post.registered_clients) > CLIENTS_PER_PAGE:
+        raise EncodingError(f"registeredClients: a page has at most {CLIENTS_PER_PAGE}")
     if post.role == MIXNODE and (client_port or post.registered_clients or post.number or post.services):
         raise EncodingError("a mixnode has no clients")
     identity = parse_key_text(post.identity_key)
@@ -370,7 +370,7 @@ def _check_texts(**texts: str) -> None:
             raise EncodingError(f"{name}: it has unprintable characters")
 
 
-def _read_client(client: _ClientPost, provider: bytes) -> ListedClient:
+def _read_client(client: _ClientPost, provider: bytes) -> PublicClient:
     try:
         _, key, at = split_address(client.address)
     except AddressError as error:
@@ -379,7 +379,7 @@ def _read_client(client: _ClientPost, provider: bytes) -> ListedClient:
         raise EncodingError("registeredClients: a client of another provider")
     if parse_key_text(client.pub_key) != key:
         raise EncodingError("registeredClients: pubKey is not the key of the address")
-    return ListedClient(address=client.address, provider=provider)
+    return PublicClient(address=client.address, provider=provider)
 
 
 def _check_service(address: str, provider: bytes) -> None:

@@ -22,7 +22,7 @@ from nymtw.directory.service import DirectoryService, make_directory
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.node.directories.http_directory import HTTPDirectory
 from nymtw.topology.delta import apply_delta, make_delta
-from nymtw.topology.document import ListedClient, NodeRecord, Topology, Trust, sign_topology, verify_topology
+from nymtw.topology.document import NodeRecord, PublicClient, Topology, Trust, sign_topology, verify_topology
 from nymtw.topology.presence import Heartbeat
 
 START = 1_800_000_000.0
@@ -154,7 +154,7 @@ def test_a_delta_that_does_not_fit_is_refused() -> None:
         )  # fmt: skip
 
     before, after = topology(1, node(1), node(2)), topology(2, node(2, 1), node(3))
-    listed = topology(3, node(2, 1), node(3), clients=(ListedClient(address="a", provider=bytes(32)),))
+    listed = topology(3, node(2, 1), node(3), clients=(PublicClient(address="a", provider=bytes(32)),))
     signed = [sign_topology(each, [KEY]) for each in (before, after, listed)]
     delta = make_delta(before, after, signed[1])
     assert apply_delta(signed[0], delta) == signed[1]

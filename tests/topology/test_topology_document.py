@@ -10,8 +10,8 @@ from nacl.signing import SigningKey
 from nymtw.encoding import to_cbor
 from nymtw.errors import TopologyError, TopologyExpired, TopologyIncomplete, TopologySignatureError
 from nymtw.topology.document import (
-    ListedClient,
     NodeRecord,
+    PublicClient,
     Recommended,
     SignedTopology,
     Topology,
@@ -61,7 +61,7 @@ def topology(**changes):
         "epoch": 5,
         "epoch_seconds": 86400,
         "nodes": NODES,
-        "clients": (ListedClient(address="somebody", provider=bytes([8]) * 32),),
+        "clients": (PublicClient(address="somebody", provider=bytes([8]) * 32),),
     }
     return Topology(**{**fields, **changes})
 

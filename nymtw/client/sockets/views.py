@@ -18,7 +18,7 @@ def client_object(address: Address, text: str, topology: Topology | None) -> dic
     return recipient_object(address, text, provider.host, provider.client_port, key)
 
 
-def listed_clients(topology: Topology | None, network: bytes) -> list[dict[str, Any]]:
+def public_clients(topology: Topology | None, network: bytes) -> list[dict[str, Any]]:
     """The public clients whose provider is in the topology."""
     found = []
     for client in () if topology is None else topology.clients:

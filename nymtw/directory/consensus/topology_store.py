@@ -11,8 +11,8 @@ from nymtw.topology.delta import make_delta
 from nymtw.topology.document import (
     MAX_TOPOLOGY_LENGTH,
     Former,
-    ListedClient,
     NodeRecord,
+    PublicClient,
     Recommended,
     SignedTopology,
     Topology,
@@ -47,7 +47,7 @@ class Terms:
         published: int,
         epoch: int,
         nodes: tuple[NodeRecord, ...],
-        clients: tuple[ListedClient, ...],
+        clients: tuple[PublicClient, ...],
         former: Former | msgspec.UnsetType = msgspec.UNSET,
     ) -> Topology:
         """That of these nodes and clients; the others as in `Topology`, `published` in nanoseconds."""
