@@ -17,6 +17,7 @@ from nymtw.client.sending.outbox import Outbox
 from nymtw.client.store import ClientStore, StoreError
 from nymtw.errors import EncodingError
 from nymtw.link.control import MailItem, MailKind
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import Envelope, EnvelopeKind
 from nymtw.message.fragments import MESSAGE_ID_LENGTH
 
@@ -45,6 +46,7 @@ class MailHandler:
         cover: CoverLedger,
         inbox_limit: int,
         begin_again: Callable[[], None],
+        cryptography: Cryptography = SPHINX,
     ) -> None:
         self._store, self._wall_clock = store, wall_clock
         self._outbox, self._cover = outbox, cover
@@ -64,6 +66,7 @@ class MailHandler:
             public_key=public_key,
             loop_returned=cover.loop_returned,
             complete=self._complete,
+            cryptography=cryptography,
         )
 
     def connected(self, connection: Any) -> None:
