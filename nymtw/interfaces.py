@@ -11,7 +11,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     import random
 
-    from nymtw.errors import DropReason
+    from nymtw.drop_reasons import DropReason
     from nymtw.topology.document import NodeRecord, Topology
 
 

@@ -31,11 +31,12 @@ from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import BLOCK_LENGTH, Envelope, EnvelopeKind, ReplyBlock
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.replies import make_reply_block
+from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.strategies import DelayFactory
 from nymtw.sphinx import SURBRecord
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Recommended, Topology, check_usable
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
-from nymtw.topology.strategies import DelayFactory
+from nymtw.topology.routes import UniformRoutes
 
 PROVIDER_SETTING = "provider"
 INBOX_LIMIT = 1024 * 1024 * 1024  # bytes of messages that no application has taken

@@ -21,6 +21,7 @@ from nymtw.errors import ClientTooOld, ConfigError
 from nymtw.interfaces import ICoverStrategy, IDirectory, IRouteStrategy
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.message.cryptography import SPHINX, Cryptography
+from nymtw.mixing.strategies import DelayFactory, delay_factory, route_strategy
 from nymtw.node.directories.several_directories import directories_at
 from nymtw.node.directories.topology_watch import TopologyWatch
 from nymtw.node.directories.trust import read_trust
@@ -28,7 +29,6 @@ from nymtw.node.home import NodeHome
 from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import GATEWAY, PROVIDER, Topology, Trust
-from nymtw.topology.strategies import DelayFactory, delay_factory, route_strategy
 from nymtw.topology.versions import check_client
 
 VERSION = version("nymtw")

@@ -7,7 +7,7 @@ from typing import Any, Final
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.interfaces import IAllowance, ICredentialVerifier
 from nymtw.topology.document import Recommended, Topology
 

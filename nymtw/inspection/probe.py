@@ -17,10 +17,10 @@ from nymtw.link.control import MailKind
 from nymtw.message.fragments import Fragment
 from nymtw.message.packets import build_loop_packet
 from nymtw.message.sealing import unseal
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.sphinx import generate_keypair
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import LAYERS, NodeRecord, Topology
-from nymtw.topology.routes import ExponentialDelays
 
 ROUNDS = 3  # each mixnode is on that many routes, each time with others
 PATIENCE = 15.0  # seconds for a loop to come back

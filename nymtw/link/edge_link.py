@@ -15,7 +15,8 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nymtw.errors import DiskError, DropReason, NymtwError, RegistrationRefused
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import DiskError, NymtwError, RegistrationRefused
 from nymtw.link import control
 from nymtw.link.client_link import ClientLinkLimits
 from nymtw.link.connection import Allowance, Ceiling, Door, FramedProtocol, Housekeeper

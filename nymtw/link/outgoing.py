@@ -8,7 +8,7 @@ from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link.connection import FramedProtocol
 from nymtw.link.frames import Frame, FrameParser, FrameType
 

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from nymtw.errors import TopologyError
 from nymtw.message.cryptography import SPHINX, Cryptography
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.poisson import PoissonStream
 from nymtw.mixnode.core import MixnodeCore
 from nymtw.mixnode.loop_loss import ACTIONS, GO_ON, LoopLedger, LoopLoss
@@ -19,7 +20,6 @@ from nymtw.node.engine.packet_engine import Links
 from nymtw.node.metrics import counter, gauge
 from nymtw.sphinx import Hop
 from nymtw.topology.document import LAYERS, NodeRecord, Topology
-from nymtw.topology.routes import ExponentialDelays
 
 IDENTIFIER_LENGTH: Final = 16
 _LOOK_INTERVAL: Final = 1.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 
 if TYPE_CHECKING:
     from nymtw.node.engine.mix_node import MixNode

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final, Protocol
 
+from nymtw.drop_reasons import DropReason
 from nymtw.encoding import key_text
-from nymtw.errors import DropReason, TopologyError
+from nymtw.errors import TopologyError
 from nymtw.nym_node.statistics import RESOLUTION, Statistics
 from nymtw.topology.document import EDGE_ROLES, MIXNODE, PLACES
 from nymtw.web.http import Answer, Call, Route, as_json

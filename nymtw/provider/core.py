@@ -3,7 +3,8 @@
 from functools import partial
 from typing import Any, Final
 
-from nymtw.errors import DropReason, EncodingError, PacketRejected
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import EncodingError, PacketRejected
 from nymtw.message.payload import ACK_ID_LENGTH, DROP_DESTINATION, AckSection, split_payload
 from nymtw.node.engine.packet_engine import PacketEngine
 from nymtw.provider.delivery import Deliveries, Delivery, MailKind

@@ -11,7 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nymtw.errors import DiskError, DropReason, EncodingError, MailboxFull, UnknownDestination
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import DiskError, EncodingError, MailboxFull, UnknownDestination
 from nymtw.interfaces import IProvider
 
 TIMEOUT: Final = 30.0

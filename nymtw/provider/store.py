@@ -10,9 +10,9 @@ from zope.interface import implementer
 from nymtw.interfaces import IMailboxHost, IMailboxStore, IProviderContext
 from nymtw.node.engine.mix_node import positive
 from nymtw.provider.delivery import Delivery
+from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.storage.postgresql import PostgreSQLMailboxes
-from nymtw.storage.usage import MailboxLimits
 
 DATABASE: Final = "mailboxes.sqlite"
 _GIBIBYTE: Final = 2**30

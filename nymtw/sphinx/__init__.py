@@ -4,7 +4,8 @@ The format is that of the live Nym mixnodes, to the byte; `docs/sphinx.md` descr
 A Compact and Provably Secure Mix Format" (IEEE S&P 2009).
 """
 
-from nymtw.errors import DropReason, PacketRejected, SphinxInputError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import PacketRejected, SphinxInputError
 from nymtw.sphinx.geometry import (
     GEOMETRIES,
     MAX_HOPS,

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from nacl.bindings import crypto_scalarmult
 from nacl.exceptions import RuntimeError as SodiumError
 
-from nymtw.errors import DropReason, PacketRejected, ReplayGuardFull, SphinxInputError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import PacketRejected, ReplayGuardFull, SphinxInputError
 from nymtw.sphinx import lioness
 from nymtw.sphinx.geometry import (
     HEADER_LENGTH,

@@ -6,7 +6,8 @@ Sphinx paper, section 3 (delta): zeros in front, so that a change anywhere is se
 from collections.abc import Iterable
 from typing import Final
 
-from nymtw.errors import DropReason, PacketRejected, SphinxInputError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import PacketRejected, SphinxInputError
 from nymtw.sphinx import lioness
 from nymtw.sphinx.geometry import GEOMETRIES, PAYLOAD_ZEROS_LENGTH, Geometry, SizeClass
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from nymtw.errors import DropReason, EncodingError, PacketRejected, SphinxInputError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import EncodingError, PacketRejected, SphinxInputError
 from nymtw.sphinx import lioness
 from nymtw.sphinx.geometry import (
     ADDRESS_LENGTH,

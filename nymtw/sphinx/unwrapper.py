@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from nymtw.errors import DropReason, PacketRejected
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import PacketRejected
 from nymtw.sphinx.packet import FinalHop, ForwardHop, load_private_key, unwrap
 
 

@@ -17,16 +17,8 @@ from zope.interface import implementer
 
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
-from nymtw.storage.usage import (
-    LARGEST,
-    SWEEP,
-    MailboxLimits,
-    MailboxRecord,
-    MailboxUsage,
-    StoredItem,
-    Subscribers,
-    sweep_interval,
-)
+from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.usage import LARGEST, SWEEP, MailboxRecord, MailboxUsage, StoredItem, Subscribers, sweep_interval
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mailboxes (

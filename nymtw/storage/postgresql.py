@@ -17,17 +17,9 @@ from zope.interface import implementer
 
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
+from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.postgresql_tables import Batch, Server, cost_of
-from nymtw.storage.usage import (
-    LARGEST,
-    SWEEP,
-    MailboxLimits,
-    MailboxRecord,
-    MailboxUsage,
-    StoredItem,
-    Subscribers,
-    sweep_interval,
-)
+from nymtw.storage.usage import LARGEST, SWEEP, MailboxRecord, MailboxUsage, StoredItem, Subscribers, sweep_interval
 from nymtw.storage.worker_thread import WorkerThread
 
 MOST_WAITING: Final = 64 << 20  # bytes of mail that wait for a database that is slow

@@ -1,7 +1,6 @@
 """What every mailbox store shares: its records, its limits, how much there is of what, and who is told of new mail."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -9,6 +8,7 @@ import msgspec
 from twisted.logger import Logger
 
 from nymtw.errors import MailboxFull, UnknownDestination
+from nymtw.storage.limits import MailboxLimits
 
 SWEEP: Final = 1000  # items looked at in one go, so that nothing else waits for long
 LARGEST: Final = 2**63 - 1  # number of an item
@@ -28,19 +28,6 @@ class StoredItem(msgspec.Struct, frozen=True, gc=False):
     number: int
     kind: int
     content: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailboxLimits:
-    """How much a provider keeps: mailboxes; items and bytes of content in one; bytes of content in all of them; and
-    for how long (seconds), after which an item that was not fetched is deleted.
-    """
-
-    mailboxes: int = 100_000
-    items_per_mailbox: int = 100_000
-    bytes_per_mailbox: int = 256 << 20
-    total_bytes: int = 32 << 30
-    item_age: float = 30 * 86400.0
 
 
 def sweep_interval(limits: MailboxLimits) -> float:

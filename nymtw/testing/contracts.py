@@ -17,7 +17,8 @@ import pytest
 from twisted.internet.defer import maybeDeferred
 from zope.interface.verify import verifyObject
 
-from nymtw.errors import DropReason, MailboxFull, RegistrationRefused, TopologyIncomplete, UnknownDestination
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import MailboxFull, RegistrationRefused, TopologyIncomplete, UnknownDestination
 from nymtw.interfaces import (
     IAllowance,
     ICoverPolicy,
@@ -27,7 +28,7 @@ from nymtw.interfaces import (
     IRouteStrategy,
 )
 from nymtw.mixnode.loop_loss import ACTIONS, GO_ON, LoopLoss
-from nymtw.storage.usage import MailboxLimits
+from nymtw.storage.limits import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, Topology
 

@@ -17,7 +17,7 @@ import pytest
 
 from zope.interface.verify import verifyObject
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.interfaces import IProvider, IService
 from nymtw.message.envelope import Envelope, EnvelopeKind
 from nymtw.provider.delivery import MailKind

@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.message.envelope import Envelope, EnvelopeKind, ReplyBlock, ReplyReceipt, parse_request
 from nymtw.message.fragments import FragmentKind, fragment
 from nymtw.message.payload import ACK_ID_LENGTH, split_payload
 from nymtw.message.reassembly import Reassembler
 from nymtw.message.replies import ReceiptSchedule, make_reply_block, open_reply, reply_alpha
 from nymtw.message.sealing import seal
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.node.home import NodeHome
 from nymtw.provider.delivery import Deliveries, Delivery, MailKind
 from nymtw.provider.services.dispatch import DEFAULT_RATE
@@ -30,7 +31,7 @@ from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryHost, MemoryNetwork
 from nymtw.topology.address import Address
 from nymtw.topology.document import LAYERS, MIXNODE, PROVIDER, NodeRecord, Topology
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 EPOCH: Final = 7
 _LOOK: Final = 0.5

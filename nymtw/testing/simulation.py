@@ -27,6 +27,7 @@ from nymtw.gateway.service import GatewayService
 from nymtw.interfaces import ICoverStrategy, IMixing, IRouteStrategy
 from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.mixing.delay_queue import DelayQueue
+from nymtw.mixing.strategies import DelayFactory
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
 from nymtw.mixnode.service import MixnodeService
 from nymtw.node.engine.mix_node import Environment
@@ -44,7 +45,6 @@ from nymtw.testing.security import MemorySecurity
 from nymtw.testing.simulated import SimulatedClient, Transcript
 from nymtw.testing.table import TableCryptography
 from nymtw.topology.document import LAYERS
-from nymtw.topology.strategies import DelayFactory
 
 # Far below what real nodes are sized for: replay filters of a simulation need not fill the memory.
 NODE_RATE: Final = 20

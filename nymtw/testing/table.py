@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from nacl.bindings import crypto_scalarmult_base
 
-from nymtw.errors import DropReason, EncodingError, PacketRejected, ReplayGuardFull
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import EncodingError, PacketRejected, ReplayGuardFull
 from nymtw.message.cryptography import Unwrapped
 from nymtw.message.sealing import KEY_LENGTH, SEAL_OVERHEAD
 from nymtw.sphinx import GEOMETRIES, VERSION_SEED, FinalHop, ForwardHop, Hop, SizeClass, Unwrapper

@@ -13,7 +13,8 @@ from gateway_world import GatewayWorld, Pushed
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
 
-from nymtw.errors import DropReason, PluginError, RegistrationRefused
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import PluginError, RegistrationRefused
 from nymtw.gateway.admission import BURST, MARGIN, OpenAdmission, client_rate, downlink_rate
 from nymtw.gateway.service import GatewayService
 from nymtw.inspection.probe import probe
@@ -23,13 +24,14 @@ from nymtw.link.frames import HEADER_LENGTH
 from nymtw.message.fragments import FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
 from nymtw.message.sealing import unseal
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.provider.services.installed_plugins import find_implementations
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import CredentialVerifierContract
 from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import Address
 from nymtw.topology.document import GATEWAY, MIXNODE, Recommended, Topology
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 pytestmark = pytest.mark.long
 

@@ -12,8 +12,8 @@ from postgresql_server import AtOnce, postgresql_server
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from nymtw.errors import ConfigError, DiskError, MailboxFull, UnknownDestination
+from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.postgresql import MOST_WAITING, PostgreSQLMailboxes
-from nymtw.storage.usage import MailboxLimits
 from nymtw.storage.worker_thread import WorkerThread
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract

@@ -11,8 +11,8 @@ from nymtw.link.client_link import ClientLinkLimits, connect_to_provider
 from nymtw.link.downlink import Downlink
 from nymtw.link.edge_link import ClientLinkFactory
 from nymtw.link.security import TLSSecurity
+from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
-from nymtw.storage.usage import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 from nymtw.testing.security import MemorySecurity

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.logger import formatEvent, globalLogPublisher
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link import outgoing
 from nymtw.link.frames import KEEPALIVE_FRAME, FrameType, encode_packet
 from nymtw.link.node_link import LinkLimits, NodeLinks

@@ -13,7 +13,7 @@ from nacl.signing import SigningKey
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Protocol
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link.node_link import LinkLimits, NodeLinks
 from nymtw.link.security import TLSSecurity
 from nymtw.sphinx.geometry import GEOMETRIES

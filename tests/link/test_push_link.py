@@ -10,12 +10,14 @@ from link_world import HOP, LIMITS, PACKET, SlowStore, World
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from nymtw.errors import DropReason, RegistrationRefused
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import RegistrationRefused
 from nymtw.link import control
 from nymtw.link.control import MailKind
 from nymtw.link.downlink import MOST_UNANSWERED, Downlink, Push
 from nymtw.link.frames import HEADER_LENGTH, FrameType
-from nymtw.storage.mailboxes import MailboxLimits, SQLiteMailboxes
+from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
 
 RATE = 70.0

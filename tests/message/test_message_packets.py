@@ -23,10 +23,11 @@ from nymtw.message.replies import (
     reply_alpha,
 )
 from nymtw.message.sealing import unseal
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.sphinx import FinalHop, ForwardHop, generate_keypair, process_packet, recover_message
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Topology
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 EPOCH = 7
 ROUTES, DELAYS = UniformRoutes(), ExponentialDelays(0.05)

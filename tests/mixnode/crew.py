@@ -10,7 +10,7 @@ from nacl.signing import SigningKey
 
 from twisted.internet.protocol import ClientFactory, Factory
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link.frames import Frame, FrameType
 from nymtw.link.node_link import NodeLinks
 from nymtw.mixing.replay_guard import ReplayGuard

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.interfaces import IProvider
 from nymtw.link.frames import Frame, FrameType
 from nymtw.message.payload import DROP_DESTINATION, AckSection, join_payload

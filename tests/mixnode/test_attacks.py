@@ -6,7 +6,7 @@ import pytest
 from nacl.bindings import crypto_scalarmult
 from packet_chain import EPOCH, Chain, Node, frame
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.mixnode.core import MixnodeCore
 from nymtw.node.engine.packet_counters import PacketCounters

@@ -9,7 +9,8 @@ from packet_chain import EPOCH, Chain, Node, frame
 
 from twisted.logger import globalLogPublisher
 
-from nymtw.errors import DropReason, KeyFileError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import KeyFileError
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.engine.guard_watch import SYNC_INTERVAL, GuardWatch
 from nymtw.node.engine.key_rotation import MOST_KEYS, RENEWED_AT_MOST_EVERY, SUPERSEDED_FOR, KeyRotation

@@ -6,7 +6,8 @@ from random import Random
 import pytest
 from packet_chain import EPOCH, LATENCY, MILLISECOND, Chain, frame
 
-from nymtw.errors import DiskError, DropReason
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import DiskError
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.sphinx import Hop, build_packet, generate_keypair
 

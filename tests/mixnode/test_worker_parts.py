@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from crew import WorkerParts
 
-from nymtw.errors import DropReason, EncodingError, ListenError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import EncodingError, ListenError
 from nymtw.mixnode import options as mixnode
 from nymtw.mixnode.workers.counts import LENGTH, Seen, WorkerCounts, shared_file, shared_memory
 from nymtw.mixnode.workers.pool import assign

@@ -6,7 +6,8 @@ from random import Random
 import pytest
 from crew import EPOCH, MILLISECOND, NODE_PORT, WorkerParts
 
-from nymtw.errors import DiskError, DropReason
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import DiskError
 from nymtw.mixnode.loop_loss import GO_ON, PAUSE
 from nymtw.mixnode.workers.handle import GOOD_LIFE, HUNG
 from nymtw.sphinx import generate_keypair

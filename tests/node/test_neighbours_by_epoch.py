@@ -6,7 +6,7 @@ from msgspec import structs
 
 from twisted.internet.task import Clock
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link.frames import Frame, FrameType
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.mixnode.core import MixnodeCore

@@ -1,6 +1,6 @@
 """received = forwarded + delivered + queued + dropped."""
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.node.engine.packet_counters import PacketCounters
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.gateway.options import Options as GatewayOptions
 from nymtw.mixnode.options import MixnodeSection
 from nymtw.mixnode.options import Options as MixnodeOptions

@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.nym_node.api import SCHEMAS, routes
 from nymtw.nym_node.config import NodeSection

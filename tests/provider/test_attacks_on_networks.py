@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_mixing_services import World
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.link.frames import Frame
 from nymtw.link.node_link import NodeLinks
 from nymtw.mixing import replay_guard

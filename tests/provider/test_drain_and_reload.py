@@ -13,7 +13,8 @@ from test_mixing_services import World
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from nymtw.errors import ConfigError, DropReason
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import ConfigError
 from nymtw.link.frames import Frame, FrameType
 from nymtw.mixnode import options as mixnode
 from nymtw.mixnode.loop_loss import PAUSE

@@ -10,7 +10,8 @@ from test_mixing_services import World
 
 from zope.interface import implementer
 
-from nymtw.errors import DropReason, TopologyError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import TopologyError
 from nymtw.interfaces import ICoverPolicy
 from nymtw.link.frames import Frame
 from nymtw.mixnode.loop_loss import GO_ON, PAUSE, SLOW_DOWN, WARN, LoopLoss

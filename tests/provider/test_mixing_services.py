@@ -19,6 +19,7 @@ from nymtw.link.client_link import ProviderConnection, connect_to_provider
 from nymtw.message.fragments import FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
 from nymtw.message.sealing import unseal
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
 from nymtw.mixnode.service import MixnodeService
 from nymtw.node.engine.mix_node import Environment, MixNode
@@ -33,7 +34,7 @@ from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import NodeRecord, Recommended, Topology, Trust, sign_topology
 from nymtw.topology.presence import read_heartbeat, read_metric
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 KEY = SigningKey(bytes(range(32)))
 

@@ -11,7 +11,8 @@ from test_mixing_services import World
 
 from twisted.internet.protocol import ClientFactory, Protocol
 
-from nymtw.errors import DropReason, ListenError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import ListenError
 from nymtw.node.engine.mix_node import MixNode
 from nymtw.provider.service import ProviderService
 from nymtw.provider.services.adapter import COUNTS

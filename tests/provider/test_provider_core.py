@@ -9,7 +9,8 @@ from packet_chain import EPOCH, LATENCY, MILLISECOND, Chain, frame, never
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, globalLogPublisher
 
-from nymtw.errors import DiskError, DropReason, MailboxFull, UnknownDestination
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import DiskError, MailboxFull, UnknownDestination
 from nymtw.message.payload import DROP_DESTINATION, split_payload
 from nymtw.provider.delivery import Delivery, MailKind
 from nymtw.sphinx import (

@@ -7,7 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nymtw.errors import DropReason, NymtwError, PacketRejected, SphinxInputError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import NymtwError, PacketRejected, SphinxInputError
 from nymtw.sphinx import (
     GEOMETRIES,
     FinalHop,

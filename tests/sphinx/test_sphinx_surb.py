@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nymtw.errors import DropReason, EncodingError, PacketRejected, SphinxInputError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import EncodingError, PacketRejected, SphinxInputError
 from nymtw.sphinx import (
     GEOMETRIES,
     SURB,

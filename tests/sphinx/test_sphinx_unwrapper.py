@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nymtw.errors import DropReason, PacketRejected, ReplayGuardFull, SphinxInputError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import PacketRejected, ReplayGuardFull, SphinxInputError
 from nymtw.sphinx import Hop, SizeClass, Unwrapper, build_packet, generate_keypair, process_packet, public_key
 
 KEYS = {epoch: generate_keypair(random.Random(epoch))[0] for epoch in (3, 4)}

@@ -13,8 +13,8 @@ import pytest
 from twisted.python.failure import Failure
 
 from nymtw.errors import DiskError, MailboxFull, UnknownDestination
+from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
-from nymtw.storage.usage import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract
 

@@ -3,7 +3,8 @@
 import pytest
 
 from nymtw.errors import MailboxFull, UnknownDestination
-from nymtw.storage.usage import MailboxLimits, MailboxUsage, Subscribers
+from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.usage import MailboxUsage, Subscribers
 
 ALICE, BOB, CAROL = b"a" * 32, b"b" * 32, b"c" * 32
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixnode.loop_loss import ByChance
+from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
-from nymtw.storage.usage import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import (
     CoverPolicyContract,
@@ -15,7 +16,7 @@ from nymtw.testing.contracts import (
     MailboxStoreContract,
     RouteStrategyContract,
 )
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 
 class TestSQLiteInMemory(MailboxStoreContract):

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from nymtw.errors import NymtwError, TopologyIncomplete
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.topology.document import NodeRecord, Topology
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 NODES = tuple(
     NodeRecord(

@@ -7,7 +7,7 @@ from zope.interface import implementer
 
 from nymtw.errors import PluginError
 from nymtw.interfaces import ICoverStrategy
-from nymtw.topology.strategies import find_factory
+from nymtw.mixing.strategies import find_factory
 
 
 @implementer(ICoverStrategy)

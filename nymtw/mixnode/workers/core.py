@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from nymtw.errors import DropReason, EncodingError, PacketRejected
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import EncodingError, PacketRejected
 from nymtw.link.frames import Frame
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.mixnode.core import MixnodeCore

@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from typing import Any, Final
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.node.engine.packet_counters import PacketCounters
 
 _REASONS: Final = tuple(DropReason)

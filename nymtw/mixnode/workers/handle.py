@@ -7,7 +7,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 
-from nymtw.errors import DropReason, EncodingError
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import EncodingError
 from nymtw.mixnode.workers.core import LONGEST_WAIT, MARGIN, MOST_RECORDS
 from nymtw.mixnode.workers.counts import Seen, WorkerCounts
 from nymtw.mixnode.workers.wire import (

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 from nymtw.mixnode.workers.handle import Passed, WorkerHandle, WorkerProcess
 from nymtw.mixnode.workers.replay_coordinator import ReplayCoordinator
 from nymtw.mixnode.workers.wire import (

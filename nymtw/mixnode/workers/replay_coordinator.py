@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nymtw.errors import DropReason, PacketRejected, ReplayGuardFull
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import PacketRejected, ReplayGuardFull
 from nymtw.mixnode.core import MixnodeCore
 
 

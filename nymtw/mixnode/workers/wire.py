@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from nymtw.drop_reasons import DropReason
 from nymtw.encoding import from_cbor, to_cbor
-from nymtw.errors import DropReason, EncodingError
+from nymtw.errors import EncodingError
 from nymtw.topology.document import NodeRecord
 
 FRAME_LIMIT: Final = 16 << 20  # bytes of one frame's body

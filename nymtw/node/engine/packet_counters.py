@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nymtw.errors import DropReason
+from nymtw.drop_reasons import DropReason
 
 
 @dataclass(frozen=True, slots=True)

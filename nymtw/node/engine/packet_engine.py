@@ -16,7 +16,8 @@ from typing import Final, Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from nymtw.errors import DiskError, DropReason, PacketRejected
+from nymtw.drop_reasons import DropReason
+from nymtw.errors import DiskError, PacketRejected
 from nymtw.interfaces import IMixing
 from nymtw.link.frames import Frame
 from nymtw.message.cryptography import PacketUnwrapper

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from nymtw.errors import PluginError
 from nymtw.interfaces import IDelayStrategy, IRouteStrategy
+from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.topology.document import Recommended
-from nymtw.topology.routes import ExponentialDelays, UniformRoutes
+from nymtw.topology.routes import UniformRoutes
 
 DelayFactory = Callable[[float], IDelayStrategy]
 """Makes an `IDelayStrategy` for a mean delay in seconds, which the network recommends and may change."""

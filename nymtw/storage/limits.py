@@ -1,0 +1,16 @@
+"""Limits of mailboxes: how many, how many items and bytes in each, and how long unread mail is kept."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxLimits:
+    """How much a provider keeps: mailboxes; items and bytes of content in one; bytes of content in all of them; and
+    for how long (seconds), after which an item that was not fetched is deleted.
+    """
+
+    mailboxes: int = 100_000
+    items_per_mailbox: int = 100_000
+    bytes_per_mailbox: int = 256 << 20
+    total_bytes: int = 32 << 30
+    item_age: float = 30 * 86400.0
