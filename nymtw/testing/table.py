@@ -1,7 +1,7 @@
 """Packets without cryptography: a table in memory says what is in each, so that long simulations take minutes.
 
-Lengths are the real ones, and so are replay tags, epochs and routes. The bytes of a packet are a number and zeros:
-nothing is hidden from whoever reads them. Packets that are not in the table, those of reply blocks, are real ones.
+Lengths are the real ones, and so are replay tags, epochs and routes. The bytes of a packet are a number and what it
+carries: nothing is hidden from whoever reads them. Packets that are not in the table, those of reply blocks, are real ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,8 @@ from nymtw.drop_reasons import DropReason
 from nymtw.errors import EncodingError, PacketRejected, ReplayGuardFull
 from nymtw.message.cryptography import Unwrapped
 from nymtw.message.sealing import KEY_LENGTH, SEAL_OVERHEAD
-from nymtw.sphinx import GEOMETRIES, VERSION_SEED, FinalHop, ForwardHop, Hop, SizeClass, Unwrapper
+from nymtw.sphinx import VERSION_SEED, FinalHop, ForwardHop, Hop, SizeClass, Unwrapper
+from nymtw.sphinx.geometry import HEADER_LENGTH
 from nymtw.sphinx.header import check_route
 from nymtw.sphinx.payload import check_message, pad_message
 
@@ -31,8 +32,6 @@ class _Entry(NamedTuple):
     delays: tuple[int, ...]
     destination: bytes
     identifier: bytes
-    message: bytes
-    size_class: SizeClass
 
 
 class TableCryptography:
@@ -59,10 +58,10 @@ class TableCryptography:
         self._count += 1
         head = _PREFIX + self._count.to_bytes(_NUMBER_LENGTH, "big")
         addresses = tuple(hop.address for hop in route)
-        self._entries[head] = _Entry(addresses, tuple(delays), destination, identifier, message, size_class)
+        self._entries[head] = _Entry(addresses, tuple(delays), destination, identifier)
         if len(self._entries) > UNDER_WAY:
             del self._entries[next(iter(self._entries))]
-        return (head + b"\0").ljust(geometry.packet_length, b"\0")
+        return (head + b"\0").ljust(geometry.header_length, b"\0") + pad_message(message, geometry)
 
     def unwrapper(self) -> "TableUnwrapper":
         """A node's, without keys yet."""
@@ -117,8 +116,7 @@ class TableUnwrapper:
         except PacketRejected as rejected:
             return rejected.with_traceback(None)
         if hop < len(entry.delays):
-            on = (head + bytes([hop + 1])).ljust(len(packet), b"\0")
+            on = b"".join((head, bytes([hop + 1]), packet[_KEY_LENGTH:]))
             return ForwardHop(entry.route[hop + 1], entry.delays[hop], on, tag)
-        payload = pad_message(entry.message, GEOMETRIES[entry.size_class])
-        self._entries.pop(head)
-        return FinalHop(entry.destination, entry.identifier, payload, VERSION_SEED, tag)
+        del self._entries[head]
+        return FinalHop(entry.destination, entry.identifier, packet[HEADER_LENGTH:], VERSION_SEED, tag)
