@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "topology": ("Show who is in a network", "nymtw.inspection.topology"),
     "check": ("Check a network: signature, keys, ports, a packet through every mixnode", "nymtw.inspection.check"),
     "localnet": ("Run a whole private mixnet on this machine", "nymtw.localnet.main"),
+    "simulate": ("Attack the anonymity of a simulated network, and say what it holds", "nymtw.simulate.main"),
 }
 
 

@@ -5,8 +5,10 @@ from importlib import import_module
 from typing import Any, Final
 
 from nymtw.errors import PluginError
-from nymtw.interfaces import IDelayStrategy, IRouteStrategy
+from nymtw.interfaces import IDelayStrategy, IMixing, IRouteStrategy
+from nymtw.mixing.at_once import AtOnce
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.delay_queue import DelayQueue
 from nymtw.topology.document import Recommended
 from nymtw.topology.routes import UniformRoutes
 
@@ -14,6 +16,7 @@ DelayFactory = Callable[[float], IDelayStrategy]
 """Makes an `IDelayStrategy` for a mean delay in seconds, which the network recommends and may change."""
 
 DELAYS: Final[Mapping[str, Callable[..., Any]]] = {"exponential": ExponentialDelays}
+MIXINGS: Final[Mapping[str, Callable[..., Any]]] = {"delays": DelayQueue, "at-once": AtOnce}
 ROUTES: Final[Mapping[str, Callable[..., Any]]] = {"uniform": UniformRoutes}
 
 
@@ -63,3 +66,8 @@ def _made(factory: Callable[..., Any], interface: Any, what: str, *arguments: An
     if not interface.providedBy(strategy):
         raise PluginError(f"the {what} does not provide {interface.__name__}")
     return strategy
+
+
+def mixing_factory(name: str) -> Callable[..., IMixing]:
+    """What makes the `IMixing` called `name`. Raises `PluginError`."""
+    return find_factory(name, MIXINGS, "mixing")

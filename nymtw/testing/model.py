@@ -35,7 +35,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """`packets` of replies from a service at the client's other end, edge `edge`, from `start` on, at `rate` a second."""
+    """`packets` of replies from a service at edge `edge` (number), from `start` on, at `rate` a second."""
 
     client: int
     edge: int
@@ -142,6 +142,7 @@ class _Run:
         self.random = np.random.default_rng(seed)
         self.transfers, self.downloads = transfers, downloads
         self._count = 0
+        self._first_reply = 0
         self._parts: dict[str, list[Array]] = {name: [] for name in COLUMNS}
         self._rates = _line_rates(network)
 
@@ -223,9 +224,9 @@ class _Run:
         if not parts:
             empty = np.zeros(0, dtype=np.int64)
             return _Packets(empty, empty, empty, empty, np.zeros(0), empty, empty)
-        time, edge, target, kind, origin = (np.concatenate(values) for values in zip(*parts, strict=True))
+        time, to, target, kind, origin = (np.concatenate(values) for values in zip(*parts, strict=True))
         owner = np.full(len(time), _NOWHERE)
-        return _Packets(origin, edge, target, owner, time, kind.astype(np.int8), self._numbers(len(time)))
+        return _Packets(origin, to, target, owner, time, kind.astype(np.int8), self._numbers(len(time)))
 
     # on the way
 
@@ -266,7 +267,7 @@ class _Run:
         for edge in edges:
             for node in range(first, first + network.mixnodes):
                 one, other = (edge, node) if direction is Direction.IN else (node, edge)
-                of_line = np.flatnonzero((source == one) & (target == other))
+                of_line: Array = np.flatnonzero((source == one) & (target == other))
                 frames = max(1, ceil(rate * _SHORTEST_SLOT - 1e-9))
                 interval = frames / rate
                 phase = interval * self.random.random()

@@ -59,7 +59,7 @@ class Rows:
     hop: Any = field(default_factory=lambda: array("b"))
     delay: Any = field(default_factory=lambda: array("d"))
     kind: Any = field(default_factory=lambda: array("b"))
-    _numbers: dict[str, int] = field(default_factory=dict, repr=False)
+    _numbers: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.time)

@@ -21,8 +21,8 @@ _TAIL = 12  # mean delays after which nothing more is expected
 class Evidence:
     """Two observations: data packets that reach each edge, and acks that leave it.
 
-    `expected[k][client]` is the density that the client's packets would have in observation k if all of them went to one
-    edge; `seen[k][edge]` is what was counted. Bins are `width` seconds.
+    `expected[k][client]` is what each bin of observation k would hold if all packets of the client went to one edge;
+    `seen[k][edge]` is what was counted. Bins are `width` seconds.
     """
 
     width: float

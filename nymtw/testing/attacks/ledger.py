@@ -1,4 +1,4 @@
-"""The own edge's ledger: what it counts of a client, submits and items of each kind, before and while a message is sent.
+"""The own edge's ledger: what it counts of a client, submits and items of each kind, before a message and during it.
 
 Each of them is a Poisson process. Two tests for each: whether its rate changed, and whether the gaps come from one law
 (Kolmogorov-Smirnov). The smallest p-value counts, corrected for their number (Bonferroni).
