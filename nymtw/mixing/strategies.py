@@ -9,8 +9,8 @@ from nymtw.interfaces import IDelayStrategy, IMixing, IRouteStrategy
 from nymtw.mixing.at_once import AtOnce
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.delay_queue import DelayQueue
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.topology.document import Recommended
-from nymtw.topology.routes import UniformRoutes
 
 DelayFactory = Callable[[float], IDelayStrategy]
 """Makes an `IDelayStrategy` for a mean delay in seconds, which the network recommends and may change."""

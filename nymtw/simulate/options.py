@@ -77,8 +77,8 @@ class Options(usage.Options):
         if self["clients"] < self["edges"]:
             raise usage.UsageError("--clients: each edge has one at least")
         if self["engine"] == "model":
-            for option, values in _IN_MODEL.items():
-                if self[option] not in values:
+            for option, known in _IN_MODEL.items():
+                if self[option] not in known:
                     raise usage.UsageError(f"--{option} {self[option]:.80} needs --engine network")
 
     def check(self, workload: Workload) -> None:

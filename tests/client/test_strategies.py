@@ -11,12 +11,12 @@ from nymtw.client.config import DebugSection
 from nymtw.client.sending.idle import DropCover, LoopCover, NoCover, cover_strategy
 from nymtw.errors import PluginError
 from nymtw.interfaces import IDelayStrategy, IRouteStrategy
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.mixing.strategies import delay_factory, route_strategy
 from nymtw.testing.observer import Observer
 from nymtw.testing.rows import Direction, Kind
 from nymtw.testing.simulation import SimulatedNetwork
 from nymtw.topology.document import NodeRecord, Topology
-from nymtw.topology.routes import UniformRoutes
 
 HERE = __name__
 
