@@ -100,12 +100,12 @@ def run(plan: Plan, seeds: Iterable[int], done: Callable[[Trial], None] = lambda
 
 
 def judge(plan: Plan, seed: int, rows: Rows, scene: Scene, sender: str, recipient: str) -> Trial:
-    """Attack one trial."""
+    """Attack one trial. The true pair is ranked among those of different edges, as it is one."""
     neighbours = [client for client, edge in scene.home.items() if edge == scene.home.get(sender)]
     ranks = {}
     for name in plan.attacks:
         scores = PASSIVE[name](rows, scene)
-        ranks[name] = (scores.rank((sender, recipient)), scores.sender_rank(sender, neighbours))
+        ranks[name] = (scores.rank((sender, recipient), scene.between_edges), scores.sender_rank(sender, neighbours))
     return Trial(seed, sender, recipient, ranks)
 
 

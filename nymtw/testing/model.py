@@ -44,6 +44,15 @@ class Download:
     rate: float = 100.0
 
 
+@dataclass(frozen=True, slots=True)
+class Interference:
+    """The edge of `client` drops its packets in `spans` (from, to, in seconds), or holds each until its span ends."""
+
+    client: int
+    spans: Sequence[tuple[float, float]]
+    kind: str  # "drop" or "delay"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """Sizes, rates (events a second) and times (seconds); the defaults are those that a directory recommends.
@@ -122,11 +131,12 @@ def simulate(
     seed: int,
     transfers: Sequence[Transfer] = (),
     downloads: Sequence[Download] = (),
+    interference: Interference | None = None,
 ) -> Rows:
     """All rows of `seconds`, not in order of time; equal arguments give equal rows. Raises `ValueError`."""
     if network.cover not in ("drops", "loops", "none"):
         raise ValueError(f"cover is drops, loops or none, not {network.cover!r}")
-    return _Run(network, seconds, seed, transfers, downloads).rows()
+    return _Run(network, seconds, seed, transfers, downloads).rows(interference)
 
 
 class _Run:
@@ -146,11 +156,13 @@ class _Run:
         self._parts: dict[str, list[Array]] = {name: [] for name in COLUMNS}
         self._rates = _line_rates(network)
 
-    def rows(self) -> Rows:
+    def rows(self, interference: Interference | None) -> Rows:
         network = self.network
         sent = self._from_clients()
         self._write(sent, sent.time + network.latency, Direction.UP, sent.owner, network.edge(0) + sent.origin, 0, 0.0)
         sent.time = sent.time + network.latency
+        if interference is not None:
+            sent = _interfered(sent, interference)
         replies = self._from_services()
         arrived = self._cross(sent, SizeClass.REGULAR, np.zeros(len(sent)), also=replies)
         data = arrived.number < self._first_reply if len(replies) else np.ones(len(arrived), dtype=bool)
@@ -327,6 +339,16 @@ class _Run:
 
     def _home(self, clients: Array) -> Array:
         return clients % self.network.edges
+
+
+def _interfered(packets: _Packets, interference: Interference) -> _Packets:
+    passed = np.ones(len(packets), dtype=bool)
+    for start, end in interference.spans:
+        held = (packets.owner == interference.client) & (packets.time >= start) & (packets.time < end)
+        if interference.kind == "drop":
+            passed &= ~held
+        packets.time = np.where(held, end, packets.time)
+    return _select(packets, passed)
 
 
 def _slots(due: Array, phase: float, interval: float, frames: int) -> Array:

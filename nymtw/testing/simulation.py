@@ -80,7 +80,7 @@ class SimulatedNetwork:
     `delays` makes every client's delay strategy for a mean in seconds, `routes` and `idle` are its route and cover
     strategies, `mixing` makes what a node holds packets in (`IMixing`).
     `crypto="none"` has a table in the place of Sphinx and of sealing: sizes and times are the same, the bytes say
-    nothing. `observer` sees every link.
+    nothing; another `Cryptography` is taken too. `observer` sees every link.
     `str(seed)` is all that a run depends on: every one from the same seed is the same to the byte.
     """
 
@@ -105,13 +105,11 @@ class SimulatedNetwork:
         routes: IRouteStrategy | None = None,
         idle: ICoverStrategy | None = None,
         mixing: Callable[..., IMixing] = DelayQueue,
-        crypto: str = "sphinx",
+        crypto: str | Cryptography = "sphinx",
         observer: Observer | None = None,
     ) -> None:
         self.seed = seed
-        if crypto not in ("sphinx", "none"):
-            raise ValueError(f"crypto is 'sphinx' or 'none', not {crypto!r}")
-        self._cryptography = SPHINX if crypto == "sphinx" else TableCryptography()
+        self._cryptography = _cryptography(crypto)
         self._delays, self._routes, self._idle, self._mixing = delays, routes, idle, mixing
         self.observer = observer
         self._mix_loops = mix_loops
@@ -372,6 +370,14 @@ class SimulatedNetwork:
 
     def _is_complete(self) -> bool:
         return all(client.is_ready() for client in self.clients.values())
+
+
+def _cryptography(crypto: str | Cryptography) -> Cryptography:
+    if not isinstance(crypto, str):
+        return crypto
+    if crypto not in ("sphinx", "none"):
+        raise ValueError(f"crypto is 'sphinx' or 'none', not {crypto!r}")
+    return SPHINX if crypto == "sphinx" else TableCryptography()
 
 
 def _service_of(node: Any) -> Any:

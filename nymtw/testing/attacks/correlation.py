@@ -34,9 +34,7 @@ def _correlations(
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     """Of every client and edge, the mean over both observations."""
     evidence = gather(rows, scene, start, end)
-    both = [
-        _standard(expected) @ _standard(seen).T for seen, expected in zip(evidence.seen, evidence.expected, strict=True)
-    ]
+    both = [_standard(sent) @ _standard(seen).T for seen, sent in zip(evidence.seen, evidence.suspected, strict=True)]
     return np.asarray(sum(both) / len(both))
 
 

@@ -21,14 +21,16 @@ _TAIL = 12  # mean delays after which nothing more is expected
 class Evidence:
     """Two observations: data packets that reach each edge, and acks that leave it.
 
-    `expected[k][client]` is what each bin of observation k would hold if all packets of the client went to one edge;
-    `seen[k][edge]` is what was counted. Bins are `width` seconds.
+    `expected[k][client]` is what each bin of observation k would hold if all packets of the client went to one edge,
+    `suspected[k][client]` the same for those alone that it sent in the time under suspicion; `seen[k][edge]` is what
+    was counted. Bins are `width` seconds.
     """
 
     width: float
     clients: list[str]
     seen: "list[np.ndarray[Any, Any]]"
     expected: "list[np.ndarray[Any, Any]]"
+    suspected: "list[np.ndarray[Any, Any]]"
 
 
 def gather(rows: Rows, scene: Scene, start: float, end: float) -> Evidence:
@@ -42,12 +44,19 @@ def gather(rows: Rows, scene: Scene, start: float, end: float) -> Evidence:
     sent = np.array([np.histogram(sent_by(rows, client), edges)[0] for client in clients], dtype=float)
     arriving = [chosen(rows, Direction.OUT, target=edge, size_class=SizeClass.REGULAR) for edge in scene.edges]
     leaving = [chosen(rows, Direction.IN, source=edge, size_class=SizeClass.ACK) for edge in scene.edges]
-    seen, expected = [], []
+    inside = [_within(sent_by(rows, client), start, end) for client in clients]
+    suspect = np.array([np.histogram(times, edges)[0] for times in inside], dtype=float)
+    seen, expected, suspected = [], [], []
     for stages, links, times in ((MIX_HOPS, MIX_HOPS + 1, arriving), (MIX_HOPS + 1, MIX_HOPS + 2, leaving)):
         kernel = _kernel(stages, scene.mean_delay, links * scene.latency, width, math.ceil(tail / width) + 1)
         seen.append(np.array([np.histogram(one, edges)[0][skipped:] for one in times], dtype=float))
         expected.append(_filtered(sent, kernel)[:, skipped:])
-    return Evidence(width, clients, seen, expected)
+        suspected.append(_filtered(suspect, kernel)[:, skipped:])
+    return Evidence(width, clients, seen, expected, suspected)
+
+
+def _within(times: "np.ndarray[Any, Any]", start: float, end: float) -> "np.ndarray[Any, Any]":
+    return times[(times >= start) & (times < end)]
 
 
 def _kernel(stages: int, mean: float, shift: float, width: float, length: int) -> "np.ndarray[Any, Any]":

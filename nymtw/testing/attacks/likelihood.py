@@ -25,13 +25,14 @@ def likelihood(rows: Rows, scene: Scene) -> Scores:
     count = len(scene.edges)
     # Gain of each (suspect, edge): where the message is for this edge, and where it is for another one.
     here, elsewhere = np.zeros((len(suspects), count)), np.zeros((len(suspects), count))
-    for seen, expected in zip(evidence.seen, evidence.expected, strict=True):
+    observations = zip(evidence.seen, evidence.expected, evidence.suspected, strict=True)
+    for seen, expected, suspected in observations:
         for edge in range(count):
             rate = idle[:, edge] @ expected
             # What is more than clients send, dummies first of all, carries no news: a constant rate is its best model.
             rate = rate + max(0.0, float(seen[edge].mean() - rate.mean())) + _LEAST
             for place, suspect in enumerate(suspects):
-                own, gone = expected[suspect], scene.share * replaced[suspect, edge]
+                own, gone = suspected[suspect], scene.share * replaced[suspect, edge]
                 here[place, edge] += _gain(seen[edge], rate, (scene.share - gone) * own)
                 if gone:
                     elsewhere[place, edge] += _gain(seen[edge], rate, -gone * own)

@@ -87,7 +87,8 @@ def _posteriors(across: Crossing, mean_delay: float) -> "Iterator[tuple[Any, Any
             continue
         share = np.array(weight) / total
         yield leaving, list(inside), share
-        weight = [one * (1 - part) for one, part in zip(weight, share, strict=True)]
+        # One of `total` has left, each as likely as any other that is inside.
+        weight = [one * max(0.0, 1 - 1 / total) for one in weight]
         kept = [
             place
             for place, one in enumerate(weight)

@@ -1,6 +1,6 @@
 """What an attacker knows besides rows, and what comes of an attack: a score for every pair of sender and recipient."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,12 @@ class Scene:
     suspects: Sequence[str] = field(default=())
 
     @property
+    def between_edges(self) -> list[Pair]:
+        """All pairs of clients of different edges: where a message between two edges is looked for."""
+        home = self.home
+        return [(sender, other) for sender in self.senders for other in home if home[sender] != home[other]]
+
+    @property
     def senders(self) -> list[str]:
         """Who may have sent: `suspects`, or all."""
         return list(self.suspects or self.home)
@@ -58,10 +64,14 @@ class Scores:
 
     by_pair: Mapping[Pair, float]
 
-    def rank(self, true: Pair) -> float:
-        """The share of other pairs that score lower than the true one, equal ones half: the AUC of one trial."""
+    def rank(self, true: Pair, among: Collection[Pair] | None = None) -> float:
+        """The share of other pairs that score lower than the true one, equal ones half: the AUC of one trial.
+
+        `among`: the pairs that come into question; all without it.
+        """
         scores = self.by_pair
-        return midrank(scores[true], [score for pair, score in scores.items() if pair != true])
+        asked = scores if among is None else among
+        return midrank(scores[true], [scores[pair] for pair in asked if pair != true])
 
     def senders(self) -> dict[str, float]:
         """The most suspicious pair of each sender."""

@@ -1,0 +1,26 @@
+"""Runs that several gates look at: each is made once."""
+
+import pytest
+from watched import Watched, watch
+
+from nymtw.client.sending.idle import DropCover, LoopCover, NoCover
+
+SEED = 20260101
+
+
+@pytest.fixture(scope="session")
+def covered() -> Watched:
+    """Idle slots are filled with drop cover."""
+    return watch(SEED, idle=DropCover())
+
+
+@pytest.fixture(scope="session")
+def looping() -> Watched:
+    """A broken build: idle slots are filled with loops."""
+    return watch(SEED, idle=LoopCover())
+
+
+@pytest.fixture(scope="session")
+def silent() -> Watched:
+    """A broken build: idle slots are empty."""
+    return watch(SEED, idle=NoCover())
