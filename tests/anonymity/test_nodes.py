@@ -10,6 +10,7 @@ import pytest
 from watched import MEAN_DELAY, Watched, watch
 
 from nymtw.message.cryptography import SPHINX
+from nymtw.message.payload import PAYLOAD_LENGTH
 from nymtw.mixing.at_once import AtOnce
 from nymtw.sphinx import SizeClass
 from nymtw.testing.attacks.n_minus_one import crossing, entropies

@@ -121,9 +121,8 @@ def test_a_message_is_as_long_as_its_slots() -> None:
 def test_costs_say_what_padding_adds() -> None:
     spent = []
     for wait in (0.0, 0.015):
-        plan = Plan(
-            20, 2, 2, Workload(NetworkSection(line_wait=wait), MessageSection(seconds=5.0, before=5.0)), ("ml",)
-        )
+        network, message = NetworkSection(line_wait=wait), MessageSection(seconds=5.0, before=5.0)
+        plan = Plan(20, 2, 2, Workload(network=network, message=message), ("ml",))
         spent.append(costs(observe(plan, 1)[0], plan))
     plain, padded = spent
     assert plain.overhead == 1.0

@@ -1,6 +1,7 @@
 """An observer sees every frame on every link, and the truth beside it is the truth."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_a_packet_is_followed_from_the_client_to_the_mailbox(rows: Rows) -> None
     assert [hop for _, hop, *_ in seen] == list(range(6))
     assert seen[0][2:] == ("alice", "provider-1")
     assert seen[-1][2:] == ("provider-2", "bob")
-    for (_, _, _, reached), (_, _, left, _) in zip(seen, seen[1:-1], strict=False):
+    for (*_, reached), (_, _, left, _) in pairwise(seen):
         assert reached == left
 
 
