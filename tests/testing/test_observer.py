@@ -18,6 +18,10 @@ SEED = 3
 def observed(**network: Any) -> tuple[Rows, SimulatedNetwork]:
     observer = Observer()
     with SimulatedNetwork(SEED, observer=observer, **network) as simulated:
+        # Links are made on demand: the first packets wait for them.
+        observer.pause()
+        simulated.run(3)
+        observer.resume()
         simulated.deliver("alice", "bob", b"hello" * 1000)
         simulated.run(1)
     return observer.rows, simulated
