@@ -160,7 +160,8 @@ class IMixing(Interface):
     """How a node mixes: it holds packets and decides when, and in which order, they leave.
 
     Made by a factory of `clock` (IReactorTime), `release` (called with the list of items that leave together),
-    `random` and `capacity` (items held at most). `nymtw.mixing.delay_queue.DelayQueue` is the default: each packet
+    `random`, `capacity` (items held at most), `patience` and `late`: what the process is later with than `patience`
+    seconds is dropped, and `late` is told how many were. `nymtw.mixing.delay_queue.DelayQueue` is the default: each packet
     leaves after the delay that its sender drew.
     """
 

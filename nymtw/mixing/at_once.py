@@ -1,5 +1,6 @@
 """No mixing: packets leave as they come. What a measure of anonymity must be able to tell from mixing."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +15,16 @@ T = TypeVar("T")
 class AtOnce(Generic[T]):
     """Hands every item to `release` in the next turn of the clock, in order, whatever its delay."""
 
-    def __init__(self, clock: Any, release: Callable[[list[T]], object], random: Any, capacity: int) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        release: Callable[[list[T]], object],
+        random: Any,
+        capacity: int,
+        patience: float = math.inf,
+        late: Callable[[int], object] = lambda count: None,
+    ) -> None:
+        """As `IMixing` says; nothing is ever held, so nothing is late."""
         self._clock, self._release, self._capacity = clock, release, capacity
         self._items: list[T] = []
         self._timer: Any = None

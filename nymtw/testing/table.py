@@ -61,7 +61,7 @@ class TableCryptography:
         self._entries[head] = _Entry(addresses, tuple(delays), destination, identifier)
         if len(self._entries) > UNDER_WAY:
             del self._entries[next(iter(self._entries))]
-        return (head + b"\0").ljust(geometry.header_length, b"\0") + pad_message(message, geometry)
+        return (head + b"\0").ljust(HEADER_LENGTH, b"\0") + pad_message(message, geometry)
 
     def unwrapper(self) -> "TableUnwrapper":
         """A node's, without keys yet."""

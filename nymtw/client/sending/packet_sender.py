@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from nymtw.client.receiving.replies import Replies
 from nymtw.client.sending.cover import CoverLedger
+from nymtw.client.sending.hop_watch import HopWatch
 from nymtw.client.sending.outbox import Outbox, Waiting
 from nymtw.errors import EncodingError, SphinxInputError, TopologyError
 from nymtw.interfaces import ICoverStrategy, IDelayStrategy, IRouteStrategy
@@ -22,7 +23,8 @@ class PacketSender:
     """`connection` is where packets go, None while there is none; `delays` are drawn for each, `mean_delay` is their
     mean in seconds. `idle` fills slots of the sending stream for which no packet waits.
 
-    `topology()` gives the topology that packets can cross, or None; `say(trouble)` tells why nothing is sent.
+    `topology()` gives the topology that packets can cross, or None; `say(trouble)` tells why nothing is sent although
+    there is one, or "" where something was.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class PacketSender:
         say: Callable[[str], None],
         outbox: Outbox,
         cover: CoverLedger,
+        hops: HopWatch,
         replies: Replies,
         routes: IRouteStrategy,
         delays: IDelayStrategy,
@@ -44,7 +47,7 @@ class PacketSender:
     ) -> None:
         self._clock, self._random = clock, random
         self._topology, self._address, self._say = topology, address, say
-        self._outbox, self._cover, self._replies = outbox, cover, replies
+        self._outbox, self._cover, self._hops, self._replies = outbox, cover, hops, replies
         self._routes, self.delays, self.mean_delay = routes, delays, mean_delay
         self._idle, self._cryptography = idle, cryptography
         self.connection: Any = None
@@ -111,11 +114,9 @@ class PacketSender:
             return
         loop_id = self._random.randbytes(MESSAGE_ID_LENGTH)
         try:
-            packet = build_loop_packet(
-                topology, self._address(), loop_id, self._routes, self.delays, self._random, self._cryptography
-            )
+            packet = build_loop_packet(topology, self._address(), loop_id, *self._choices())
         except (TopologyError, SphinxInputError) as error:
-            self._say(f"nothing is sent: {error}")
+            self._say(str(error))
             return
         if self._submit(packet):
             self._cover.loop_sent(loop_id, packet.ack_id)
@@ -125,11 +126,9 @@ class PacketSender:
         if topology is None or self.connection is None:
             return
         try:
-            packet = build_drop_packet(
-                topology, self._address(), self._routes, self.delays, self._random, self._cryptography
-            )
+            packet = build_drop_packet(topology, self._address(), *self._choices())
         except (TopologyError, SphinxInputError) as error:
-            self._say(f"nothing is sent: {error}")
+            self._say(str(error))
             return
         if self._submit(packet):
             self._cover.drop_sent(packet.ack_id)
@@ -138,7 +137,11 @@ class PacketSender:
         return self._routes, self.delays, self._random, self._cryptography
 
     def _submit(self, packet: Outgoing) -> bool:
-        return bool(self.connection.submit(packet.first_hop, packet.epoch, packet.packet))
+        if not self.connection.submit(packet.first_hop, packet.epoch, packet.packet):
+            return False
+        self._hops.sent(packet)
+        self._say("")
+        return True
 
 
 def pack_address(address: Address) -> bytes:
