@@ -161,8 +161,8 @@ class IMixing(Interface):
 
     Made by a factory of `clock` (IReactorTime), `release` (called with the list of items that leave together),
     `random`, `capacity` (items held at most), `patience` and `late`: what the process is later with than `patience`
-    seconds is dropped, and `late` is told how many were. `nymtw.mixing.delay_queue.DelayQueue` is the default: each packet
-    leaves after the delay that its sender drew.
+    seconds is dropped, and `late` is told how many were. The default is `nymtw.mixing.delay_queue.DelayQueue`: each
+    packet leaves after the delay that its sender drew.
     """
 
     def add(item: Any, delay_ns: int) -> bool:
