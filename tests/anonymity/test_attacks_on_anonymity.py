@@ -4,9 +4,11 @@ import random
 
 import numpy as np
 import pytest
+from watched import Watched
 
 from nymtw.simulate.run import Plan, run
 from nymtw.simulate.workload import MessageSection, NetworkSection, Workload
+from nymtw.testing.attacks import PASSIVE
 from nymtw.testing.attacks.delay import delay, held
 from nymtw.testing.attacks.drop import drop, without
 from nymtw.testing.attacks.figures import Figures, auc, bootstrap, figures
@@ -77,6 +79,15 @@ def test_loops_in_idle_slots_are_in_the_own_edges_ledger_even_where_lines_are_pa
 
 def test_without_cover_everybody_sees_who_sends() -> None:
     assert tried("ledger", 5, seconds=10.0, cover="none").sender_rank == 0
+
+
+def test_the_real_services_give_the_pair_away_where_loops_fill_idle_slots(looping: Watched) -> None:
+    scene = looping.scene(own_cover=1.0)
+    for attack in ("ml", "ledger"):
+        scores = PASSIVE[attack](looping.rows, scene)
+        # Dave is at the same edge as bob: no attack on lines tells them apart.
+        assert scores.rank(("alice", "bob"), scene.between_edges) >= SUCCESS, attack
+        assert scores.sender_rank("alice", ["alice", "carol"]) == 0
 
 
 # What the defences make of the same attacks.
