@@ -18,6 +18,9 @@ from nymtw.testing.attacks.scene import Scores, column, midrank
 from nymtw.testing.model import Interference, Network, Transfer, simulate
 from nymtw.testing.rows import Rows
 
+# The first test waits for runs that others look at too.
+pytestmark = pytest.mark.timeout(900)
+
 SUCCESS = 0.9
 MOST = 0.55
 MOST_UPPER_END = 0.6

@@ -9,6 +9,9 @@ from nymtw.sphinx import SizeClass
 from nymtw.testing.attacks.ledger import one_sample, told_apart, two_samples
 from nymtw.testing.rows import Direction
 
+# The first test waits for runs that others look at too.
+pytestmark = pytest.mark.timeout(900)
+
 LEAST_P = 0.001
 SENDER, RECIPIENT = "alice", "bob"
 

@@ -19,6 +19,9 @@ from nymtw.testing.rows import MAIL, PULL, Direction, Rows
 from nymtw.testing.simulation import SimulatedNetwork
 from nymtw.testing.table import TableCryptography
 
+# The first test waits for runs that others look at too.
+pytestmark = pytest.mark.timeout(900)
+
 NODE = "mixnode-2-1"
 SEED = 7
 
