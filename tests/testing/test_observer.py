@@ -70,7 +70,9 @@ def test_acks_and_cover_are_told_apart(rows: Rows) -> None:
     assert kinds[Kind.LOOP] + kinds[Kind.DROP] > 0
     for number in packets_of(rows, Kind.ACK)[:20]:
         seen = walk(rows, number)
-        assert seen[0][0] == Direction.IN
+        assert Direction.UP not in {direction for direction, *_ in seen}
+        # Those of the first ones were under way when the watch began.
+        assert [hop for _, hop, *_ in seen] == list(range(seen[0][1], seen[0][1] + len(seen)))
 
 
 def test_the_delay_beside_a_row_is_the_one_that_was_drawn(rows: Rows) -> None:
