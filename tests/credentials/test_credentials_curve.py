@@ -46,6 +46,8 @@ from nymtw.credentials.curve import (
 )
 from nymtw.errors import EncodingError
 
+pytestmark = pytest.mark.pythons
+
 G1_INFINITY = b"\xc0" + bytes(47)
 G2_INFINITY = b"\xc0" + bytes(95)
 

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing with atheris: both targets at once, each on a core of its own.
+"""Coverage-guided fuzzing with atheris: all targets at once, side by side.
 
 FUZZ_SECONDS is for how long each (default 5; `tox -e full`: 600). The corpus beside this file is read and not written;
 an input that breaks a target is left in the current folder by libFuzzer, and the run fails.
@@ -18,7 +18,7 @@ def fuzz(name: str, options: list[str]) -> None:
     """Fuzz one target in this process, which ends here."""
     import atheris
 
-    with atheris.instrument_imports(include=["nymtw.sphinx", "fuzz_targets"]):
+    with atheris.instrument_imports(include=["nymtw.sphinx", "nymtw.credentials", "fuzz_targets"]):
         from fuzz_targets import TARGETS
 
     atheris.Setup([sys.argv[0], *options], TARGETS[name])
@@ -29,7 +29,7 @@ def main() -> int:
     seconds = int(os.environ.get("FUZZ_SECONDS", "5"))
     with ExitStack() as stack:
         running = {}
-        for name in ("packet", "surb"):
+        for name in ("packet", "surb", "credential"):
             print(f"fuzzing {name} for {seconds} s", flush=True)
             found = stack.enter_context(tempfile.TemporaryDirectory())
             command = [sys.executable, __file__, name, found, str(HERE / "corpus" / name)]
