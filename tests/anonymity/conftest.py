@@ -1,7 +1,7 @@
 """Runs that several gates look at: each is made once."""
 
 import pytest
-from watched import Watched, watch
+from watched_network import Watched, watch
 
 from nymtw.client.sending.idle import DropCover, LoopCover, NoCover
 

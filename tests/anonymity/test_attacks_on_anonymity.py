@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from watched import Watched
+from watched_network import Watched
 
 from nymtw.simulate.run import Plan, run
 from nymtw.simulate.workload import MessageSection, NetworkSection, Workload

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from watched import RATE, Watched, watch
+from watched_network import RATE, Watched, watch
 
 from nymtw.client.sending.idle import DropCover
 from nymtw.sphinx import SizeClass

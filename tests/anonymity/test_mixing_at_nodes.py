@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from watched import MEAN_DELAY, Watched, watch
+from watched_network import MEAN_DELAY, Watched, watch
 
 from nymtw.message.cryptography import SPHINX
 from nymtw.message.payload import PAYLOAD_LENGTH

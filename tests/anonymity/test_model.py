@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from watched import SENDING, Watched
+from watched_network import SENDING, Watched
 
 from nymtw.sphinx import SizeClass
 from nymtw.testing.attacks.ledger import two_samples
@@ -21,7 +21,7 @@ SECONDS = 28.0
 
 @pytest.fixture(scope="module")
 def modelled() -> Rows:
-    """The same as `watched.watch`: four clients, two edges, a message from the 14th second to the 26th."""
+    """The same as `watched_network.watch`: four clients, two edges, a message from the 14th second to the 26th."""
     network = Network(clients=4, edges=2, line_wait=0.0)
     return simulate(network, SECONDS, 11, [Transfer(0, 1, 14.0, int(SENDING * 12))])
 
