@@ -12,7 +12,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
 from nymtw.directory.admission import Admission
-from nymtw.directory.api import routes
+from nymtw.directory.api import DirectoryApi
 from nymtw.directory.attendance import AttendedClock
 from nymtw.directory.config import HEADING, DirectoryConfig, recommended
 from nymtw.directory.consensus.api import agreement_routes
@@ -89,7 +89,7 @@ class DirectoryService(NodeService):
         self.live_feed = self.add(LiveFeed(reactor, wall_clock, directory, recorder, rereading))
         metrics_text = DirectoryMetrics(directory)
         table = [
-            *routes(directory, metrics_text),
+            *DirectoryApi(directory, metrics_text).routes(),
             *agreement_routes(directory),
             *DashboardApi(directory, recorder, wall_clock).routes(),
         ]
