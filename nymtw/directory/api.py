@@ -86,7 +86,9 @@ class DirectoryApi:
             Route("POST", "/api/metrics/mixes", self.report, posting("What a mixnode has carried", "MetricPost")),
             Route("GET", "/api/metrics/mixes", self.metrics, _metrics()),
             Route("GET", "/api/v1/topology", self.topology, _topology()),
-            Route("GET", "/metrics", self.prometheus, reading("Prometheus text", {"type": "string"}, kind="text/plain")),
+            Route(
+                "GET", "/metrics", self.prometheus, reading("Prometheus text", {"type": "string"}, kind="text/plain")
+            ),
         ]
 
     def _announcing(self) -> list[Route]:

@@ -1,6 +1,5 @@
 """A mixnode: takes packets from the layer before, mixes them, and sends them on to the layer behind."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
@@ -76,10 +75,6 @@ class MixnodeService(MixNode):
     def apply(self, section: MixnodeSection) -> frozenset[str]:
         """As every node; and loops, and whether the directory gets metrics."""
         return super().apply(section) | self.cover.apply(section)
-
-    def announced(self) -> Mapping[str, Any]:
-        """The layer."""
-        return {"layer": self.core.own.layer}
 
 
 def _chosen_layer(home: NodeHome) -> int:

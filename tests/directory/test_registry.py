@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 
 from twisted.internet.defer import Deferred
@@ -19,7 +20,7 @@ from nymtw.errors import DirectoryError, EncodingError
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.address import Address
 from nymtw.topology.document import Recommended, verify_topology
-from nymtw.topology.presence import MAX_SKEW, make_heartbeat, make_metric
+from nymtw.topology.presence import MAX_SKEW, make_metric
 
 DIRECTORY_KEY = SigningKey(bytes([255]) * 32)
 
@@ -62,7 +63,7 @@ class World:
             **({"layer": 1 + number % 3} if role == "mixnode" else {"client_port": 3000 + number}),
             **changes,
         }
-        return make_heartbeat(role, signing_key=node_key(number), version="0.1", **values)
+        return signed_heartbeat(role, signing_key=node_key(number), version="0.1", **values)
 
     def announce(
         self, number: int, path: str = "mixnodes", role: str = "mixnode", source: str = "127.0.0.1", **changes: Any

@@ -40,7 +40,7 @@ from nymtw.node.process.reload import changed
 from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.sphinx import GEOMETRIES, SizeClass, Unwrapper
 from nymtw.topology.document import ANY, GATEWAY, MIXNODE, PROVIDER, NodeRecord, Topology, Trust
-from nymtw.topology.presence import make_heartbeat
+from nymtw.topology.presence import Heartbeat, make_heartbeat
 
 __all__ = [
     "AtStop",
@@ -285,27 +285,28 @@ class MixNode(NodeService):
 
     def heartbeat(self) -> Mapping[str, Any]:
         """One signed post of presence."""
+        return make_heartbeat(self.announced(), self.parts.identity)
+
+    def announced(self) -> Heartbeat:
+        """The content of the next heartbeat. Roles extend it."""
         own = self.core.own
-        return make_heartbeat(
-            self.role_announced(),
+        record = NodeRecord(
+            role=own.role,
+            identity=own.identity,
             host=own.host,
             port=self.listener.port,
-            keys=self.rotation.public_keys(),
+            layer=own.layer,
+            sphinx_keys=self.rotation.public_keys(),
+        )
+        return Heartbeat(
+            record,
+            clients=(),
+            number=0,
             timestamp=int(self.parts.environment.wall_clock() * 1e9),
-            signing_key=self.parts.identity,
             version=_VERSION,
             description=self.section.description,
             country=self.section.country.upper(),
-            **self.announced(),
         )
-
-    def role_announced(self) -> str:
-        """The role in the heartbeat."""
-        return self.core.own.role
-
-    def announced(self) -> Mapping[str, Any]:
-        """What this role announces besides."""
-        return {}
 
     def _size_guard(self, epoch_seconds: int) -> None:
         guard = self.parts.guard
