@@ -8,6 +8,7 @@ from nymtw.localnet.ports import LOOPBACK
 from nymtw.localnet.processes import Component
 from nymtw.localnet.rates import Rates
 
+Options = Mapping[str, object]
 LAYERS: Final = (1, 2, 3)
 PROVIDER: Final = "provider"
 GATEWAY: Final = "gateway"
@@ -36,20 +37,18 @@ class NodeKind:
     name: str
     role: str
     count: Callable[[Size], int] | None = None
-    options: Callable[[Rates], Mapping[str, object]] = lambda rates: {}
+    options: Callable[[Rates], Options] = lambda rates: {}
     flags: tuple[str, ...] = ()
     has_clients: bool = False
     where: str = ""
 
     def names(self, size: Size) -> Sequence[str]:
         """The names of its nodes in a localnet of this size."""
-        return (
-            [self.name] if self.count is None else [f"{self.name}-{number + 1}" for number in range(self.count(size))]
-        )
+        if self.count is None:
+            return [self.name]
+        return [f"{self.name}-{number}" for number in range(1, self.count(size) + 1)]
 
-    def component(
-        self, name: str, port: int, client_port: int, rates: Rates, common: Mapping[str, object]
-    ) -> Component:
+    def component(self, name: str, port: int, client_port: int, rates: Rates, common: Options) -> Component:
         """The node `name`, on these ports. `common`: the options of every node."""
         clients = {"client_port": client_port} if self.has_clients else {}
         words = command(self.role, id=name, port=port, **clients, **self.options(rates), **common)

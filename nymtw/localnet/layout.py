@@ -68,9 +68,8 @@ def lay_out(home: Path, mixnodes_per_layer: int, providers: int, gateways: int, 
     nodes = [kind.component(name, node_ports[name], edge_ports.get(name, 0), rates, common) for kind, name in names]
     clients: list[Component] = []
     for number, (name, port) in enumerate(socket_ports.items()):
-        role, edge = (
-            (GATEWAY, "gateway-1") if gateways and not number else (PROVIDER, f"provider-{1 + number % providers}")
-        )
+        at_gateway = gateways and not number
+        role, edge = (GATEWAY, "gateway-1") if at_gateway else (PROVIDER, f"provider-{1 + number % providers}")
         options = {"id": name, role: _identity(role, edge, home), "directory": url, "directory_key": key}
         words = command("nym-client", **options, socket="tcp", port=port)
         clients.append(Component(name, words, f"{LOOPBACK}:{port} (TCP socket), at {edge}"))
