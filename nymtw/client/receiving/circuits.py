@@ -15,7 +15,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from nymtw.client.sending.outbox import Outbox, OutMessage, State
+from nymtw.client.sending.messages import OutMessage, State
+from nymtw.client.sending.outbox import Outbox
 from nymtw.errors import EncodingError, NymtwError, PacketRejected, TopologyError
 from nymtw.message.envelope import (
     BLOCK_LENGTH,

@@ -14,7 +14,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from nymtw.client.receiving.receiver import Receiver
-from nymtw.client.sending.outbox import Outbox, Waiting
+from nymtw.client.sending.messages import Waiting
+from nymtw.client.sending.outbox import Outbox
 from nymtw.client.store import ClientStore
 from nymtw.errors import EncodingError, NymtwError, PacketRejected
 from nymtw.message.envelope import (
