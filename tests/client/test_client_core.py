@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from client_world import Net, Person, run_until
+from client_and_edge import Net, Person, run_until
 
 from nymtw.client.config import DebugSection
 from nymtw.client.sending import packet_sender

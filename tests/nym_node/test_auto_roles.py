@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from any_world import EPOCH, REFRESH, AnyNetwork
+from automatic_roles import EPOCH, REFRESH, AnyNetwork
 from msgspec import structs
 
 from nymtw.encoding import key_text

@@ -5,7 +5,7 @@ import random
 from typing import Any
 
 import pytest
-from test_registry import World, identity
+from registered_nodes import World, identity
 
 from nymtw.directory import registry as registry_module
 from nymtw.encoding import key_text

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from client_stream_world import Far, World
+from streams_and_exits import Far, World
 
 from nymtw.client.proxies.exit_streams import (
     LIFETIME,

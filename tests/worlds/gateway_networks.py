@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from mixing_services import Client, World
 from nacl.signing import SigningKey
-from test_mixing_services import Client, World
 
 from nymtw.gateway.options import GatewayConfig, GatewaySection, Options
 from nymtw.gateway.service import GatewayService

@@ -7,7 +7,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from client_world import Net, Person, run_until
+from client_and_edge import Net, Person, run_until
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from council import (
+from voting_directories import (
     REFRESH,
     STEP,
     Council,

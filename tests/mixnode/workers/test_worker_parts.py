@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from crew import WorkerParts
+from mixnode_with_workers import WorkerParts
 
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import EncodingError, ListenError

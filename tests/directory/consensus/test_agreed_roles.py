@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from council import REFRESH, Council, agreed, node_identity, unbroken
+from voting_directories import REFRESH, Council, agreed, node_identity, unbroken
 
 from nymtw.topology.document import ANY, LAYERS, Topology
 

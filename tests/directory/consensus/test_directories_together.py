@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from council import directory_key
+from voting_directories import directory_key
 
 from twisted.internet.defer import Deferred, fail, succeed
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from council import REFRESH, STEP, Council, agreed, directory_key, identities, node_identity, unbroken
+from voting_directories import REFRESH, STEP, Council, agreed, directory_key, identities, node_identity, unbroken
 
 from twisted.logger import formatEvent, globalLogPublisher
 

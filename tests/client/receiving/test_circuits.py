@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from client_world import Net, Person, run_until
+from client_and_edge import Net, Person, run_until
 
 from nymtw.client.config import DebugSection
 from nymtw.client.receiving.circuits import ENOUGH, FEW, Circuit

@@ -5,7 +5,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from exit_world import PUBLIC, Caller, Flood, Stream, World
+from exit_bench import PUBLIC, Caller, Flood, Stream, World
 
 from nymtw.message.stream import INITIAL_CREDIT, STREAM_PART, WINDOW, StreamFailure, StreamMessage, StreamOpen
 from nymtw.provider.api import Request

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from exit_world import Serving
+from exit_bench import Serving
 
 from twisted.internet.defer import maybeDeferred
 

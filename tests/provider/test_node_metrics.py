@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mixing_services import World
 from prometheus_client.parser import text_string_to_metric_families
-from test_mixing_services import World
 
 from twisted.internet.protocol import ClientFactory, Protocol
 

@@ -8,7 +8,7 @@ from nymtw.commands import main
 from nymtw.errors import ConfigError
 from nymtw.scaffold.main import write
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "third-party-provider"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "third-party-provider"
 
 
 def tree(folder: Path) -> dict[str, str]:

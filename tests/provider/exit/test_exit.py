@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exit_world import OTHER, PUBLIC, World
+from exit_bench import OTHER, PUBLIC, World
 
 from nymtw.errors import ConfigError
 from nymtw.message.stream import STREAM_PART, StreamFailure, StreamMessage, StreamOpen
@@ -33,7 +33,7 @@ class TestContract(ServiceContract):
     reaches_out = True
 
     def prepare(self, bench: ServiceBench) -> None:
-        from exit_world import Serving
+        from exit_bench import Serving
 
         bench.network.host(PUBLIC, PUBLIC).listenTCP(80, Serving(answer=b"goodbye"), interface=PUBLIC)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from exit_world import Flood, Serving, Stream
+from exit_bench import Flood, Serving, Stream
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import getConnectError

@@ -7,7 +7,7 @@ import pytest
 from nymtw.provider.exit.policy import DEFAULT_POLICY, ExitPolicy
 from nymtw.provider.exit.service import Options
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "exit.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "exit.md").read_text()
 BLOCKS = [block.partition("\n")[2] for block in PAGE.split("```")[1::2]]
 
 

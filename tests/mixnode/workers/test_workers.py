@@ -4,7 +4,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from crew import EPOCH, MILLISECOND, NODE_PORT, WorkerParts
+from mixnode_with_workers import EPOCH, MILLISECOND, NODE_PORT, WorkerParts
 
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import DiskError
