@@ -131,7 +131,6 @@ class MemoryTransport:
         self._out: Pipe = cast(Pipe, None)  # set by `join`
         self._in: Pipe = cast(Pipe, None)
         self._write_closed = False
-        self._read_closed = False
         self._producer: Any = None
         self._producer_is_streaming = False
         self._producer_paused = False
@@ -239,7 +238,6 @@ class MemoryTransport:
         """The other end writes no more."""
         if not self.connected:
             return
-        self._read_closed = True
         protocol = IHalfCloseableProtocol(self.protocol, None)
         if protocol is not None and not self._write_closed and not self.disconnecting:
             protocol.readConnectionLost()

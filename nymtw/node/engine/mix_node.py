@@ -158,7 +158,7 @@ class MixParts:
 
 
 class MixNode(NodeService):
-    """A node that mixes, around `core`: children start in the order in which `__init__` adds them.
+    """A node that mixes, around `core`: children start in the order in which `_add_children` adds them.
 
     It takes part in the network from its first topology on: that says how long a key epoch is, so there is a key to
     announce.
@@ -211,6 +211,12 @@ class MixNode(NodeService):
         self.drain = Drain(reactor, core, self.links, parts.section.drain)
         self.section = parts.section  # as far as it is in force
         self.reread: Callable[[], MixSection] | None = None
+        self._add_children(reactor, beneath)
+        self.watch.subscribe(self.use_topology)
+
+    def _add_children(self, reactor: Any, beneath: Sequence[Service]) -> None:
+        """In the order in which they start; they stop in the opposite order."""
+        parts, core = self.parts, self.core
         self.add(AtStop(self._close_home))
         if parts.section.metrics_port:
             from nymtw.node.metrics_server import MetricsServer  # a web server, which most nodes do without
@@ -226,7 +232,6 @@ class MixNode(NodeService):
         self.add(self.listener)
         self.add(self.rotation)
         self.add(self.watch)
-        self.watch.subscribe(self.use_topology)
 
     def startService(self) -> None:
         """Start, and say where."""
