@@ -20,7 +20,8 @@ from nymtw.client.sending.cover import CoverLedger
 from nymtw.client.sending.hop_watch import AvoidingRoutes, HopWatch
 from nymtw.client.sending.idle import LoopCover, NoCover
 from nymtw.client.sending.message_trace import MessageTrace
-from nymtw.client.sending.outbox import Outbox, OutboxLimits, Progress
+from nymtw.client.sending.messages import Progress
+from nymtw.client.sending.outbox import Outbox, OutboxLimits
 from nymtw.client.sending.packet_sender import PacketSender, pack_address
 from nymtw.client.sending.streams import Streams
 from nymtw.client.sockets.views import client_object, public_clients, rates_object

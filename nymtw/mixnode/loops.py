@@ -19,7 +19,7 @@ from nymtw.node.metrics import counter, gauge
 from nymtw.sphinx import Hop
 from nymtw.topology.document import LAYERS, NodeRecord, Topology
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded when metrics are first asked for
     from prometheus_client.core import Metric
 
 IDENTIFIER_LENGTH: Final = 16

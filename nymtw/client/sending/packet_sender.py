@@ -9,7 +9,8 @@ from twisted.internet.interfaces import IReactorTime
 from nymtw.client.receiving.replies import Replies
 from nymtw.client.sending.cover import CoverLedger
 from nymtw.client.sending.hop_watch import HopWatch
-from nymtw.client.sending.outbox import Outbox, Waiting
+from nymtw.client.sending.messages import Waiting
+from nymtw.client.sending.outbox import Outbox
 from nymtw.errors import EncodingError, SphinxInputError, TopologyError
 from nymtw.interfaces import ICoverStrategy, IDelayStrategy, IRouteStrategy
 from nymtw.message.cryptography import SPHINX, Cryptography

@@ -42,7 +42,7 @@ from nymtw.node.process.reload import changed
 from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.sphinx import GEOMETRIES, SizeClass
 from nymtw.topology.document import ANY, GATEWAY, MIXNODE, PROVIDER, NodeRecord, Topology, Trust
-from nymtw.topology.presence import make_heartbeat
+from nymtw.topology.presence import Heartbeat, make_heartbeat
 
 __all__ = [
     "AtStop",
@@ -163,7 +163,7 @@ class MixParts:
 
 
 class MixNode(NodeService):
-    """A node that mixes, around `core`: children start in the order in which `__init__` adds them.
+    """A node that mixes, around `core`: children start in the order in which `_add_children` adds them.
 
     It takes part in the network from its first topology on: that says how long a key epoch is, so there is a key to
     announce.
@@ -216,6 +216,12 @@ class MixNode(NodeService):
         self.drain = Drain(reactor, core, self.links, parts.section.drain)
         self.section = parts.section  # as far as it is in force
         self.reread: Callable[[], MixSection] | None = None
+        self._add_children(reactor, beneath)
+        self.watch.subscribe(self.use_topology)
+
+    def _add_children(self, reactor: Any, beneath: Sequence[Service]) -> None:
+        """In the order in which they start; they stop in the opposite order."""
+        parts, core = self.parts, self.core
         self.add(AtStop(self._close_home))
         if parts.section.metrics_port:
             from nymtw.node.metrics_server import MetricsServer  # a web server, which most nodes do without
@@ -231,7 +237,6 @@ class MixNode(NodeService):
         self.add(self.listener)
         self.add(self.rotation)
         self.add(self.watch)
-        self.watch.subscribe(self.use_topology)
 
     def startService(self) -> None:
         """Start, and say where."""
@@ -290,27 +295,28 @@ class MixNode(NodeService):
 
     def heartbeat(self) -> Mapping[str, Any]:
         """One signed post of presence."""
+        return make_heartbeat(self.announced(), self.parts.identity)
+
+    def announced(self) -> Heartbeat:
+        """The content of the next heartbeat. Roles extend it."""
         own = self.core.own
-        return make_heartbeat(
-            self.role_announced(),
+        record = NodeRecord(
+            role=own.role,
+            identity=own.identity,
             host=own.host,
             port=self.listener.port,
-            keys=self.rotation.public_keys(),
+            layer=own.layer,
+            sphinx_keys=self.rotation.public_keys(),
+        )
+        return Heartbeat(
+            record,
+            clients=(),
+            number=0,
             timestamp=int(self.parts.environment.wall_clock() * 1e9),
-            signing_key=self.parts.identity,
             version=_VERSION,
             description=self.section.description,
             country=self.section.country.upper(),
-            **self.announced(),
         )
-
-    def role_announced(self) -> str:
-        """The role in the heartbeat."""
-        return self.core.own.role
-
-    def announced(self) -> Mapping[str, Any]:
-        """What this role announces besides."""
-        return {}
 
     def _size_guard(self, epoch_seconds: int) -> None:
         guard = self.parts.guard
