@@ -1,7 +1,7 @@
-"""The Markdown pages agree with the tree: links and anchors resolve, and the modules that the pages name exist."""
+"""The Markdown pages agree with the tree: links resolve, named modules exist, the page on architecture is complete."""
 
 import re
-from importlib.util import find_spec
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,19 +41,15 @@ def broken_links(page: Path) -> list[str]:
 
 
 def module_exists(name: str) -> bool:
-    """Whether a dotted name is a module, or a name within one."""
+    """Whether a dotted name is a package, a module, or a name in the source of one."""
     parts = name.split(".")
-    module = "nymtw"
-    for part in parts[1:]:
-        if find_spec(f"{module}.{part}") is None:
-            source = Path(find_spec(module).origin).read_text(encoding="utf-8")
-            return re.search(rf"\b{part}\b", source) is not None
-        module = f"{module}.{part}"
-        if not (ROOT / module.replace(".", "/")).is_dir():
-            remaining = parts[len(module.split(".")) :]
-            source = Path(find_spec(module).origin).read_text(encoding="utf-8")
-            return not remaining or re.search(rf"\b{remaining[0]}\b", source) is not None
-    return True
+    for length in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:length])
+        for source in (path / "__init__.py", path.with_suffix(".py")):
+            if source.exists():
+                rest = parts[length : length + 1]
+                return not rest or re.search(rf"\b{rest[0]}\b", source.read_text(encoding="utf-8")) is not None
+    return False
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -69,6 +65,15 @@ def test_named_modules_exist(page: Path) -> None:
     files = [span for span in files if not re.search(r"[A-Z]{4}", span.replace("README.md", ""))]  # NAME, ROLE
     assert [name for name in modules if not module_exists(name)] == []
     assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+def test_the_architecture_names_each_package_and_its_layer() -> None:
+    """The layers are those that `lint-imports` checks; the tree has every package, two levels deep."""
+    layers, tree = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "architecture.md").read_text(), re.DOTALL | re.M)
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert layers.replace(".py", "").splitlines() == [layer.replace("nymtw.", "") for layer in contract]
+    packages = {path.parent.name for pattern in ("*", "*/*") for path in ROOT.glob(f"nymtw/{pattern}/__init__.py")}
+    assert packages - set(re.findall(r"^ +(\w+)/ ", tree, re.M)) == set()
 
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
