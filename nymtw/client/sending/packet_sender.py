@@ -1,4 +1,4 @@
-"""What leaves a client when a stream fires: a fragment that waits, a loop, drop cover; all are packets alike."""
+"""What leaves a client when a stream fires: a fragment that waits, drop cover, a loop; all are packets alike."""
 
 from collections.abc import Callable
 from random import Random
@@ -14,6 +14,7 @@ from nymtw.errors import EncodingError, TopologyError
 from nymtw.interfaces import IRouteStrategy
 from nymtw.message.fragments import MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.packets import Outgoing, build_data_packet, build_drop_packet, build_loop_packet
+from nymtw.message.payload import MOST_MORE_ACKS
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
@@ -48,19 +49,26 @@ class PacketSender:
         self._routes, self.delays = routes, delays
         self._silent_when_idle = silent_when_idle
         self.connection: Any = None
+        self._without_ack = 0  # replies that have left, for which no ack was asked yet
+        self.holding = False  # real packets wait: loops do not come back
 
     def send_next(self) -> None:
-        """The sending stream fired: the oldest packet that waits, or a loop."""
+        """The sending stream fired: the oldest packet that waits, or drop cover (Loopix, section 4.1), never a loop.
+
+        Both go to another edge and bring one ack back, so that the own edge counts the same in either case.
+        """
         topology = self._topology()
         if topology is None or self.connection is None:
             return
-        waiting = self._outbox.take()
+        # After three replies, which have no ack of their own, drop cover brings back theirs.
+        must_cover = self.holding or self._without_ack >= MOST_MORE_ACKS
+        waiting = None if must_cover else self._outbox.take()
         if waiting is not None:
             if self._send_fragment(topology, waiting):
                 return
         elif self._silent_when_idle:
             return
-        self.send_loop()
+        self.send_drop()
 
     def _send_fragment(self, topology: Topology, waiting: Waiting) -> bool:
         """Whether a packet with this fragment went out. Where none can be built it counts as lost."""
@@ -81,7 +89,7 @@ class PacketSender:
         if not self._submit(packet):
             self._outbox.put_back(waiting)
             return True
-        self._outbox.sent(waiting, packet.ack_id, packet.expected_round_trip)
+        self._outbox.sent(waiting, packet.ack_id, packet.expected_round_trip, refusal=packet.refusal_id)
         if message.explanation is not None:
             message.explanation.sent(waiting.number, waiting.state.attempts, self._clock.seconds(), topology, packet)
         return True
@@ -95,6 +103,7 @@ class PacketSender:
         packet, is_request = self._replies.next_packet(waiting, topology.epoch)
         if packet is not None:
             connection.submit(packet.first_hop, packet.epoch, packet.packet)
+            self._without_ack += 1
         if is_request:
             self._outbox.put_back(waiting)
         else:
@@ -113,18 +122,20 @@ class PacketSender:
             self._say(str(error))
             return
         if self._submit(packet):
-            self._cover.loop_sent(loop_id, packet.ack_id)
+            self._cover.loop_sent(loop_id, packet.ack_id, packet.expected_delay)
 
     def send_drop(self) -> None:
         topology = self._topology()
         if topology is None or self.connection is None:
             return
         try:
-            packet = build_drop_packet(topology, self._address(), self._routes, self.delays, self._random)
+            more = min(self._without_ack, MOST_MORE_ACKS)
+            packet = build_drop_packet(topology, self._address(), self._routes, self.delays, self._random, more)
         except TopologyError as error:
             self._say(str(error))
             return
         if self._submit(packet):
+            self._without_ack -= more
             self._cover.drop_sent(packet.ack_id)
 
     def _submit(self, packet: Outgoing) -> bool:
