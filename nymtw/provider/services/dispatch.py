@@ -79,6 +79,7 @@ class Dispatch:
         self._delays = ExponentialDelays(Recommended().average_packet_delay)
         self._rate = rate
         self._stream = PoissonStream(clock, DEFAULT_RATE if rate is None else rate, self._fire, random)
+        self._leaving = False
         self._covered = False  # whether cover is sent where there is nothing else
         self._pool: BlockPool[None] = BlockPool()
         self._lanes: dict[bytes, Lane] = {}
@@ -174,15 +175,15 @@ class Dispatch:
         """What was built with dead keys is dead; and the stream of a service goes by what is recommended."""
         self._pool.drop_dead(topology.epoch)
         recommended = topology.recommended.service_sending_rate if is_service else 0.0
-        self._covered = recommended > 0
+        self._covered = recommended > 0 and not self._leaving
         own = DEFAULT_RATE if self._rate is None else self._rate
-        self._stream.set_rate(min(recommended, own) if self._covered else own)
+        self._stream.set_rate(min(recommended, own) if recommended > 0 else own)
         if self._covered and not self._stopped:
             self._stream.start()
 
     def leave(self) -> None:
         """The node begins to stop: send what there is, and no more cover."""
-        self._covered = False
+        self._leaving, self._covered = True, False
 
     def _settle(self, message: Message, number: int) -> None:
         if number not in message.left:
