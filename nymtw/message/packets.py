@@ -11,6 +11,7 @@ from typing import Final
 from nymtw.encoding import key_text
 from nymtw.errors import EncodingError, TopologyIncomplete
 from nymtw.interfaces import IDelayStrategy, IRouteStrategy
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.fragments import FRAGMENT_LENGTH, loop_fragment
 from nymtw.message.payload import (
     ACK_ID_LENGTH,
@@ -21,8 +22,7 @@ from nymtw.message.payload import (
     drop_destination,
     join_payload,
 )
-from nymtw.message.sealing import seal
-from nymtw.sphinx import Hop, SizeClass, build_alternatives, build_packet
+from nymtw.sphinx import Hop, SizeClass
 from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
 
@@ -69,6 +69,7 @@ def build_data_packet(
     routes: IRouteStrategy,
     delays: IDelayStrategy,
     random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
     """A packet that carries `plaintext` (a fragment, 1,532 bytes) to `recipient`. Its ack returns to `own`.
 
@@ -77,8 +78,8 @@ def build_data_packet(
     """
     if len(plaintext) != FRAGMENT_LENGTH:
         raise EncodingError(f"a packet carries {FRAGMENT_LENGTH} bytes, not {len(plaintext)}")
-    sealed = seal(plaintext, recipient.encryption_key, random)
-    return _build(topology, own, recipient.provider, recipient.mailbox, sealed, routes, delays, random)
+    sealed = cryptography.seal(plaintext, recipient.encryption_key, random)
+    return _build(topology, own, recipient.provider, recipient.mailbox, sealed, routes, delays, random, cryptography)
 
 
 def build_loop_packet(
@@ -88,9 +89,10 @@ def build_loop_packet(
     routes: IRouteStrategy,
     delays: IDelayStrategy,
     random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
     """A loop: a packet to oneself, recognised by `loop_id` (16 random bytes). Raises like `build_data_packet`."""
-    return build_data_packet(topology, own, own, loop_fragment(loop_id).encode(), routes, delays, random)
+    return build_data_packet(topology, own, own, loop_fragment(loop_id).encode(), routes, delays, random, cryptography)
 
 
 def build_drop_packet(
@@ -99,6 +101,7 @@ def build_drop_packet(
     routes: IRouteStrategy,
     delays: IDelayStrategy,
     random: Random,
+    cryptography: Cryptography = SPHINX,
     more_acks: int = 0,
 ) -> Outgoing:
     """Drop cover: a packet to a random edge, which acknowledges and drops it. Raises like `build_data_packet`.
@@ -109,15 +112,19 @@ def build_drop_packet(
     edges = topology.usable_edges()
     if not edges:
         raise TopologyIncomplete(f"there is no provider with a key for key epoch {topology.epoch}")
-    acks = [_draw_ack(topology, own, routes, delays, random)[0].encode() for _ in range(more_acks)]
-    filling = seal(loop_fragment(random.randbytes(16)).encode(), own.encryption_key, random)
+    acks = [_draw_ack(topology, own, routes, delays, random, cryptography)[0].encode() for _ in range(more_acks)]
+    filling = cryptography.seal(loop_fragment(random.randbytes(16)).encode(), own.encryption_key, random)
     content = b"".join((*acks, filling))[:SEALED_LENGTH]
-    destination = drop_destination(more_acks)
-    return _build(topology, own, random.choice(edges).identity, destination, content, routes, delays, random)
+    edge, destination = random.choice(edges).identity, drop_destination(more_acks)
+    return _build(topology, own, edge, destination, content, routes, delays, random, cryptography)
 
 
 def build_reply_cover(
-    topology: Topology, routes: IRouteStrategy, delays: IDelayStrategy, random: Random
+    topology: Topology,
+    routes: IRouteStrategy,
+    delays: IDelayStrategy,
+    random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> tuple[int, bytes, bytes]:
     """Key epoch, first hop (identity) and packet of cover for replies: to a random edge, which throws it away, and
     without an ack, as a reply is. Raises `TopologyIncomplete`.
@@ -127,7 +134,7 @@ def build_reply_cover(
         raise TopologyIncomplete(f"there is no provider with a key for key epoch {topology.epoch}")
     hops = draw_hops(topology, random.choice(edges).identity, routes, random)
     payload = join_payload(NO_ACK, random.randbytes(SEALED_LENGTH))
-    packet = build_packet(payload, hops, delays.draw(len(hops) - 1, random), DROP_DESTINATION, random=random)
+    packet = cryptography.build(payload, hops, delays.draw(len(hops) - 1, random), DROP_DESTINATION, random=random)
     return topology.epoch, hops[0].address, packet
 
 
@@ -150,11 +157,12 @@ def _build(
     routes: IRouteStrategy,
     delays: IDelayStrategy,
     random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
-    ack, (ack_id, refusal_id), ack_hops, ack_delays = _draw_ack(topology, own, routes, delays, random)
+    ack, (ack_id, refusal_id), ack_hops, ack_delays = _draw_ack(topology, own, routes, delays, random, cryptography)
     hops = draw_hops(topology, provider, routes, random)
     hop_delays = tuple(delays.draw(len(hops) - 1, random))
-    packet = build_packet(join_payload(ack, sealed), hops, hop_delays, destination, random=random)
+    packet = cryptography.build(join_payload(ack, sealed), hops, hop_delays, destination, random=random)
     return Outgoing(
         topology.epoch,
         hops[0].address,
@@ -169,11 +177,18 @@ def _build(
 
 
 def _draw_ack(
-    topology: Topology, own: Address, routes: IRouteStrategy, delays: IDelayStrategy, random: Random
+    topology: Topology,
+    own: Address,
+    routes: IRouteStrategy,
+    delays: IDelayStrategy,
+    random: Random,
+    cryptography: Cryptography,
 ) -> tuple[AckSection, tuple[bytes, bytes], list[Hop], tuple[int, ...]]:
     """An ack section whose acks come back to `own`, what they say (stored, refused), their hops, and their delays."""
     hops = draw_hops(topology, own.provider, routes, random)
     drawn = tuple(delays.draw(len(hops), random))
     said = random.randbytes(ACK_ID_LENGTH), random.randbytes(ACK_ID_LENGTH)
-    header, payloads = build_alternatives(said, hops, drawn[1:], own.mailbox, size_class=SizeClass.ACK, random=random)
+    header, payloads = cryptography.build_alternatives(
+        said, hops, drawn[1:], own.mailbox, size_class=SizeClass.ACK, random=random
+    )
     return AckSection(topology.epoch, hops[0].address, drawn[0], header, *payloads), said, hops, drawn

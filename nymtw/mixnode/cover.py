@@ -34,6 +34,7 @@ class Cover:
             environment.random,
             rate=section.loop_rate or 0.0,
             window=section.loop_window,
+            cryptography=environment.cryptography,
         )
         node.metrics.add(self.loops.metrics)
         node.add(self.loops)

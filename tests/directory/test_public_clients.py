@@ -41,8 +41,8 @@ class Provider:
         page = self.listed.next_page()
         return {
             "registered_clients": page.addresses,
-            "clients_page": page.number,
-            "clients_pages": page.count,
+            "page": page.number,
+            "pages": page.count,
         }
 
     def speak(self, times: int = 1) -> None:
@@ -127,9 +127,9 @@ def test_pages_that_cannot_be_are_refused() -> None:
     provider.list(*range(CLIENTS_PER_PAGE + 1))
     addresses = provider.listed.addresses()
     for said, error in (
-        ({"clients_page": 2, "clients_pages": 2}, "must be lower"),
-        ({"clients_page": 100, "clients_pages": 101}, "clientsPage"),
-        ({"clients_page": 0, "clients_pages": 2, "registered_clients": addresses}, "a page has at most 100"),
+        ({"page": 2, "pages": 2}, "must be lower"),
+        ({"page": 100, "pages": 101}, "clientsPage"),
+        ({"page": 0, "pages": 2, "registered_clients": addresses}, "a page has at most 100"),
     ):
         with pytest.raises(EncodingError, match=error):
             world.announce(3, "mixproviders", "provider", **said)

@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from nymtw.client.config import DebugSection
 from nymtw.client.core import INBOX_LIMIT, Accepted, ClientCore
 from nymtw.client.receiving.inbox import Received
-from nymtw.client.sending.outbox import OutboxLimits, State
+from nymtw.client.sending.messages import State
+from nymtw.client.sending.outbox import OutboxLimits
 from nymtw.client.store import ClientStore
 from nymtw.errors import TopologyError
 from nymtw.link.control import MailItem, MailKind

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 
 from nymtw.directory.consensus.publisher import Publisher
@@ -10,7 +11,6 @@ from nymtw.directory.registry import Registry
 from nymtw.directory.traffic_windows import TrafficWindows
 from nymtw.directory.unsigned_presence import UnsignedPresence
 from nymtw.testing.clock import FakeClock
-from nymtw.topology.presence import make_heartbeat
 
 DIRECTORY_KEY = SigningKey(bytes([255]) * 32)
 
@@ -53,7 +53,7 @@ class World:
             **({"layer": 1 + number % 3} if role == "mixnode" else {"client_port": 3000 + number}),
             **changes,
         }
-        return make_heartbeat(role, signing_key=node_key(number), version="0.1", **values)
+        return signed_heartbeat(role, signing_key=node_key(number), version="0.1", **values)
 
     def announce(
         self, number: int, path: str = "mixnodes", role: str = "mixnode", source: str = "127.0.0.1", **changes: Any

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nymtw.client.proxies.exit_streams import ExitStreams
-from nymtw.client.sending.outbox import State
+from nymtw.client.sending.messages import State
 from nymtw.errors import QueueFull
 from nymtw.message.stream import ReceiveWindow, SendWindow, StreamFailure, StreamMessage
 from nymtw.testing.clock import FakeClock

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -38,7 +39,7 @@ from nymtw.topology.document import (
     Trust,
     verify_topology,
 )
-from nymtw.topology.presence import Heartbeat, make_heartbeat, read_heartbeat
+from nymtw.topology.presence import Heartbeat, read_heartbeat
 
 REFRESH = 20.0
 STEP = int(REFRESH * 1e9)
@@ -202,7 +203,7 @@ class Council:
 
     def heartbeat(self, number: int, **more: Any) -> dict[str, Any]:
         said = {**self.nodes[number], **more}
-        return make_heartbeat(
+        return signed_heartbeat(
             **said, timestamp=int(self.clock.wall_clock() * 1e9), signing_key=node_key(number), version="1"
         )
 

@@ -27,6 +27,7 @@ from nymtw.errors import (
     UnknownDestination,
 )
 from nymtw.message.arq import Action, ArqState, Event, transition
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import (
     ENVELOPE_OVERHEAD,
     Envelope,
@@ -70,12 +71,13 @@ class Dispatch:
         submit: Callable[[bytes, int, bytes], None],
         limits: ServiceLimits | None = None,
         rate: float | None = None,
+        cryptography: Cryptography = SPHINX,
     ) -> None:
         """`rate`: packets a second, at most what the topology recommends; None is that."""
         self._clock, self._random, self.own = clock, random, own
         self._topology, self._submit = topology, submit
         self.limits = limits or ServiceLimits()
-        self._routes = UniformRoutes()
+        self._routes, self._cryptography = UniformRoutes(), cryptography
         self._delays = ExponentialDelays(Recommended().average_packet_delay)
         self._rate = rate
         self._stream = PoissonStream(clock, DEFAULT_RATE if rate is None else rate, self._fire, random)
@@ -238,7 +240,9 @@ class Dispatch:
     def _send_cover(self, topology: Topology) -> None:
         self._use_delays(topology)
         with suppress(TopologyError):
-            epoch, first_hop, packet = build_reply_cover(topology, self._routes, self._delays, self._random)
+            epoch, first_hop, packet = build_reply_cover(
+                topology, self._routes, self._delays, self._random, self._cryptography
+            )
             self._submit(first_hop, epoch, packet)
             self.cover += 1
 
@@ -300,6 +304,7 @@ class Dispatch:
             self._routes,
             self._delays,
             self._random,
+            self._cryptography,
         )
         self._expect(message, number, packet.expected_round_trip, again=False)
         self._by_ack[packet.ack_id] = (message, number)

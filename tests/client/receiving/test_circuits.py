@@ -8,7 +8,7 @@ from client_and_edge import Net, Person, run_until
 
 from nymtw.client.config import DebugSection
 from nymtw.client.receiving.circuits import ENOUGH, FEW, Circuit
-from nymtw.client.sending.outbox import State
+from nymtw.client.sending.messages import State
 from nymtw.client.sending.packet_sender import pack_address
 from nymtw.errors import NymtwError, TopologyIncomplete
 from nymtw.message.replies import OUTSTANDING

@@ -8,7 +8,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from nymtw.client.sending.outbox import Outbox, OutboxLimits, Progress, State
+from nymtw.client.sending.messages import Progress, State
+from nymtw.client.sending.outbox import Outbox, OutboxLimits
 from nymtw.client.store import CHUNK, ClientStore, StoreError
 from nymtw.errors import QueueFull
 from nymtw.message.arq import MAX_ATTEMPTS

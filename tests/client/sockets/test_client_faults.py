@@ -17,7 +17,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from nymtw.client.config import ClientConfig, DebugSection, check
-from nymtw.client.sending.outbox import State
+from nymtw.client.sending.messages import State
 from nymtw.client.sockets.tcp import RequestSocketFactory
 from nymtw.client.sockets.websocket import MixSocketFactory
 from nymtw.errors import ConfigError, NymtwError

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, Request, TextMessage
@@ -14,7 +15,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from nymtw.directory.config import DirectoryConfig, DirectorySection
 from nymtw.directory.dashboard.websocket import PATIENCE, SILENCE, TOO_BUSY
 from nymtw.directory.service import DirectoryService, make_directory
-from nymtw.topology.presence import make_heartbeat, make_metric
+from nymtw.topology.presence import make_metric
 
 START = 1_800_000_000.0
 
@@ -64,7 +65,7 @@ class Site:
 
     def announce(self, number: int) -> None:
         values: dict[str, Any] = {"host": "127.0.0.1", "port": 2000 + number, "keys": {1: bytes([number]) * 32}}
-        post = make_heartbeat("mixnode", layer=1 + number % 3, timestamp=self.now, signing_key=key(number), **values)
+        post = signed_heartbeat("mixnode", layer=1 + number % 3, timestamp=self.now, signing_key=key(number), **values)
         self.directory.announce("mixnodes", post, "127.0.0.1")
 
     def report(self, number: int, sent: int, received: int) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 
 from twisted.python import usage
@@ -16,7 +17,7 @@ from nymtw.node.announce.description import COUNTRIES
 from nymtw.node.config import parse_config, read_config
 from nymtw.provider.options import Options as ProviderOptions
 from nymtw.testing.simulation import SimulatedNetwork
-from nymtw.topology.presence import make_heartbeat, make_validator, read_heartbeat, read_validator
+from nymtw.topology.presence import make_validator, read_heartbeat, read_validator
 
 KEY = "A" * 43 + "="
 SAID = "Run by <b>us</b> — since 2019, ☎ on request"
@@ -52,7 +53,7 @@ def test_the_list_of_countries_has_what_is_assigned_and_no_other() -> None:
 
 
 def heartbeat(**said: str) -> dict[str, Any]:
-    return make_heartbeat(
+    return signed_heartbeat(
         "mixnode",
         host="192.0.2.1",
         port=1,
