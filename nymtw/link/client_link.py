@@ -54,8 +54,8 @@ def connect_to_provider(
 ) -> "Deferred[ProviderConnection]":
     """Connect to the provider or gateway with this identity. Fires with a `ProviderConnection` once that is proved.
 
-    Fails with Twisted's connection error, or OpenSSL's, where it cannot be reached or is somebody else; cancel it to
-    give up. `lost` is called once when a connection that was handed out ends, whoever ended it.
+    Fails with Twisted's connection error, or OpenSSL's, if it cannot be reached or has another identity; cancel it to
+    give up. `lost` is called once when a connection that was handed out ends, whichever end closed it.
     """
     factory = _ProviderFactory(reactor, security, mailbox_key, lost, limits or ClientLinkLimits())
     wrapped = security.client(factory, identity)
@@ -159,7 +159,7 @@ class ProviderConnection(FramedProtocol):
 
     @property
     def pushed(self) -> Callable[[list[control.MailItem]], object] | None:
-        """Where mail is pushed: who is called with each frame's items, dummies left out, if there are any.
+        """For pushed mail: the callback for each frame's items, dummies left out, if there are any.
 
         Frames that come before it is set wait for it; an edge sends 64 at most that are not answered.
         """
@@ -172,7 +172,7 @@ class ProviderConnection(FramedProtocol):
             self._take_pushed(self._unclaimed.pop(0))
 
     def confirm(self, numbers: Sequence[int]) -> None:
-        """Where mail is pushed: these items are done with. The answers to the next frames say so."""
+        """For pushed mail: confirm these items in the answers to the next frames."""
         self._confirmed.extend(numbers)
         while self._at_once and self._confirmed and self.up:
             self._answer_mail()

@@ -25,7 +25,7 @@ _PEM = re.compile(
 
 
 class KeyKind(Enum):
-    """What a key is for; the value is the PEM type without PRIVATE KEY or PUBLIC KEY."""
+    """The purpose of a key; the value is the PEM type without PRIVATE KEY or PUBLIC KEY."""
 
     SPHINX = "SPHINX CURVE25519"
     IDENTITY = "ED25519"

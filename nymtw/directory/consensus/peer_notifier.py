@@ -1,4 +1,4 @@
-"""Keeps another directory told."""
+"""Sends notices to another directory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +11,11 @@ from nymtw.directory.consensus.peers import IPeer
 from nymtw.errors import NymtwError
 from nymtw.node.process.log_once import LogOnce
 
-ATTEMPTS = 6  # to say one thing to a directory that is away; the next slot brings more to say
+ATTEMPTS = 6  # for one notice to an absent directory; the next slot has a new one
 
 
 class PeerNotifier:
-    """Says to `peer` what `make()` returns: one at a time, and always the newest."""
+    """Sends `make()` to `peer`: one notice at a time, and always the newest."""
 
     log = Logger()
 

@@ -66,7 +66,7 @@ class ConsensusSetup:
         return self._topology_store
 
     def agreement(self, registry: Registry, fingerprint: Callable[[], bytes]) -> Agreement:
-        """What takes part, for the shelf that was made last; `fingerprint()` stands for who is let in."""
+        """The agreement for the last topology store; `fingerprint()`: a digest of the admitted nodes."""
         return Agreement(
             self._clock,
             self._wall_clock,

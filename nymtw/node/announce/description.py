@@ -1,4 +1,4 @@
-"""What an operator says of a node for people to read: a line of text, and the country that it stands in."""
+"""An operator's description of a node, for people: a line of text, and the country."""
 
 from typing import Final
 
