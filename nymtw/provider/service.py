@@ -88,7 +88,7 @@ class ProviderService(MixNode):
         parts = MixParts.at(home, config.node, environment or Environment.real(reactor, config.node))
         record = parts.record(cls.role, client_port=config.node.client_port)
         environment = parts.environment
-        node = Node(reactor, environment.random, environment.wall_clock, record.identity)
+        node = Node(reactor, environment.random, environment.wall_clock, record.identity, environment.cryptography)
         multiplexer = Multiplexer(
             [ServiceHost(node, home, factory, options, config.node.stream_rate) for factory in factories]
         )

@@ -98,7 +98,7 @@ class Pipe:
         if arrived:
             joined = arrived[0] if len(arrived) == 1 else b"".join(arrived)
             self.size -= len(joined)
-            self._network.crossed(self.writer.owner, self.reader.owner, joined)
+            self._network.crossed(self.writer, self.reader, joined)
             self.reader.arrived(joined)
         if finished:
             self.reader.end_of_stream()

@@ -16,9 +16,11 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from nymtw.errors import NymtwError
-from nymtw.interfaces import IDirectory
+from nymtw.interfaces import IDirectory, IMixing
 from nymtw.link.node_link import LinkLimits, NodeLinks
 from nymtw.link.security import ILinkSecurity, TLSSecurity
+from nymtw.message.cryptography import SPHINX, Cryptography
+from nymtw.mixing.delay_queue import DelayQueue
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.announce.placement import check_host, default_host
 from nymtw.node.announce.presence import Presence
@@ -38,7 +40,7 @@ from nymtw.node.metrics import Metrics, node_metrics
 from nymtw.node.mixing_options import DAY, MixOptions, MixSection, positive, seconds
 from nymtw.node.process.reload import changed
 from nymtw.node.service import AtStop, Listener, NodeService
-from nymtw.sphinx import GEOMETRIES, SizeClass, Unwrapper
+from nymtw.sphinx import GEOMETRIES, SizeClass
 from nymtw.topology.document import ANY, GATEWAY, MIXNODE, PROVIDER, NodeRecord, Topology, Trust
 from nymtw.topology.presence import Heartbeat, make_heartbeat
 
@@ -73,6 +75,8 @@ class Environment:
     security: Callable[[SigningKey], ILinkSecurity]
     # How many packets a second a core unwraps; None where time is not real, and nothing is checked.
     speed: Callable[[], float] | None = None
+    cryptography: Cryptography = SPHINX
+    mixing: Callable[..., IMixing] = DelayQueue
 
     @classmethod
     def real(cls, reactor: Any, section: MixSection) -> "Environment":
@@ -148,7 +152,8 @@ class MixParts:
         return {
             "clock": reactor,
             "random": self.environment.random,
-            "unwrapper": Unwrapper({}),
+            "unwrapper": self.environment.cryptography.unwrapper(),
+            "mixing": self.environment.mixing,
             "guard": self.guard,
             "counters": self.counters,
             "own": own,
