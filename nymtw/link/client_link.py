@@ -198,11 +198,11 @@ class ProviderConnection(FramedProtocol):
                 elif len(self._unclaimed) < MOST_UNANSWERED:
                     self._unclaimed.append(items)
                 else:
-                    raise FrameError("more mail than may be unanswered")
+                    raise FrameError("more mail than the limit of unanswered items")
             elif frame.type is FrameType.MAIL:
                 mail, self._mail = self._mail, None
                 if mail is None:
-                    raise FrameError("mail that was not asked for")
+                    raise FrameError("mail without a pull")
                 mail.callback(control.parse_mail(frame.body, self.slots))
 
     def lost(self) -> None:
@@ -242,12 +242,12 @@ class ProviderConnection(FramedProtocol):
     def _take_answer(self, answer: control.Registered | control.LoggedIn | control.Refused) -> None:
         waiting, self._answer = self._answer, None
         if waiting is None:
-            raise FrameError("an answer that was not asked for")
+            raise FrameError("an answer without a request")
         if isinstance(answer, control.Refused):
             waiting.errback(RegistrationRefused(answer.reason))
         elif not isinstance(answer, self._answer_kind):
             self._answer = waiting
-            raise FrameError("the answer to another question")
+            raise FrameError("an answer to another request")
         elif isinstance(answer, control.Registered):
             waiting.callback(answer.token)
         else:

@@ -181,7 +181,7 @@ def parse_mail(body: bytes, slots: int) -> list[MailItem]:
         number, kind, length = _SLOT.unpack_from(body, start)
         content = body[start + _SLOT.size : start + SLOT_LENGTH]
         if length > CONTENT_LENGTH or content[length:] != _ZEROS[length:] or bool(kind) != bool(number):
-            raise FrameError("a slot of mail that nobody writes")
+            raise FrameError("an invalid slot of mail")
         if kind:
             items.append(MailItem(number, kind, content[:length]))
         elif length:

@@ -226,7 +226,7 @@ class Circuits:
         deferred = Deferred.fromCoroutine(work)
         self._work.add(deferred)
         deferred.addErrback(lambda failure: failure.trap(NymtwError, CancelledError))
-        deferred.addErrback(lambda failure: self.log.failure("Reply blocks could not be given", failure))
+        deferred.addErrback(lambda failure: self.log.failure("Sending reply blocks failed", failure))
         deferred.addBoth(lambda _: self._work.discard(deferred))
 
     # -- in

@@ -234,5 +234,5 @@ class Replies:
         deferred = Deferred.fromCoroutine(work)
         self._work.add(deferred)
         deferred.addErrback(lambda failure: failure.trap(NymtwError, CancelledError))
-        deferred.addErrback(lambda failure: self.log.failure("A reply could not be looked after", failure))
+        deferred.addErrback(lambda failure: self.log.failure("Handling a reply failed", failure))
         deferred.addBoth(lambda _: self._work.discard(deferred))

@@ -30,7 +30,7 @@ class PeerLog:
     def failing(self, text: str) -> None:
         """There is no new topology."""
         if self._failing.is_new(text):
-            self.log.warn("No new topology is signed here, the last one stands: {text}", text=text)
+            self.log.warn("No new topology is signed, the last one stays valid: {text}", text=text)
 
     def well(self) -> None:
         """There is one."""
@@ -50,13 +50,15 @@ class PeerLog:
                 if vote.settings.get(name) != settings.get(name)
             ]
             if different:
-                self._log_change(self._differing, key, f"its settings are others: {'; '.join(different[:_MOST_NAMED])}")
+                self._log_change(self._differing, key, f"its settings differ: {'; '.join(different[:_MOST_NAMED])}")
             if vote.admission != admission:
                 self._log_change(
-                    self._differing, key, "it lets in other nodes: a node is listed where enough directories let it in"
+                    self._differing,
+                    key,
+                    "it admits other nodes: the topology has those that enough directories admit",
                 )
             if not different and vote.admission == admission and logged.is_over():
-                self.log.info("The directory {name} is as the others again", name=self._names[key])
+                self.log.info("The directory {name} agrees with the others again", name=self._names[key])
 
     def _log_change(self, logged: Mapping[bytes, LogOnce], key: bytes, text: str) -> None:
         if logged[key].is_new(text):

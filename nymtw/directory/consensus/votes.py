@@ -138,7 +138,7 @@ class Roster:
     def signer(self, key: bytes) -> bytes:
         """`key`, one of the directories. Raises `EncodingError` if it is none of them."""
         if key not in self.trust.directories:
-            raise EncodingError(f"{key_text(key)} is not one of the directories here")
+            raise EncodingError(f"{key_text(key)} is not one of these directories")
         return key
 
 
@@ -182,7 +182,7 @@ def read_notice(body: bytes, network: bytes) -> Notice:
     if notice.format != FORMAT:
         raise EncodingError(f"the notice has format {notice.format}; this version reads {FORMAT}")
     if notice.network != network:
-        raise EncodingError("the directories here are others: the --peer of the two do not name the same ones")
+        raise EncodingError("this directory signs with other directories: the --peer options of the two differ")
     return notice
 
 

@@ -181,7 +181,7 @@ class _Search:
         if failure.check(CancelledError):
             return
         if not failure.check(NymtwError):
-            self._several.log.failure("a directory could not be asked", failure=failure)
+            self._several.log.failure("a request to a directory failed", failure=failure)
         self._causes.append(failure.getErrorMessage())
         self._several._is_ill(name, failure.getErrorMessage())
 

@@ -129,7 +129,7 @@ class KeyRotation(Service):
             for number in over:
                 self._ring.destroy(number)
         except NymtwError as error:
-            self._warn(f"a key that is no longer used is still there, trying again: {error}")
+            self._warn(f"an unused key could not be removed, trying again: {error}")
         return bool(over)
 
     def _wake(self) -> None:
@@ -151,7 +151,7 @@ class KeyRotation(Service):
         try:
             self._use(self._ring.private_keys())
         except (NymtwError, OSError) as error:
-            self._warn(f"what belongs to a key that is no longer used is still there: {error}")
+            self._warn(f"files of an unused key could not be removed: {error}")
 
     def _warn(self, trouble: str) -> None:
         if trouble != self._log_once:
