@@ -3,7 +3,7 @@
 A method that *may wait* returns a value, a Deferred or a coroutine; the caller handles all three.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -146,6 +146,19 @@ class IRouteStrategy(Interface):
         """One mixnode for each layer, in order. Raises `TopologyIncomplete` if a layer is empty."""
 
 
+class ILinkSchedule(Interface):
+    """When a padded line sends: the lines between edges and mixnodes, whose rates stand in the topology.
+
+    `nymtw.link.schedules` has `ConstantSlots`, the default. In each slot the line sends what waits, the oldest first,
+    and dummies for the rest. So what an observer sees is this schedule and nothing else: it may depend on no traffic.
+    """
+
+    def slots(rate: float, random: Random) -> Iterator[tuple[float, int]]:
+        """The slots of one size of frames on one line, without end: seconds since the slot before (since the start for
+        the first), and how many frames it sends, at least 1. On average `rate` (more than 0) frames a second.
+        """
+
+
 class ICoverStrategy(Interface):
     """What a client sends in a slot of its sending stream when no packet waits."""
 
@@ -182,10 +195,10 @@ class IMixing(Interface):
 
 
 class ICoverPolicy(Interface):
-    """Decides what a mixnode does when too many of its own loops do not return: somebody may block its traffic."""
+    """Decides what a node does when too many of its own loops are lost or late: somebody may block traffic."""
 
     def decide(loss: Any) -> str:
-        """Called once for each window of time, with its `nymtw.mixnode.loop_loss.LoopLoss` (sent, returned, seconds).
+        """Called once for each window of time, with its `nymtw.mixing.loop_loss.LoopLoss` (sent, returned, seconds).
 
         Returns one of these, which applies until the next window's decision:
         * "go-on": nothing changes.

@@ -14,6 +14,7 @@ from nymtw.client.config import ClientConfig, differing, edge, in_home
 from nymtw.client.core import ClientCore
 from nymtw.client.edge_connection import EdgeConnection
 from nymtw.client.keys import ClientKeys, load_or_create_keys
+from nymtw.client.loop_watch import ClientPolicy
 from nymtw.client.store import ClientStore
 from nymtw.errors import ClientTooOld, ConfigError
 from nymtw.interfaces import ICoverStrategy, IDirectory, IRouteStrategy
@@ -171,6 +172,7 @@ class ClientService(NodeService):
             public_key=keys.public,
             provider=self._edge,
             debug=self._config.debug,
+            policy=ClientPolicy(self._config.client.on_loop_loss),
             routes=self._routes,
             delays=self._delays,
             idle=environment.idle,
@@ -189,6 +191,7 @@ class ClientService(NodeService):
             role=GATEWAY if self._config.client.gateway_id else PROVIDER,
         )
         core.on_store_failure = self.link.drop
+        core.on_edge_change = self.link.change
         core.link_trouble = lambda: self.link.trouble if self.link is not None else ""
         self.add(AtStop(self._close))
         self.add(AtStop(core.stop))

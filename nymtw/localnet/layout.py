@@ -18,6 +18,8 @@ CLIENT_PORT = 9000  # of the first provider; then the others and the gateways
 CLIENT_SOCKET_PORT = 1977
 CLIENTS = ("alice", "bob")
 REFRESH = 2
+# All of it runs on one machine and hides nothing, and clients are tried at any rate: the lines carry what there is.
+UNPADDED = {"line_wait": 0, "service_sending_rate": 0, "mixnode_loop_rate": 1}
 # Seconds of a key epoch: a mixnet that somebody leaves running keeps small replay filters, and changes keys.
 EPOCH = 6 * 3600
 
@@ -33,7 +35,9 @@ class Layout:
     client_ports: Mapping[str, int] = field(default_factory=dict)
 
 
-def lay_out(home: Path, mixnodes_per_layer: int, providers: int, gateways: int, rates: Rates) -> Layout:
+def lay_out(
+    home: Path, mixnodes_per_layer: int, providers: int, gateways: int, rates: Rates, padded: bool = False
+) -> Layout:
     """Choose ports, and make the identity keys that others must know before their owners have started.
 
     alice is at the first gateway, if there is one: so each message between her and bob crosses both kinds of edges.
@@ -61,6 +65,7 @@ def lay_out(home: Path, mixnodes_per_layer: int, providers: int, gateways: int, 
             message_sending_rate=rates.sending,
             loop_cover_traffic_rate=rates.loops,
             fetch_message_rate=rates.fetching,
+            **({} if padded else UNPADDED),
         ),
         url,
     )

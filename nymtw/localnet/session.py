@@ -67,11 +67,11 @@ class Session:
         options = self._options
         layers, providers, gateways = (options[each] for each in ("mixnodes-per-layer", "providers", "gateways"))
         rates = self._rates(2 + len(LAYERS) * layers + providers + gateways + len(CLIENTS))
-        timeout = options["timeout"]
+        timeout, padded = options["timeout"], bool(options["padded"])
         folder = self._folder()
         try:
             localnet = self._localnet = Localnet(
-                self._reactor, folder, layers, providers, gateways, rates=rates, timeout=timeout
+                self._reactor, folder, layers, providers, gateways, rates=rates, padded=padded, timeout=timeout
             )
             await self._complete(localnet)
         except NymtwError:

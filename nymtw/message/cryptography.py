@@ -5,7 +5,16 @@ from random import Random
 from typing import Any, Final, Protocol
 
 from nymtw.message.sealing import seal, unseal
-from nymtw.sphinx import FinalHop, ForwardHop, Hop, PacketRejected, SizeClass, Unwrapper, build_packet
+from nymtw.sphinx import (
+    FinalHop,
+    ForwardHop,
+    Hop,
+    PacketRejected,
+    SizeClass,
+    Unwrapper,
+    build_alternatives,
+    build_packet,
+)
 
 Unwrapped = ForwardHop | FinalHop | PacketRejected
 
@@ -38,6 +47,18 @@ class Cryptography(Protocol):
     ) -> bytes:
         """As `nymtw.sphinx.build_packet`."""
 
+    def build_alternatives(
+        self,
+        messages: Sequence[bytes],
+        route: Sequence[Hop],
+        delays: Sequence[int],
+        destination: bytes,
+        *,
+        size_class: SizeClass = SizeClass.REGULAR,
+        random: Random | None = None,
+    ) -> tuple[bytes, list[bytes]]:
+        """As `nymtw.sphinx.build_alternatives`."""
+
     def unwrapper(self) -> PacketUnwrapper:
         """A node's, without keys yet."""
 
@@ -54,6 +75,10 @@ class SphinxCryptography:
     def build(self, *arguments: Any, **named: Any) -> bytes:
         """As `nymtw.sphinx.build_packet`."""
         return build_packet(*arguments, **named)
+
+    def build_alternatives(self, *arguments: Any, **named: Any) -> tuple[bytes, list[bytes]]:
+        """As `nymtw.sphinx.build_alternatives`."""
+        return build_alternatives(*arguments, **named)
 
     def unwrapper(self) -> PacketUnwrapper:
         """A `nymtw.sphinx.Unwrapper` without keys."""

@@ -114,6 +114,10 @@ def _packets(node: MeasuredNode) -> "Iterable[Metric]":
     yield gauge("delay_queue_capacity_packets", "The most packets that are held at once.", node.core.capacity)
     yield gauge("carried_packets_per_second", "What this machine carries, as measured at start.", node.parts.carried)
     yield gauge("configured_packets_per_second", "What it was told to be ready for.", node.parts.section.rate)
+    padding = node.links.padding
+    yield counter("dummies_sent", "Dummy frames sent on padded lines.", padding.sent)
+    yield counter("dummies_received", "Dummy frames received, and dropped unread.", padding.received)
+    yield counter("slots_skipped", "Frames not sent since the machine was late for their slot.", padding.skipped)
     links = labelled_gauges("links", "Links to other nodes that are up.", labels=["direction"])
     incoming, outgoing = node.links.up()
     links.add_metric(["in"], incoming)

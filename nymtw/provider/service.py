@@ -128,7 +128,7 @@ class ProviderService(MixNode):
             # Only from the first topology: a change waits for the next start.
             self.clients.slots = topology.recommended.fetch_slots
         for hosted in self.service_hosts:
-            hosted.dispatch.use_epoch(topology.epoch)
+            hosted.dispatch.use_topology(topology, hosted.is_service)
         if self.implementation.ready:
             super().use_topology(topology)
 

@@ -17,7 +17,14 @@ from weakref import WeakKeyDictionary
 from nymtw.link.frames import FIRST_HOP_LENGTH, Frame, FrameError, FrameParser, FrameType
 from nymtw.message.cryptography import Cryptography, PacketUnwrapper, Unwrapped
 from nymtw.message.fragments import FragmentKind
-from nymtw.message.payload import ACK_SECTION_LENGTH, DROP_DESTINATION, PAYLOAD_LENGTH, AckSection
+from nymtw.message.payload import (
+    ACK_SECTION_LENGTH,
+    DROP_DESTINATION,
+    NO_ACK,
+    PAYLOAD_LENGTH,
+    AckSection,
+    drop_acks,
+)
 from nymtw.sphinx import FinalHop, ForwardHop, Hop, SizeClass
 from nymtw.testing.rows import CONTROL, MAIL, PULL, Direction, Kind, Rows
 from nymtw.testing.security import HELLO_LENGTH
@@ -234,13 +241,35 @@ class _Watched:
             kind = Kind.ACK
         elif any(identifier):
             kind = Kind.LOOP  # a mixnode's own
-        elif destination == DROP_DESTINATION:
+        elif destination[:-1] == DROP_DESTINATION[:-1]:
             kind = Kind.DROP
         self._observer.built(packet, kind)
         if len(message) == PAYLOAD_LENGTH:
-            ack = AckSection.parse(message[:ACK_SECTION_LENGTH])
-            self._observer.start_of_ack(ack.packet, ack.delay / 1e9)
+            acks = [AckSection.parse(message[:ACK_SECTION_LENGTH])]
+            if destination[:-1] == DROP_DESTINATION[:-1]:
+                acks += drop_acks(destination, message[ACK_SECTION_LENGTH:]) or []
+            for ack in acks:
+                for stored in (True, False):
+                    if ack != NO_ACK:
+                        self._observer.start_of_ack(ack.packet(stored), ack.delay / 1e9)
         return packet
+
+    def build_alternatives(
+        self,
+        messages: Sequence[bytes],
+        route: Sequence[Hop],
+        delays: Sequence[int],
+        destination: bytes,
+        *,
+        size_class: SizeClass = SizeClass.REGULAR,
+        random: Random | None = None,
+    ) -> tuple[bytes, list[bytes]]:
+        header, payloads = self._base.build_alternatives(
+            messages, route, delays, destination, size_class=size_class, random=random
+        )
+        for payload in payloads:
+            self._observer.built(header + payload, Kind.ACK)
+        return header, payloads
 
     def unwrapper(self) -> PacketUnwrapper:
         return _WatchedUnwrapper(self._observer, self._name, self._base.unwrapper())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from nacl.signing import SigningKey
 
 from twisted.internet.defer import maybeDeferred
@@ -78,6 +79,8 @@ class SimulatedNetwork:
     something else than the store, or of a gateway, the words of its command line.
     `directories`: of several, more than half must sign.
     `debug`: what stands in every client's configuration. `mix_loops`: loops of each mixnode, packets a second.
+    `padded`: whether lines have slots and services send cover, as `recommended` says; else neither, which takes far
+    less time and shows who talks to whom.
     `delays` makes every client's delay strategy for a mean in seconds, `routes` and `idle` are its route and cover
     strategies, `mixing` makes what a node holds packets in (`IMixing`).
     `crypto="none"` has a table in the place of Sphinx and of sealing: sizes and times are the same, the bytes say
@@ -103,6 +106,7 @@ class SimulatedNetwork:
         implementations: Mapping[str, Sequence[str]] | None = None,
         debug: DebugSection | None = None,
         mix_loops: float = 0.0,
+        padded: bool = False,
         delays: DelayFactory | None = None,
         routes: IRouteStrategy | None = None,
         idle: ICoverStrategy | None = None,
@@ -129,12 +133,15 @@ class SimulatedNetwork:
         self._makers: dict[str, Callable[[], Any]] = {}
         self._homes: dict[str, NodeHome] = {}
         self._starts: dict[str, int] = {}
+        recommended = recommended or RecommendedSection()
+        if not padded:
+            recommended = msgspec.structs.replace(recommended, line_wait=0.0, service_sending_rate=0.0)
         section = DirectorySection(id="directory", refresh=refresh, epoch_seconds=epoch_seconds, expiry=expiry)
         names = ["directory", *(f"directory-{number}" for number in range(2, directories + 1))]
         self.directories = SimulatedDirectories(
             self,
             {name: self._identity("directory", name) for name in names},
-            DirectoryConfig(directory=section, recommended=recommended or RecommendedSection()),
+            DirectoryConfig(directory=section, recommended=recommended),
         )
         self.directory_away = False  # all of them
         self.trust = self.directories.trust

@@ -63,6 +63,21 @@ class TableCryptography:
             del self._entries[next(iter(self._entries))]
         return (head + b"\0").ljust(HEADER_LENGTH, b"\0") + pad_message(message, geometry)
 
+    def build_alternatives(
+        self,
+        messages: Sequence[bytes],
+        route: Sequence[Hop],
+        delays: Sequence[int],
+        destination: bytes,
+        *,
+        size_class: SizeClass = SizeClass.REGULAR,
+        random: Random | None = None,
+    ) -> tuple[bytes, list[bytes]]:
+        """As `nymtw.sphinx.build_alternatives`."""
+        packet = self.build(messages[0], route, delays, destination, size_class=size_class, random=random)
+        payloads = [pad_message(message, check_message(message, size_class)) for message in messages]
+        return packet[:HEADER_LENGTH], payloads
+
     def unwrapper(self) -> "TableUnwrapper":
         """A node's, without keys yet."""
         return TableUnwrapper(self._entries)

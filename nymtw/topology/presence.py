@@ -28,6 +28,7 @@ from nymtw.topology.document import (
     PublicClient,
     Services,
 )
+from nymtw.topology.lines import step
 
 MAX_SKEW: Final = 120.0  # seconds that a node's clock may differ from the directory's
 MAX_PUBLIC_CLIENTS: Final = 10_000  # public clients of one provider
@@ -223,6 +224,7 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
         client_port=client_port,
         sphinx_keys=keys,
         services=post.services or msgspec.UNSET,
+        clients=step(post.number) if client_port else msgspec.UNSET,
         takes=tuple(post.takes) or msgspec.UNSET,
     )
     clients = tuple(_read_client(client, identity) for client in post.registered_clients)

@@ -169,7 +169,9 @@ class Packets:
         for _ in range(int(seconds * 10)):
             there = [node.identity for node in routes.draw(self.topology, self.random)]
             back = [node.identity for node in routes.draw(self.topology, self.random)]
-            packet = Outgoing(7, there[0], b"", self.random.randbytes(21), (*there, b"e"), (0,), (*back, b"e"), (0,))
+            packet = Outgoing(
+                7, there[0], b"", self.random.randbytes(21), b"", (*there, b"e"), (0,), (*back, b"e"), (0,)
+            )
             self.watch.sent(packet)
             self.now += 0.1
             if not dead & {*there, *back}:

@@ -166,7 +166,7 @@ def test_nothing_in_the_figures_names_anybody(world: World) -> None:
     text = ask(world, port)[1] + world.running[-1].metrics.text().decode()
     client.connection.abort()
     labels = set(re.findall(r"[{,]([a-z_]+)=\"", text))
-    assert labels <= {"reason", "place", "direction", "key", "implementation", "count"}
+    assert labels <= {"reason", "place", "direction", "key", "kind", "implementation", "count"}
     assert "127.0.0.1" not in text
     assert client.own.mailbox.hex() not in text
     assert client.address() not in text

@@ -39,14 +39,23 @@ class Given(random.Random):
 
 
 def payload(source):
-    ack = AckSection(source.getrandbits(32), source.randbytes(32), source.getrandbits(64), source.randbytes(386))
-    sealed = source.randbytes(1618)
+    ack = AckSection(
+        source.getrandbits(32),
+        source.randbytes(32),
+        source.getrandbits(64),
+        source.randbytes(348),
+        source.randbytes(38),
+        source.randbytes(38),
+    )
+    sealed = source.randbytes(1580)
     return {
         "ack_section": {
             "epoch": ack.epoch,
             "first_hop": ack.first_hop.hex(),
             "delay": str(ack.delay),
-            "packet": ack.packet.hex(),
+            "header": ack.header.hex(),
+            "stored": ack.stored.hex(),
+            "refused": ack.refused.hex(),
             "encoded": ack.encode().hex(),
         },
         "sealed": sealed.hex(),
@@ -56,7 +65,7 @@ def payload(source):
 
 def sealing(source):
     cases = []
-    for length in (0, 1, 1570):
+    for length in (0, 1, 1532):
         private, public = generate_keypair(source)
         plaintext, ephemeral = source.randbytes(length), source.randbytes(32)
         cases.append(
@@ -76,8 +85,8 @@ def fragments(source):
     for kind, length, numbers in (
         (FragmentKind.MESSAGE, 0, [0]),
         (FragmentKind.MESSAGE, 5, [0]),
-        (FragmentKind.MESSAGE, 1546, [0]),
-        (FragmentKind.MESSAGE, 1547, [0, 1]),
+        (FragmentKind.MESSAGE, 1508, [0]),
+        (FragmentKind.MESSAGE, 1509, [0, 1]),
         (FragmentKind.MESSAGE, 400_000, [0, 254, 255, 258]),
         (FragmentKind.REPLY, 2024, [0]),
         (FragmentKind.REPLY, 2025, [0, 1]),

@@ -20,7 +20,7 @@ from nymtw.client.sending.outbox import OutboxLimits
 from nymtw.client.store import ClientStore
 from nymtw.errors import TopologyError
 from nymtw.link.control import MailItem, MailKind
-from nymtw.message.payload import DROP_DESTINATION, split_payload
+from nymtw.message.payload import drop_acks, split_payload
 from nymtw.sphinx import FinalHop, ForwardHop, generate_keypair, process_packet, recover_message
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import NodeRecord, Topology
@@ -53,6 +53,7 @@ class Net:
         self.numbers: dict[bytes, int] = {}
         self.pushing: dict[bytes, PushConnection] = {}
         self.loss = 0.0
+        self.full: set[bytes] = set()  # mailboxes whose packets are refused
 
     def _node(self, role: str, layer: int) -> NodeRecord:
         identity = bytes(SigningKey(self.random.randbytes(32)).verify_key)
@@ -91,9 +92,12 @@ class Net:
             self.deliver(done.destination, MailKind.ACK, plaintext)
             return
         ack, sealed = split_payload(plaintext)
-        if done.destination != DROP_DESTINATION:
+        stored = done.destination not in self.full
+        more = drop_acks(done.destination, sealed)
+        if more is None and stored:
             self.deliver(done.destination, MailKind.MESSAGE, sealed)
-        self.clock.callLater(ack.delay / 1e9, self.carry, ack.first_hop, ack.packet)
+        for one in (ack, *(more or ())):
+            self.clock.callLater(one.delay / 1e9, self.carry, one.first_hop, one.packet(stored))
 
     def deliver(self, mailbox: bytes, kind: int, content: bytes) -> None:
         number = self.numbers[mailbox] = self.numbers.get(mailbox, 0) + 1

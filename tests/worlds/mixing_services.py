@@ -48,7 +48,7 @@ class FakeDirectory:
         self.listed: dict[bytes, list[str]] = {}
         self.metrics: dict[bytes, list[int]] = {}
         self.paths: set[str] = set()
-        self.recommended = Recommended()
+        self.recommended = Recommended(service_sending_rate=0.0)
         self.away = False
         self.serial = 0
 

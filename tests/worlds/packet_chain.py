@@ -20,7 +20,7 @@ from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.node.engine.packet_engine import PacketEngine
 from nymtw.provider.core import ProviderCore
 from nymtw.provider.delivery import Deliveries, Delivery, MailKind
-from nymtw.sphinx import Hop, SizeClass, Unwrapper, build_packet, generate_keypair
+from nymtw.sphinx import Hop, SizeClass, Unwrapper, build_alternatives, build_packet, generate_keypair
 from nymtw.testing.clock import FakeClock
 from nymtw.topology.document import NodeRecord, Topology
 
@@ -217,15 +217,11 @@ class Chain:
     def ack(self, delay: int = 0, first: Node | None = None, mailbox: bytes = b"a" * 32) -> tuple[AckSection, bytes]:
         """An ack section for a packet that comes back to this provider's `mailbox`, and what the ack will say."""
         text = self.random.randbytes(21)
-        packet = build_packet(
-            text,
-            self.route(),
-            [0, 0, 0],
-            mailbox,
-            size_class=SizeClass.ACK,
-            random=self.random,
+        self.refusal = self.random.randbytes(21)
+        header, payloads = build_alternatives(
+            (text, self.refusal), self.route(), [0, 0, 0], mailbox, size_class=SizeClass.ACK, random=self.random
         )
-        return AckSection(EPOCH, (first or self.mixnodes[0]).record.identity, delay, packet), text
+        return AckSection(EPOCH, (first or self.mixnodes[0]).record.identity, delay, header, *payloads), text
 
     def data_packet(
         self,
@@ -237,7 +233,7 @@ class Chain:
         """A packet like a client's, with something sealed to a key that nobody has."""
         section = ack or self.ack()[0]
         _, recipient = generate_keypair(self.random)
-        sealed = seal(self.random.randbytes(1570), recipient, self.random)
+        sealed = seal(self.random.randbytes(1532), recipient, self.random)
         return build_packet(
             join_payload(section, sealed), route or self.route(), delays, destination, random=self.random
         )

@@ -109,6 +109,8 @@ class MailHandler:
     def _mail(self, items: Sequence[MailItem], connection: Any) -> None:
         if connection is not self.connection:
             return
+        if self._cover.times is not None and connection.slots > 1:
+            self._cover.times.mail(len(items) >= connection.slots)
         for item in items:
             self._item(item)
         self._confirm_pushed()
@@ -127,7 +129,10 @@ class MailHandler:
         if item.kind == MailKind.ACK:
             self._hops.acknowledged(item.content)
             if not self._outbox.acknowledged(item.content):
-                self._cover.acknowledged(item.content)
+                if ack_id := self._outbox.refused(item.content):
+                    self._hops.acknowledged(ack_id)
+                else:
+                    self._cover.acknowledged(item.content)
             self._confirm.append(item.number)
         elif item.kind == MailKind.MESSAGE:
             fate = self.receiver.sealed(item.content, self.inbox.size >= self._inbox_limit)

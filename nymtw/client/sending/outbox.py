@@ -56,6 +56,7 @@ class Outbox:
         self._ended: dict[bytes, Progress] = {}
         self._explained: dict[bytes, MessageTrace] = {}
         self._by_key: dict[bytes, Waiting] = {}
+        self._refusals: dict[bytes, Waiting] = {}
         self._heap: list[tuple[float, int, Waiting]] = []
         self._order = count()
         self._timer: Any = None
@@ -64,7 +65,7 @@ class Outbox:
         self._running = False
         self._round_trips = round_trips or RoundTrips()
         self.size = 0
-        self.retransmissions = self.acks = self.failures = 0
+        self.retransmissions = self.acks = self.failures = self.refusals = 0
         for row in store.outbox():
             self._enqueue(row, None, StoredBytes(store, row.number, row.length))
 
@@ -140,13 +141,28 @@ class Outbox:
         """It could not be sent: it is the next of its lane; the last, if it has to wait for something."""
         self._fair_queue.put_back(waiting, first)
 
-    def sent(self, waiting: Waiting, key: bytes | None, expected_round_trip: float, *, lost: bool = False) -> None:
-        """It is under way; `key` or a receipt acknowledges it. What is `lost` on its way out waits for `retry` too."""
+    def sent(
+        self,
+        waiting: Waiting,
+        key: bytes | None,
+        expected_round_trip: float,
+        *,
+        refusal: bytes = b"",
+        lost: bool = False,
+    ) -> None:
+        """It is under way; `key` or a receipt acknowledges it, `refusal` says that the recipient's edge did not keep
+        it.
+
+        What is `lost` on its way out waits for `retry` too.
+        """
         waiting.lost = lost
         now = self._clock.seconds()
         if key is not None:
             waiting.keys.append(key)
             self._by_key[key] = waiting
+        if refusal:
+            waiting.keys.append(refusal)
+            self._refusals[refusal] = waiting
         slack = self._round_trips.wait(_edge(waiting))
         waiting.state, actions = transition(waiting.state, Event.SENT, now, expected_round_trip, slack)
         if not lost:
@@ -180,6 +196,18 @@ class Outbox:
         self._settle(waiting)
         return True
 
+    def refused(self, refusal: bytes) -> bytes:
+        """The recipient's edge did not keep it: it is sent again, when time says so. Returns the ack id in whose place
+        this came; nothing if nobody waits for it.
+        """
+        waiting = self._refusals.pop(refusal, None)
+        if waiting is None:
+            return b""
+        self.refusals += 1
+        if waiting.message.explanation is not None:
+            waiting.message.explanation.refused(refusal, self._clock.seconds())
+        return waiting.keys[waiting.keys.index(refusal) - 1]
+
     def acknowledge_fragment(self, message_id: bytes, number: int) -> bool:
         """The recipient of a reply says that it has this fragment. False if it is not waited for."""
         message = self._messages.get(message_id)
@@ -209,6 +237,7 @@ class Outbox:
     def _forget(self, waiting: Waiting) -> None:
         for key in waiting.keys:
             self._by_key.pop(key, None)
+            self._refusals.pop(key, None)
 
     def _end(self, message: OutMessage, state: State) -> None:
         for waiting in message.waiting.values():

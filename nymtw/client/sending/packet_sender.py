@@ -1,4 +1,4 @@
-"""What leaves a client when a stream fires: a fragment that waits, a loop, drop cover; all are packets alike."""
+"""What leaves a client when a stream fires: a fragment that waits, drop cover, a loop; all are packets alike."""
 
 from collections.abc import Callable
 from random import Random
@@ -16,6 +16,7 @@ from nymtw.interfaces import ICoverStrategy, IDelayStrategy, IRouteStrategy
 from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.fragments import MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.packets import Outgoing, build_data_packet, build_drop_packet, build_loop_packet
+from nymtw.message.payload import MOST_MORE_ACKS
 from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
 
@@ -52,13 +53,22 @@ class PacketSender:
         self._routes, self.delays, self.mean_delay = routes, delays, mean_delay
         self._idle, self._cryptography = idle, cryptography
         self.connection: Any = None
+        self._without_ack = 0  # replies that have left, for which no ack was asked yet
+        self.holding = False  # real packets wait: loops do not come back
 
     def send_next(self) -> None:
-        """The sending stream fired: the oldest packet that waits, or what the idle cover is."""
+        """The sending stream fired: the oldest packet that waits, or what the idle cover is.
+
+        That is drop cover (Loopix, section 4.1): both go to another edge and bring one ack back, so that the own edge
+        counts the same in either case.
+        """
         topology = self._topology()
         if topology is None or self.connection is None:
             return
-        waiting = self._outbox.take()
+        if self._without_ack >= MOST_MORE_ACKS:
+            self.send_drop()  # replies have no ack of their own: it brings back theirs
+            return
+        waiting = None if self.holding else self._outbox.take()
         if waiting is None or not self._send_fragment(topology, waiting):
             self._idle.fill(self)
 
@@ -88,7 +98,7 @@ class PacketSender:
         if not self._submit(packet):
             self._outbox.put_back(waiting)
             return True
-        self._outbox.sent(waiting, packet.ack_id, packet.expected_round_trip)
+        self._outbox.sent(waiting, packet.ack_id, packet.expected_round_trip, refusal=packet.refusal_id)
         if message.explanation is not None:
             message.explanation.sent(waiting.number, waiting.state.attempts, self._clock.seconds(), topology, packet)
         return True
@@ -102,6 +112,7 @@ class PacketSender:
         packet, is_request = self._replies.next_packet(waiting, topology.epoch)
         if packet is not None:
             connection.submit(packet.first_hop, packet.epoch, packet.packet)
+            self._without_ack += 1
         if is_request:
             self._outbox.put_back(waiting)
         else:
@@ -120,18 +131,20 @@ class PacketSender:
             self._say(str(error))
             return
         if self._submit(packet):
-            self._cover.loop_sent(loop_id, packet.ack_id)
+            self._cover.loop_sent(loop_id, packet.ack_id, packet.expected_delay)
 
     def send_drop(self) -> None:
         topology = self._topology()
         if topology is None or self.connection is None:
             return
         try:
-            packet = build_drop_packet(topology, self._address(), *self._choices())
+            more = min(self._without_ack, MOST_MORE_ACKS)
+            packet = build_drop_packet(topology, self._address(), *self._choices(), more_acks=more)
         except (TopologyError, SphinxInputError) as error:
             self._say(str(error))
             return
         if self._submit(packet):
+            self._without_ack -= more
             self._cover.drop_sent(packet.ack_id)
 
     def _choices(self) -> tuple[IRouteStrategy, IDelayStrategy, Random, Cryptography]:

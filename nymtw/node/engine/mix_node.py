@@ -75,6 +75,8 @@ class Environment:
     security: Callable[[SigningKey], ILinkSecurity]
     # How many packets a second a core unwraps; None where time is not real, and nothing is checked.
     speed: Callable[[], float] | None = None
+    # When padded lines send, an `ILinkSchedule`; None: in constant slots, as they do in workers in any case.
+    schedule: Any = None
     cryptography: Cryptography = SPHINX
     mixing: Callable[..., IMixing] = DelayQueue
 
@@ -199,6 +201,7 @@ class MixNode(NodeService):
             dropped=parts.counters.dropped,
             random=environment.random,
             limits=parts.limits(),
+            schedule=environment.schedule,
         )
         core.use_links(self.links)
         self.presence = Presence(

@@ -53,8 +53,10 @@ class ServiceHost:
     Raises `PluginError` for an implementation that cannot be made, `KeyFileError`, and the errors of the factory.
     """
 
-    def __init__(self, node: Node, home: NodeHome, factory: Any, options: Mapping[str, Any], rate: float) -> None:
-        """`rate`: packets a second while there is something to send."""
+    def __init__(
+        self, node: Node, home: NodeHome, factory: Any, options: Mapping[str, Any], rate: float | None
+    ) -> None:
+        """`rate`: packets a second, at most what the topology recommends; None: that."""
         self.name: str = factory.name
         self.log = Logger(namespace=f"nymtw.provider.{factory.name}")
         self.metrics = Metrics()
@@ -112,7 +114,8 @@ class ServiceHost:
         return self.provider.deliver(delivery)
 
     async def leave(self) -> None:
-        """Let a started service send shutdown messages, while packets still leave."""
+        """Let a started service send shutdown messages, while packets still leave; cover ends."""
+        self.dispatch.leave()
         if self._started and self.is_service:
             await self.provider.leave().addTimeout(LEAVE_SECONDS, self._node.reactor)
 

@@ -12,6 +12,7 @@ from mixnode_with_workers import WorkerParts
 
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import EncodingError, ListenError
+from nymtw.link.padding import PaddingCounts
 from nymtw.mixnode import options as mixnode
 from nymtw.mixnode.workers.counts import LENGTH, CountTransfer, WorkerCounts, shared_file, shared_memory
 from nymtw.mixnode.workers.pool import assign
@@ -121,9 +122,10 @@ def test_counts_are_shared_and_taken_over_once() -> None:
     snapshot = counters.snapshot()
     assert (snapshot.received, snapshot.forwarded, snapshot.queued) == (10, 4, 4)
     assert snapshot.dropped == {DropReason.REPLAYED: 2}
-    worker.beat(3, (1, 2))
+    worker.beat(3, (1, 2), PaddingCounts(7, 8, 9))
     worker.connection_ended()
     assert (node.beats, node.pending, node.links, node.connections_ended) == (1, 3, (1, 2), 1)
+    assert node.padding == PaddingCounts(7, 8, 9)
 
 
 def test_the_counts_of_all_reasons_have_room() -> None:

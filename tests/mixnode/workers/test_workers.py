@@ -8,7 +8,7 @@ from mixnode_with_workers import EPOCH, MILLISECOND, NODE_PORT, WorkerParts
 
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import DiskError
-from nymtw.mixnode.loop_loss import GO_ON, PAUSE
+from nymtw.mixing.loop_loss import GO_ON, PAUSE
 from nymtw.mixnode.workers.handle import GOOD_LIFE, HUNG
 from nymtw.sphinx import generate_keypair
 

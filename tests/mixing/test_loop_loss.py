@@ -10,7 +10,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from nymtw.interfaces import ICoverPolicy
-from nymtw.mixnode.loop_loss import (
+from nymtw.mixing.loop_loss import (
     FALSE_ALARMS,
     GO_ON,
     NATURAL_LOSS,
@@ -24,10 +24,11 @@ from nymtw.mixnode.loop_loss import (
     tail,
 )
 from nymtw.mixnode.options import MixnodeSection
+from nymtw.topology.document import Recommended
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 DEFAULTS = MixnodeSection(id="x", directory_key="")
-USUAL = round(DEFAULTS.loop_rate * DEFAULTS.loop_window)
+USUAL = round(Recommended().mixnode_loop_rate * DEFAULTS.loop_window)
 
 
 def exact_tail(trials: int, hits: int, percent: int) -> float:
@@ -57,7 +58,7 @@ def test_at_natural_loss_the_default_is_wrong_less_than_once_in_a_million_window
 
 def test_the_manual_says_what_the_default_does() -> None:
     """The figures in the manual are those of the exact distribution, at the default rate and window."""
-    assert (NATURAL_LOSS, USUAL) == (0.01, 600)
+    assert (NATURAL_LOSS, USUAL) == (0.01, 8400)
     alarming = fewest_alarming(USUAL)
     windows_a_year = 365.25 * 86400 / DEFAULTS.loop_window
     false = exact_tail(USUAL, alarming, 1)
@@ -84,12 +85,12 @@ def test_a_window_is_judged_when_every_loop_has_had_its_time() -> None:
     ledger.left(b"d", 0.5, 100.0)  # of the next window
     assert ledger.came_back(b"a")
     assert not ledger.came_back(b"a")
-    assert ledger.coordinator(250.0 + PATIENCE - 0.1) == []
+    assert ledger.judged(250.0 + PATIENCE - 0.1) == []
     assert ledger.came_back(b"b")
-    assert ledger.coordinator(250.0 + PATIENCE) == [LoopLoss(3, 2, 100.0), LoopLoss(1, 0, 100.0)]
+    assert ledger.judged(250.0 + PATIENCE) == [LoopLoss(3, 2, 100.0), LoopLoss(1, 0, 100.0)]
     assert not ledger.came_back(b"c")
     assert (ledger.sent, ledger.returned, ledger.lost) == (4, 2, 2)
-    assert ledger.coordinator(1e9) == []
+    assert ledger.judged(1e9) == []
 
 
 def test_a_loss_without_loops_is_none() -> None:
