@@ -69,7 +69,7 @@ class DirectoryService(NodeService):
         security: Any = None,
         https_port: int = 0,
     ) -> None:
-        """`key_file`: where the public identity key is, for whoever reads the log. Without `recorder`, the history of
+        """`key_file`: where the public identity key is, for the log. Without `recorder`, the history of
         metrics is in memory. `admission` is reread each second. With `security` there is HTTPS on `https_port`.
         """
         super().__init__()
@@ -135,12 +135,12 @@ class DirectoryService(NodeService):
 
     @property
     def url(self) -> str:
-        """Where it is, once it listens."""
+        """Its URL, once it listens."""
         return self._url("http", self._listener.port)
 
     @property
     def secure_url(self) -> str:
-        """Where it is by HTTPS; empty if it has no certificate."""
+        """Its HTTPS URL; empty if it has no certificate."""
         return "" if self._secure is None else self._url("https", self._secure.port)
 
     def _url(self, scheme: str, port: int) -> str:
@@ -148,7 +148,7 @@ class DirectoryService(NodeService):
         return f"{scheme}://{endpoint_text(host, port)}"
 
     def startService(self) -> None:
-        """Listen, and say where and by which key this directory is known."""
+        """Listen, and log the URL and the identity key."""
         super().startService()
         key = key_text(self.directory.identity)
         self._log.info("The directory is at {url}", url=self.url)
@@ -190,7 +190,7 @@ def make_directory(
 ) -> Directory:
     """The directory that `config` asks for, without a port. `clock.seconds` must not be stepped.
 
-    `fingerprint()`: 32 bytes that stand for whom `admits` lets in. `peer(url)`: another directory that signs with this
+    `fingerprint()`: a digest (32 bytes) of the admission. `peer(url)`: another directory that signs with this
     one; without it, over HTTP. Raises `ConfigError`.
     """
     section, terms = config.directory, _terms(config)

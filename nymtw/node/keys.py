@@ -25,7 +25,7 @@ _PEM = re.compile(
 
 
 class KeyKind(Enum):
-    """What a key is for; the value is the PEM type without PRIVATE KEY or PUBLIC KEY."""
+    """The purpose of a key; the value is the PEM type without PRIVATE KEY or PUBLIC KEY."""
 
     SPHINX = "SPHINX CURVE25519"
     IDENTITY = "ED25519"
@@ -210,7 +210,7 @@ def load_pem(path: Path, label: str, secret: bool, limit: int) -> bytes:
         raise KeyFileError(f"{path}: {error.strerror}") from None
     if secret and status.st_mode & 0o077:
         raise KeyFileError(
-            f"{path}: others than its owner can use it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600 it"
+            f"{path}: users other than its owner can read it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600 it"
         )
     match = _PEM.match(content)
     if match is None or match[1] != match[3]:
@@ -222,7 +222,7 @@ def load_pem(path: Path, label: str, secret: bool, limit: int) -> bytes:
     except binascii.Error:
         raise KeyFileError(f"{path}: not a PEM key file: its base64 is broken") from None
     if match.end() != len(content):
-        raise KeyFileError(f"{path}: something stands behind the key")
+        raise KeyFileError(f"{path}: there is data after the key")
     return key
 
 

@@ -1,4 +1,4 @@
-"""What every role's service is made of: children that start in order and stop in reverse, and a port that listens."""
+"""Parts of every role's service: children that start in order and stop in reverse, and a port that listens."""
 
 from collections.abc import Callable
 from inspect import isawaitable
@@ -30,10 +30,10 @@ def listen(reactor: Any, host: str, port: int, factory: Any) -> Any:
 
 
 class Listener(Service):
-    """Listens while it runs. It takes its port in `privilegedStartService`, or in `startService` if nobody called that.
+    """Listens while it runs. It takes its port in `privilegedStartService`, or in `startService`.
 
-    twistd makes a daemon of itself between the two, so a taken port is told on the user's terminal. The reactor runs
-    later: nothing is accepted before all services have started.
+    twistd makes a daemon of itself between the two, so a taken port is an error on the user's terminal. The reactor
+    runs later: nothing is accepted before all services have started.
     """
 
     def __init__(self, reactor: Any, host: str, port: int, factory: Any) -> None:

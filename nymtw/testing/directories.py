@@ -53,7 +53,7 @@ class SimulatedDirectories:
         return list(self._identities)
 
     def start(self) -> None:
-        """Those that are several begin to agree."""
+        """Start the agreement, if there are several."""
         for directory in self.running.values():
             _start(directory)
 
@@ -64,7 +64,7 @@ class SimulatedDirectories:
                 self.kill(name)
 
     def kill(self, name: str) -> None:
-        """It answers nobody, and forgets all but its last topology."""
+        """Stop a directory: it does not answer, and forgets all but its last topology."""
         self.away.add(name)
         directory = self.running[name]
         if directory.attended is not None:
@@ -110,7 +110,7 @@ def _start(directory: Directory) -> None:
 class _Way:
     """To the directory `name`: every answer takes a way there and back, or fails while it is away.
 
-    One that sleeps answers when it goes on, if that is soon enough for whoever asks.
+    One that sleeps answers when it goes on, if that is before the timeout.
     """
 
     def __init__(self, network: Simulation, clock: Any, name: str) -> None:

@@ -68,7 +68,7 @@ class MemoryNetwork:
 
     def kill(self, name: str) -> None:
         """Do to the host what kill -9 does to a process: its timers never fire, its ports are closed, the other ends of
-        its connections see a reset, and nothing in it is told."""
+        its connections see a reset, and no code in it is called."""
         host = self._hosts.pop(name)
         host.alive = False
         for call in self.clock.getDelayedCalls():
@@ -324,7 +324,7 @@ class _Resolution:
         self.name = name
 
     def cancel(self) -> None:
-        """It has happened already."""
+        """Done already: resolution is immediate."""
 
 
 @implementer(IHostnameResolver)

@@ -67,7 +67,7 @@ class SimulatedClient:
 
     @property
     def address(self) -> Address:
-        """Where messages to it are sent."""
+        """The address for messages to it."""
         return Address.parse(self.core.own_address(), self._simulation.trust.network)
 
     def is_ready(self) -> bool:
@@ -81,5 +81,5 @@ class SimulatedClient:
         return self._simulation.clock.wait_for(sent, ACCEPT_LIMIT).message_id
 
     def progress(self, message_id: bytes) -> Progress | None:
-        """How far a message of this client is."""
+        """The progress of a message of this client."""
         return self.core.progress(message_id)

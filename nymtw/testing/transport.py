@@ -108,7 +108,7 @@ class Pipe:
 
 @implementer(ITCPTransport)
 class MemoryTransport:
-    """What a protocol on a `MemoryNetwork` is connected to."""
+    """One end of a connection on a `MemoryNetwork`, the transport of a protocol."""
 
     disconnecting = False
 
@@ -196,7 +196,7 @@ class MemoryTransport:
         return False
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """A cut link is told at once, so that there is nothing to probe."""
+        """Do nothing: both ends learn of a cut link at once."""
 
     # IConsumer
 
@@ -256,13 +256,13 @@ class MemoryTransport:
             self._producer.resumeProducing()
 
     def cut(self) -> None:
-        """The network has lost this connection: both ends are told."""
+        """The network has lost this connection: call `connectionLost` at both ends."""
         if self.connected:
             self._reset()
             self.owner.callLater(0, self._lost, ConnectionLost())
 
     def vanish(self) -> None:
-        """The process at this end is no more: only the other end is told."""
+        """The process at this end is gone: call `connectionLost` at the other end only."""
         if self.connected:
             self._reset()
             self.connected = False

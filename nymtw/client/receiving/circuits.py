@@ -112,7 +112,7 @@ class Circuits:
             work.cancel()
 
     def use_epoch(self, epoch: int) -> None:
-        """What was built with dead keys is dead."""
+        """Forget reply blocks that were built with keys of past epochs."""
         for circuit in self._by_tag.values():
             for alpha in [alpha for alpha, (built, _) in circuit.records.items() if built < epoch - 1]:
                 self._forget(circuit, alpha)
@@ -196,7 +196,7 @@ class Circuits:
     # -- blocks, in messages of their own
 
     def _room(self, circuit: Circuit) -> int:
-        """How many blocks more may be given to it."""
+        """The number of blocks that it may still get."""
         return self._grants.allowed(circuit.tag, OUTSTANDING, self._clock.seconds()) - circuit.owed
 
     def _give(self, circuit: Circuit, wanted: int) -> None:
@@ -226,7 +226,7 @@ class Circuits:
         deferred = Deferred.fromCoroutine(work)
         self._work.add(deferred)
         deferred.addErrback(lambda failure: failure.trap(NymtwError, CancelledError))
-        deferred.addErrback(lambda failure: self.log.failure("Reply blocks could not be given", failure))
+        deferred.addErrback(lambda failure: self.log.failure("Sending reply blocks failed", failure))
         deferred.addBoth(lambda _: self._work.discard(deferred))
 
     # -- in
@@ -246,7 +246,7 @@ class Circuits:
             return True
         circuit.signs()
         if circuit.tag not in self._by_tag:
-            return True  # what was heard closed it
+            return True  # the message closed it
         now = self._clock.seconds()
         body = self._reassembler.add(piece, now, circuit.tag)
         bitmap = self._reassembler.ledger.received(circuit.tag + piece.message_id, piece.count)

@@ -1,4 +1,4 @@
-"""What the provider hands over: opened, put together, and written down before the provider may forget it."""
+"""Mail from the provider: opened, reassembled, and stored before the provider may delete it."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -16,7 +16,7 @@ EXPIRE_INTERVAL = 60.0  # seconds
 
 
 class Fate(Enum):
-    """What is to be said to the provider about an item."""
+    """The answer to the provider about an item."""
 
     CONFIRM = "confirm"  # it may be forgotten now
     WHEN_WRITTEN = "when written"  # it may be forgotten once the store has committed
@@ -72,7 +72,7 @@ class Receiver:
             self._timer = None
 
     def __len__(self) -> int:
-        """How many messages are not whole."""
+        """The number of incomplete messages."""
         return len(self._ledger)
 
     def sealed(self, content: bytes, full: bool = False) -> Fate:

@@ -1,4 +1,4 @@
-"""Replies to a sender whom nobody learns: both ends of them, as a client keeps them.
+"""Replies to an anonymous sender: both ends, as a client keeps them.
 
 The asker gives out reply blocks under a tag, one tag for each recipient, opens what comes back, says what has come and
 gives more blocks when asked. The replier spends each block once, and asks for more with one that it kept for that.
@@ -83,7 +83,7 @@ class Replies:
             self._keep(tag, ReplyBlock.parse(block), number)
 
     def __len__(self) -> int:
-        """How many blocks of others there are."""
+        """The number of blocks from others."""
         return len(self._pool)
 
     def stop(self) -> None:
@@ -93,7 +93,7 @@ class Replies:
             work.cancel()
 
     def use_topology(self, topology: Topology) -> None:
-        """What was built with dead keys is dead."""
+        """Forget reply blocks that were built with keys of past epochs."""
         if topology.epoch != self._epoch:
             self._epoch = topology.epoch
             for number in self._pool.drop_dead(topology.epoch):
@@ -120,7 +120,7 @@ class Replies:
         return tag, tuple(blocks)
 
     def outstanding(self, recipient: bytes) -> int:
-        """How many blocks a recipient (96 bytes) was given lately and has not used, as far as is known here."""
+        """The number of recent blocks that a recipient (96 bytes) has not used, as far as this client knows."""
         tag = self._tags.get(recipient)
         return 0 if tag is None else OUTSTANDING - self._grants.allowed(tag, OUTSTANDING, self._clock.seconds())
 
@@ -234,5 +234,5 @@ class Replies:
         deferred = Deferred.fromCoroutine(work)
         self._work.add(deferred)
         deferred.addErrback(lambda failure: failure.trap(NymtwError, CancelledError))
-        deferred.addErrback(lambda failure: self.log.failure("A reply could not be looked after", failure))
+        deferred.addErrback(lambda failure: self.log.failure("Handling a reply failed", failure))
         deferred.addBoth(lambda _: self._work.discard(deferred))

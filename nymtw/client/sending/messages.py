@@ -11,7 +11,7 @@ from nymtw.message.fragments import Fragments
 
 
 class State(StrEnum):
-    """Where a message is."""
+    """The state of a message."""
 
     SENDING = "sending"
     DONE = "done"
@@ -20,7 +20,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a message is: `acknowledged` of `fragments` have been stored at the recipient's provider."""
+    """The progress of a message: `acknowledged` of `fragments` have been stored at the recipient's provider."""
 
     message_id: bytes
     state: State

@@ -1,4 +1,4 @@
-"""Where a node stands: the address it is reached at, and the layer it works in."""
+"""The place of a node: its address and its layer."""
 
 import fcntl
 import ipaddress

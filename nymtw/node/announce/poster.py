@@ -65,7 +65,7 @@ class Poster(Service):
         """The directory has taken a post."""
 
     def failed(self) -> None:
-        """It has not."""
+        """The directory has not taken it."""
 
     def _next(self) -> None:
         self._call = None

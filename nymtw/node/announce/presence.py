@@ -39,5 +39,5 @@ class Presence(Poster):
         self.announced = True
 
     def failed(self) -> None:
-        """It does not, or not for long."""
+        """The directory does not know this node, or will forget it soon."""
         self.announced = False

@@ -1,4 +1,4 @@
-"""Tells the directory, every second, how many packets a node has received and sent: sums, and nobody's name."""
+"""Reports a node's traffic to the directory every second: received and sent packets, without names."""
 
 from collections.abc import Callable, Mapping
 from random import Random
@@ -54,7 +54,7 @@ class TrafficReport(Poster):
         return self._is_known()
 
     def succeeded(self) -> None:
-        """What was posted is not posted again."""
+        """Leave posted packets out of the next report."""
         self._reported = self._reporting
 
     def _report(self) -> Any:

@@ -34,7 +34,7 @@ class LateWatch(PeriodicService):
             return
         if total > self._said:
             self.log.warn(
-                "This node is late, and has dropped its {count} oldest packets: there is more to do than it can",
+                "This node is late, and has dropped its {count} oldest packets: it gets more than it can process",
                 count=total - self._said,
             )
             self._said, self._when = total, now

@@ -252,7 +252,7 @@ def test_other_admissions_are_named_and_a_majority_decides(council: Council, log
     council.members[1].admission = bytes([1]) * 32
     council.run(3)
     healthy(council, 1, 2, 3)
-    assert any("lets in other nodes" in line for line in log)
+    assert any("admits other nodes" in line for line in log)
     council.members[2].registry._admits = council.members[1].registry._admits
     council.members[2].registry.drop_the_unadmitted()
     council.run(2)
