@@ -1,7 +1,8 @@
 """What an implementation has to send: replies over reply blocks, and messages to addresses, as one Poisson stream.
 
-Correspondents are served in turn. What is not acknowledged is sent again (`nymtw.message.arq`); all of it is kept in
-memory, within bounds, and given up when nothing of it has arrived for a while.
+Correspondents are served in turn. What is not acknowledged is sent again (`nymtw.message.arq`), after as long as acks
+and receipts were found to take (`nymtw.message.round_trip`). All of it is kept in memory, within bounds, and given up
+when nothing of it has arrived for a while.
 """
 
 import heapq
@@ -35,6 +36,7 @@ from nymtw.message.envelope import (
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, FragmentKind, Fragments, fragment
 from nymtw.message.packets import build_data_packet
 from nymtw.message.replies import BlockPool, build_reply_packet, expected_reply_round_trip
+from nymtw.message.round_trip import RoundTrips
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.poisson import PoissonStream
 from nymtw.mixing.routes import UniformRoutes
@@ -59,6 +61,7 @@ class _Message:
     fragments: Fragments
     left: set[int]
     states: dict[int, ArqState] = field(default_factory=dict)
+    once: dict[int, float] = field(default_factory=dict)  # when the receipt of what went out once was to come
     acks: list[bytes] = field(default_factory=list)
     next: int = 0
     done: "Deferred[bool]" = field(default_factory=Deferred)
@@ -77,6 +80,11 @@ class _Lane:
     size: int = 0
     most: int = 0
     in_turn: bool = False
+
+    @property
+    def edge(self) -> bytes:
+        """What round trips are learned for: the recipient's edge, or the tag, behind which an unknown one is."""
+        return self.key if self.recipient is None else self.recipient.provider
 
     def waiting(self) -> int:
         """How many fragments wait to be sent, about."""
@@ -123,7 +131,8 @@ class Dispatch:
         self._lanes: dict[bytes, _Lane] = {}
         self._turn: deque[_Lane] = deque()
         self._asked: dict[bytes, tuple[int, float]] = {}  # by tag: how many blocks are awaited, and until when
-        self._by_ack: dict[bytes, tuple[_Message, int]] = {}
+        self._by_ack: dict[bytes, tuple[_Message, int, float]] = {}  # and when the ack is to come
+        self._round_trips = RoundTrips()
         self._heap: list[tuple[float, int, _Message, int]] = []
         self._order = count()
         self._sweep: Any = None
@@ -198,7 +207,12 @@ class Dispatch:
         lane = self._lanes.get(tag)
         message = None if lane is None else lane.messages.get(receipt.message_id)
         if message is not None and receipt.count == len(message.fragments):
+            now = self._clock.seconds()
             for number in receipt.received():
+                # A receipt does not say for which transmission it is: Karn's rule.
+                expected = message.once.pop(number, None)
+                if expected is not None:
+                    self._round_trips.measured(message.lane.edge, now - expected, now)
                 self._settle(message, number)
 
     def acknowledged(self, ack_id: bytes) -> bool:
@@ -206,7 +220,10 @@ class Dispatch:
         found = self._by_ack.pop(ack_id, None)
         if found is None:
             return False
-        self._settle(*found)
+        message, number, expected = found
+        now = self._clock.seconds()
+        self._round_trips.measured(message.lane.edge, now - expected, now)
+        self._settle(message, number)
         return True
 
     def use_epoch(self, epoch: int) -> None:
@@ -281,7 +298,11 @@ class Dispatch:
             self._pool.add(lane.key, taken[0], None)
             return False
         message, number = found
-        self._expect(message, number, expected_reply_round_trip(topology.recommended.average_packet_delay))
+        round_trip = expected_reply_round_trip(topology.recommended.average_packet_delay)
+        state = self._expect(message, number, round_trip)
+        message.once.pop(number, None)
+        if state.attempts == 1:
+            message.once[number] = self._clock.seconds() + round_trip
         packet = build_reply_packet(taken[0], message.fragments[number])
         self._pass_on(packet.first_hop, packet.epoch, packet.packet)
         return True
@@ -317,20 +338,22 @@ class Dispatch:
             self._random,
         )
         self._expect(message, number, packet.expected_round_trip, again=False)
-        self._by_ack[packet.ack_id] = (message, number)
+        self._by_ack[packet.ack_id] = (message, number, self._clock.seconds() + packet.expected_round_trip)
         message.acks.append(packet.ack_id)
         self._pass_on(packet.first_hop, packet.epoch, packet.packet)
         return True
 
-    def _expect(self, message: _Message, number: int, round_trip: float, again: bool = True) -> None:
+    def _expect(self, message: _Message, number: int, round_trip: float, again: bool = True) -> ArqState:
         """The fragment is under way: time decides when it goes out again."""
         before = message.states.get(number, ArqState())
         if not again:
             before = ArqState(attempts=before.attempts - 1)
-        state, _ = transition(ArqState(attempts=before.attempts), Event.SENT, self._clock.seconds(), round_trip)
+        now, slack = self._clock.seconds(), self._round_trips.wait(message.lane.edge)
+        state, _ = transition(ArqState(attempts=before.attempts), Event.SENT, now, round_trip, slack)
         self.again += again and state.attempts > 1
         message.states[number] = state
         heapq.heappush(self._heap, (state.deadline, next(self._order), message, number))
+        return state
 
     def _pass_on(self, first_hop: bytes, epoch: int, packet: bytes) -> None:
         self.packets += 1
