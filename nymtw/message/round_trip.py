@@ -6,6 +6,7 @@ Backing off (section 5.5) is done for each fragment, in `nymtw.message.arq`. Rep
 never add to a client's traffic. Times are in seconds.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,19 +15,22 @@ BETA: Final = 1 / 4
 DEVIATIONS: Final = 4
 LEAST: Final = 1.5  # also before the first ack
 MOST: Final = 60.0
-# After a stall a process gets many acks at once. They count as one measurement, with bounded effect.
+# After a stall many acks come late, at once or as fast as the edge gives them out. They count as one measurement, with
+# bounded effect: what was under way when the stall was noticed says nothing of what is sent afterwards.
 SPACING: Final = 1.0  # seconds between two measurements
-JUMP: Final = 4.0  # one measurement counts as at most so many times the current wait
+JUMP: Final = 2.0  # one measurement counts as at most so many times the current wait
 MOST_EDGES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """The estimate for one edge: the smoothed excess, its mean deviation, and the time of the last measurement."""
+    """The estimate for one edge: the smoothed excess, its mean deviation, the time of the last measurement, and of the
+    last one that was longer than the wait."""
 
     smoothed: float | None = None
     deviation: float = 0.0
     at: float = 0.0
+    surprised: float = -math.inf
 
     @property
     def wait(self) -> float:
@@ -37,13 +41,18 @@ class Excess:
 
     def measured(self, excess: float, now: float) -> "Excess":
         """The estimate after an ack at `now` that took `excess` longer than the drawn delays (RFC 6298, 2.2, 2.3)."""
+        surprised = self.surprised
+        if excess > self.wait:
+            if now - excess < surprised:
+                return self
+            surprised = now
         excess = min(max(excess, 0.0), JUMP * self.wait)
         if self.smoothed is None:
-            return Excess(excess, excess / 2, now)
+            return Excess(excess, excess / 2, now, surprised)
         if now - self.at < SPACING:
             return self
         deviation = (1 - BETA) * self.deviation + BETA * abs(self.smoothed - excess)
-        return Excess((1 - ALPHA) * self.smoothed + ALPHA * excess, deviation, now)
+        return Excess((1 - ALPHA) * self.smoothed + ALPHA * excess, deviation, now, surprised)
 
 
 class RoundTrips:

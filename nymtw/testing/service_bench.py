@@ -1,7 +1,7 @@
 """A bench for one provider implementation: the node's side of it in memory, and people who ask it things.
 
 The implementation is mounted as a node mounts it. Packets are real, and cross a network of three mixnodes whose work
-takes the delays drawn for it and nothing else; a `loss` of them never arrives.
+takes the delays drawn for it, and `slowness` more seconds for each hop; a `loss` of them never arrives.
 """
 
 import tempfile
@@ -51,6 +51,7 @@ class ServiceBench:
         seed: int = 1,
         rate: float = DEFAULT_RATE,
         loss: float = 0.0,
+        slowness: float = 0.0,
     ) -> None:
         """`argv`: the implementation's own options; `rate`: the packets it may send in a second."""
         factory = find_implementations().choose(implementation) if isinstance(implementation, str) else implementation
@@ -58,6 +59,7 @@ class ServiceBench:
         options.parseOptions(list(argv))
         self.random = Random(seed)
         self.loss = loss
+        self.slowness = slowness
         self.clock = FakeClock()
         self.network = MemoryNetwork(self.clock)
         self.host: MemoryHost = self.network.host("provider", "198.51.100.1")
@@ -159,7 +161,7 @@ class ServiceBench:
             return
         done = process_packet(packet, self._keys[hop])
         if isinstance(done, ForwardHop):
-            self.clock.callLater(done.delay / 1e9, self._carry, done.next_address, done.packet)
+            self.clock.callLater(done.delay / 1e9 + self.slowness, self._carry, done.next_address, done.packet)
             return
         plaintext = recover_message(done.payload)
         if len(plaintext) == ACK_ID_LENGTH:
@@ -168,7 +170,7 @@ class ServiceBench:
         ack, sealed = split_payload(plaintext)
         if done.destination in self.people:
             self.people[done.destination].mail.append(sealed)
-        self.clock.callLater(ack.delay / 1e9, self._carry, ack.first_hop, ack.packet(True))
+        self.clock.callLater(ack.delay / 1e9 + self.slowness, self._carry, ack.first_hop, ack.packet(True))
 
     def _ended(self, reason: DropReason | None) -> None:
         if reason is not None:

@@ -25,6 +25,7 @@ from nymtw.errors import NymtwError
 
 MINUTES = float(os.environ.get("NYMTW_SOAK_MINUTES", "0"))
 WHOLE_AGAIN = 10.0 if MINUTES else 60.0  # seconds
+MIXNODES = 2 if MINUTES else 1  # in each layer: every process costs seconds to start
 SEED = int(os.environ.get("NYMTW_SOAK_FIRST", "1"))
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(int(600 + 120 * MINUTES))]
@@ -39,7 +40,7 @@ def free_port() -> int:
 
 
 class Processes:
-    """A directory, two mixnodes in each layer, a provider and a gateway with a client each."""
+    """A directory, mixnodes in each layer, a provider and a gateway with a client each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +63,7 @@ class Processes:
             ]
         }
         for layer in (1, 2, 3):
-            for number in (1, 2):
+            for number in range(1, MIXNODES + 1):
                 name = f"mix{layer}{number}"
                 port = free_port()
                 self.words[name] = ["nym-mixnode", f"--id={name}", f"--layer={layer}", f"--port={port}", *common]

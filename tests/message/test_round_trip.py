@@ -9,14 +9,14 @@ from nymtw.message.round_trip import JUMP, LEAST, MOST, MOST_EDGES, SPACING, Exc
 
 EDGE, OTHER = b"edge", b"other"
 
-# measurements, a second apart | smoothed, deviation, wait, by the formulas of RFC 6298
+# measurements, ten seconds apart | smoothed, deviation, wait, by the formulas of RFC 6298
 TABLE = [
     ([], None, 0.0, LEAST),
     ([0.2], 0.2, 0.1, LEAST),
     ([2.0], 2.0, 1.0, 6.0),
     ([2.0, 2.0], 2.0, 0.75, 5.0),
     ([2.0, 4.0], 2.25, 1.25, 7.25),
-    ([4.0, 4.0, 4.0, 4.0], 4.0, 0.84375, 7.375),
+    ([3.0, 3.0, 3.0, 3.0], 3.0, 0.6328125, 5.53125),
     ([-1.0], 0.0, 0.0, LEAST),  # sooner than was drawn
     ([1e9], JUMP * LEAST, JUMP * LEAST / 2, 3 * JUMP * LEAST),
 ]
@@ -25,8 +25,8 @@ TABLE = [
 @pytest.mark.parametrize(("measurements", "smoothed", "deviation", "wait"), TABLE)
 def test_measurements(measurements: list[float], smoothed: float | None, deviation: float, wait: float) -> None:
     known = Excess()
-    for second, each in enumerate(measurements):
-        known = known.measured(each, float(second))
+    for number, each in enumerate(measurements):
+        known = known.measured(each, 10.0 * number)
     assert known.smoothed == (None if smoothed is None else pytest.approx(smoothed))
     assert known.deviation == pytest.approx(deviation)
     assert known.wait == pytest.approx(wait)
@@ -68,10 +68,35 @@ def test_the_acks_of_a_stall_are_one_measurement_and_soon_forgotten() -> None:
     assert trips.wait(EDGE) < 2 * LEAST
 
 
+def test_the_acks_of_a_stall_are_one_measurement_however_slowly_they_come() -> None:
+    """A minute's backlog that an edge gives out in 20 s, among acks that are in time again."""
+    trips = RoundTrips()
+    for second in range(30):
+        trips.measured(EDGE, 0.1, second)
+    longest = 0.0
+    for number in range(140):
+        now = 90.0 + number / 7
+        trips.measured(EDGE, now - (30.0 + number * 0.4), now)
+        longest = max(longest, trips.wait(EDGE))
+        trips.measured(EDGE, 0.1, now + 0.05)
+    assert longest < 3 * LEAST
+    assert trips.wait(EDGE) < 2 * LEAST
+
+
+def test_on_a_jittery_network_the_longest_of_usual_waits_is_learned() -> None:
+    trips, source, acks = RoundTrips(), random.Random(2), []
+    for number in range(600):
+        excess = source.uniform(0.0, 6.0)
+        acks.append((number / 5 + excess, excess))
+    for now, excess in sorted(acks):
+        trips.measured(EDGE, excess, now)
+    assert 6.0 < trips.wait(EDGE) < 15.0
+
+
 def test_no_wait_is_without_bounds() -> None:
     trips = RoundTrips()
-    for second in range(100):
-        trips.measured(EDGE, 1e6, second)
+    for number in range(100):
+        trips.measured(EDGE, 1e6, 2e6 * number)
     assert trips.wait(EDGE) == MOST
 
 

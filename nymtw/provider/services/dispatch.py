@@ -3,8 +3,9 @@
 At the rate that the topology recommends the stream never stops: with nothing to send it sends cover that looks like
 replies. Where none is recommended it runs while there is something to send, and shows when that is.
 
-Correspondents are served in turn. What is not acknowledged is sent again (`nymtw.message.arq`); all of it is kept in
-memory, within bounds, and given up when nothing of it has arrived for a while.
+Correspondents are served in turn. What is not acknowledged is sent again (`nymtw.message.arq`), after as long as acks
+and receipts were found to take (`nymtw.message.round_trip`). All of it is kept in memory, within bounds, and given up
+when nothing of it has arrived for a while.
 """
 
 import heapq
@@ -39,6 +40,7 @@ from nymtw.message.envelope import (
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, FragmentKind, fragment
 from nymtw.message.packets import build_data_packet, build_reply_cover
 from nymtw.message.replies import BlockPool, build_reply_packet, expected_reply_round_trip
+from nymtw.message.round_trip import RoundTrips
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.poisson import PoissonStream
 from nymtw.mixing.routes import UniformRoutes
@@ -87,7 +89,8 @@ class Dispatch:
         self._lanes: dict[bytes, Lane] = {}
         self._turn: deque[Lane] = deque()
         self._asked: dict[bytes, tuple[int, float]] = {}  # by tag: how many blocks are awaited, and until when
-        self._by_ack: dict[bytes, tuple[Message, int]] = {}
+        self._by_ack: dict[bytes, tuple[Message, int, float]] = {}  # and when the ack is to come
+        self._round_trips = RoundTrips()
         self._heap: list[tuple[float, int, Message, int]] = []
         self._order = count()
         self._sweep: Any = None
@@ -162,7 +165,12 @@ class Dispatch:
         lane = self._lanes.get(tag)
         message = None if lane is None else lane.messages.get(receipt.message_id)
         if message is not None and receipt.count == len(message.fragments):
+            now = self._clock.seconds()
             for number in receipt.received():
+                # A receipt does not say for which transmission it is: Karn's rule.
+                expected = message.once.pop(number, None)
+                if expected is not None:
+                    self._round_trips.measured(message.lane.edge, now - expected, now)
                 self._settle(message, number)
 
     def acknowledged(self, ack_id: bytes) -> bool:
@@ -170,7 +178,10 @@ class Dispatch:
         found = self._by_ack.pop(ack_id, None)
         if found is None:
             return False
-        self._settle(*found)
+        message, number, expected = found
+        now = self._clock.seconds()
+        self._round_trips.measured(message.lane.edge, now - expected, now)
+        self._settle(message, number)
         return True
 
     def use_topology(self, topology: Topology, is_service: bool = True) -> None:
@@ -272,7 +283,11 @@ class Dispatch:
             self._pool.add(lane.key, taken[0], None)
             return False
         message, number = found
-        self._expect(message, number, expected_reply_round_trip(topology.recommended.average_packet_delay))
+        round_trip = expected_reply_round_trip(topology.recommended.average_packet_delay)
+        state = self._expect(message, number, round_trip)
+        message.once.pop(number, None)
+        if state.attempts == 1:
+            message.once[number] = self._clock.seconds() + round_trip
         packet = build_reply_packet(taken[0], message.fragments[number])
         self._pass_on(packet.first_hop, packet.epoch, packet.packet)
         return True
@@ -307,20 +322,22 @@ class Dispatch:
             self._cryptography,
         )
         self._expect(message, number, packet.expected_round_trip, again=False)
-        self._by_ack[packet.ack_id] = (message, number)
+        self._by_ack[packet.ack_id] = (message, number, self._clock.seconds() + packet.expected_round_trip)
         message.acks.append(packet.ack_id)
         self._pass_on(packet.first_hop, packet.epoch, packet.packet)
         return True
 
-    def _expect(self, message: Message, number: int, round_trip: float, again: bool = True) -> None:
+    def _expect(self, message: Message, number: int, round_trip: float, again: bool = True) -> ArqState:
         """The fragment is under way: time decides when it goes out again."""
         before = message.states.get(number, ArqState())
         if not again:
             before = ArqState(attempts=before.attempts - 1)
-        state, _ = transition(ArqState(attempts=before.attempts), Event.SENT, self._clock.seconds(), round_trip)
+        now, slack = self._clock.seconds(), self._round_trips.wait(message.lane.edge)
+        state, _ = transition(ArqState(attempts=before.attempts), Event.SENT, now, round_trip, slack)
         self.again += again and state.attempts > 1
         message.states[number] = state
         heapq.heappush(self._heap, (state.deadline, next(self._order), message, number))
+        return state
 
     def _pass_on(self, first_hop: bytes, epoch: int, packet: bytes) -> None:
         self.packets += 1

@@ -19,6 +19,7 @@ class Message:
     fragments: Fragments
     left: set[int]
     states: dict[int, ArqState] = field(default_factory=dict)
+    once: dict[int, float] = field(default_factory=dict)  # when the receipt of what went out once was to come
     acks: list[bytes] = field(default_factory=list)
     next: int = 0
     done: "Deferred[bool]" = field(default_factory=Deferred)
@@ -37,6 +38,11 @@ class Lane:
     size: int = 0
     most: int = 0
     in_turn: bool = False
+
+    @property
+    def edge(self) -> bytes:
+        """The key for learned round trips: the recipient's edge, or the tag, behind which an unknown edge is."""
+        return self.key if self.recipient is None else self.recipient.provider
 
     def waiting(self) -> int:
         """How many fragments wait to be sent, about."""

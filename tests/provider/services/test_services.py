@@ -225,6 +225,35 @@ def test_a_service_sends_to_an_address_and_learns_that_it_is_stored(seed: int) -
         assert Envelope.parse(b"".join(pieces[number] for number in sorted(pieces))).data == b"news" * 1000
 
 
+def test_to_a_slow_edge_nothing_goes_out_twice_once_that_is_known(seed: int) -> None:
+    contexts: list[IProviderContext] = []
+    factory = Factory(lambda context: contexts.append(context) or Service())
+    with ServiceBench(factory, seed=seed, slowness=1.0) as bench:
+        person, dispatch, repeats = bench.asker(), bench.service_host.dispatch, []
+        for _ in range(8):
+            before = dispatch.again
+            bench.clock.wait_for(contexts[0].send(b"news", person.address), 60)
+            repeats.append(dispatch.again - before)
+        assert repeats[0] > 0
+        assert repeats[3:] == [0] * 5
+
+
+def test_answers_to_a_slow_asker_go_out_once_when_receipts_were_found_to_be_late(seed: int) -> None:
+    with ServiceBench(handler(lambda context, request: bytes(20_000)), seed=seed, slowness=0.7) as bench:
+        dispatch = bench.service_host.dispatch
+        person = bench.asker()
+        for number in range(1, 5):
+            person.ask(b"?", 60)
+            bench.clock.advance_until(lambda number=number: len(person.answers) == number, 60)
+            bench.clock.advance(10)
+        assert dispatch.again == 0
+        bench.slowness = 1.2  # 1.5 s more, all in all: too late for who has learned nothing
+        person.ask(b"?", 60)
+        bench.clock.advance_until(lambda: len(person.answers) == 5, 60)
+        bench.clock.advance(10)
+        assert dispatch.again == 0
+
+
 def test_a_message_comes_once_however_often_its_fragments_do(seed: int) -> None:
     seen: list[bytes] = []
     with ServiceBench(handler(lambda context, request: seen.append(request.message)), seed=seed) as bench:
