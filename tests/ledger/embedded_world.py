@@ -4,19 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from ledger_contract import LedgerUnderTest
-from ledger_world import CHAIN, SIGNERS, some_genesis
+from ledger_world import CHAIN, SIGNERS, some_genesis, some_parameters
 from route_client import RouteClient
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from nymtw.ledger.embedded.driver import EmbeddedDriver
-from nymtw.ledger.embedded.headers import verify_header
+from nymtw.ledger.light import Trust
 from nymtw.ledger.local import LocalLedger
+from nymtw.ledger.machine.parameters import Genesis
 from nymtw.ledger.rpc.client import HTTPLedger
 from nymtw.ledger.rpc.routes import ledger_routes
 from nymtw.ledger.storage.replica import Replica
 from nymtw.ledger.storage.store import Keep, LedgerStore
 from nymtw.testing.clock import FakeClock
+
+ONE = some_parameters(validators=some_parameters().validators[:1])
 
 
 class EmbeddedWorld(LedgerUnderTest):
@@ -60,7 +63,5 @@ class EmbeddedWorld(LedgerUnderTest):
     def pause(self) -> None:
         self.clock.advance(1.0)
 
-    def signed_root(self, height: int) -> bytes:
-        signed = self.wait(self.ledger.header(height))
-        key = bytes(SIGNERS[0].verify_key)
-        return verify_header(signed.header, signed.signature, key, CHAIN, height).root
+    def confirm(self, height: int, root: bytes) -> None:
+        self.wait(Trust(Genesis(chain=CHAIN, parameters=ONE), self.clock.wall_clock).confirm(self.ledger, height, root))

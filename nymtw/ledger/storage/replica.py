@@ -94,6 +94,12 @@ class Replica:
         root = self.store.root_at(0)
         return self.root if root is None else root
 
+    def restored(self) -> None:
+        """The store was filled with a state that others have signed."""
+        self.store.set_meta("genesis", genesis_json(self.genesis))
+        self._executed = self._finalized = None
+        self.reset_waiting()
+
     def audit(self) -> Totals:
         """Read and count all of the state. Raises `LedgerBroken` where something has changed it."""
         return audit(self.store.items(self.root))
@@ -113,6 +119,11 @@ class Replica:
         """Of the account's next transaction, behind those that wait."""
         account = None if self._waiting is None else self._waiting.account(address)
         return account.nonce if account else 0
+
+    @property
+    def waiting(self) -> int:
+        """How many transactions were taken since the last block."""
+        return self._waiting_of.total()
 
     def reset_waiting(self) -> None:
         """None waits any more: those that still do are checked again, one by one."""
