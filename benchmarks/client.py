@@ -26,10 +26,10 @@ from nymtw.client.sockets.blocking_client import BlockingClient, NotRunning
 from nymtw.message.fragments import FRAGMENT_CAPACITY, FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.sphinx import generate_keypair
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Topology
-from nymtw.topology.routes import UniformRoutes
 
 RATE = 300.0
 DEFAULT = {"message_sending_rate": 20.0, "fetch_message_rate": 10.0}  # a localnet recommends more

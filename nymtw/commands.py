@@ -11,6 +11,7 @@ COMMANDS: Final = {
     "new-provider": ("Write a provider of your own, to begin with", "nymtw.scaffold.main"),
     "topology": ("Show who is in a network", "nymtw.inspection.topology"),
     "check": ("Check a network: signature, keys, ports, a packet through every mixnode", "nymtw.inspection.check"),
+    "keys": ("Deal the issuing keys of anonymous credentials", "nymtw.issuing.main"),
     "localnet": ("Run a whole private mixnet on this machine", "nymtw.localnet.main"),
 }
 

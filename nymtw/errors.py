@@ -3,6 +3,8 @@
 The docstring of an error is the text that a user reads when the error carries no message of its own.
 """
 
+from enum import StrEnum
+
 from nymtw.drop_reasons import DropReason
 
 
@@ -112,6 +114,34 @@ class ProofError(LedgerError):
 
 class LedgerBroken(LedgerError):
     """The ledger's stored state was changed by something else, or breaks a rule: it must not go on."""
+
+
+class CredentialFault(StrEnum):
+    """Why a credential, or a step on the way to one, was refused."""
+
+    BAD_KEY = "bad-key"
+    BAD_PROOF = "bad-proof"
+    BAD_SHARE = "bad-share"
+    BAD_SIGNATURE = "bad-signature"
+    MIXED = "mixed"
+    TOO_FEW = "too-few"
+    WRONG_COUNT = "wrong-count"
+    DOUBLED = "doubled"
+    BOOK_USED_UP = "book-used-up"
+    BAD_DEALING = "bad-dealing"
+    BAD_COMPLAINT = "bad-complaint"
+
+
+class CredentialRejected(NymtwError):
+    """A credential, or a step on the way to one, was refused.
+
+    `fault` says why, `issuer` whose fault it is where that is known.
+    """
+
+    def __init__(self, fault: CredentialFault, issuer: int | None = None) -> None:
+        super().__init__(fault.value if issuer is None else f"{fault.value}: issuer {issuer}")
+        self.fault = fault
+        self.issuer = issuer
 
 
 class SphinxInputError(NymtwError, ValueError):

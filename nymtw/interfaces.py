@@ -1,83 +1,83 @@
-"""Every seam that a third party may implement, documented; and nothing else.
+"""The extension points: every interface that a third party may implement.
 
 A method that *may wait* returns a value, a Deferred or a coroutine; the caller handles all three.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any
 
 from zope.interface import Attribute, Interface
 
-if TYPE_CHECKING:
-    import random
-
-    from nymtw.drop_reasons import DropReason
-    from nymtw.topology.document import NodeRecord, Topology
+from nymtw.drop_reasons import DropReason
+from nymtw.topology.document import NodeRecord, Topology
 
 
 class IProvider(Interface):
-    """What a provider does with the packets that end at it.
+    """Takes the packets that end at a provider.
 
-    Implemented by the store-and-forward provider, which keeps them for a client that will pull them, and by anything
-    that acts on packets itself. One object serves one node, in the reactor's thread. The node has unwrapped the packet,
-    refused replays and taken out the ack before it calls; it sends the ack once `deliver` has succeeded.
+    Implementations: the store-and-forward provider, which keeps packets for clients, and anything that acts on packets
+    itself. One object serves one node, in the reactor's thread. Before the call the node has unwrapped the packet,
+    refused replays and taken out the ack. It sends the ack once `deliver` has succeeded.
     """
 
     def start() -> Any:
-        """Called once before the first packet. May wait. An error here ends the node with the error's text."""
+        """Called once before the first packet. May wait. An error ends the node; the log shows the error's text."""
 
     def deliver(delivery: Any) -> Any:
         """Take one `nymtw.provider.delivery.Delivery` (destination, kind, content). May wait.
 
-        When it succeeds the sender is told that the packet is stored: only then may the result fire. Raise
-        `UnknownDestination` or `MailboxFull` to refuse the packet; any other error is counted as `provider-error`,
-        logged without the content, and the node lives on. Never block the reactor; never keep more than a bounded
-        number of packets in memory.
+        The result may fire only when the packet is stored: success is the sender's acknowledgement. Raise
+        `UnknownDestination` or `MailboxFull` to refuse the packet. Any other error is counted as `provider-error` and
+        logged without the content; the node goes on. Never block the reactor; never keep more than a bounded number of
+        packets in memory.
         """
 
     def stop() -> Any:
-        """Called once after the last packet. May wait; what was acknowledged must be safe when it has finished."""
+        """Called once after the last packet. May wait. Acknowledged packets must be safe when it has finished."""
 
 
 class IMailboxHost(IProvider):
     """A provider with mailboxes: the node listens on its client port and serves registration, login and pulls.
 
-    Anything else has no client port: clients of other providers reach it through the mixnet alone.
+    Other providers have no client port: clients reach them through the mixnet alone.
     """
 
-    mailboxes: Any = Attribute("IMailboxStore, from the moment that `start` is called")
+    mailboxes: Any = Attribute("IMailboxStore, set when `start` is called")
 
 
 class IService(Interface):
-    """What a service at the mixnet does with a whole message, and by what channel it answers. Most providers are this.
+    """Handles whole messages at the mixnet, and answers them. Most providers are services.
 
-    The framework makes an `IProvider` of it: it opens and reassembles what was sent to the service's address, keeps
-    reply blocks, cuts answers into packets and sends those again that got lost. One object serves one node, in the
-    reactor's thread. Derive from `nymtw.provider.api.Service`, which has everything but `handle`.
+    The framework turns a service into an `IProvider`. It opens and reassembles messages to the service's address, keeps
+    reply blocks, cuts answers into packets and resends lost ones. One object serves one node, in the reactor's thread.
+    Derive from `nymtw.provider.api.Service`, which has everything but `handle`.
 
-    Never block the reactor (a second of that is logged with the stack, and counted as `blocked`), never speak to
-    anybody but through the context unless that is what the service is for, never log what a request holds.
+    Rules:
+    * Never block the reactor. A second of that is logged with the stack, and counted as `blocked`.
+    * Use no network but through the context, unless that is the service's purpose.
+    * Never log the content of a request.
     """
 
-    limits: Any = Attribute("`nymtw.provider.api.ServiceLimits`: requests at once, seconds for each, and so on")
+    limits: Any = Attribute("`nymtw.provider.api.ServiceLimits`: concurrent requests, seconds for each, and so on")
 
     def start() -> Any:
-        """Called once before the first request. May wait. An error here ends the node with the error's text."""
+        """Called once before the first request. May wait. An error ends the node; the log shows the error's text."""
 
     def handle(request: Any) -> Any:
         """Called for each whole message with a `nymtw.provider.api.Request`. May wait, for `limits.seconds` at most.
 
-        Bytes are the answer; None is no answer, or none beyond those that were given with `request.reply`, of which
-        there may be many before `handle` has finished, and none after. An error is counted as `failed`, its type and
-        place are logged once, and the node lives on. A message comes once while the node runs; after a restart one
-        whose sender was not yet told that it arrived may come again.
+        Return bytes to answer, None for no further answer. `request.reply` may send many answers before `handle` has
+        finished, and none after. An error is counted as `failed`, its type and place are logged once, and the node goes
+        on. While the node runs, each message comes once. After a restart, a message may come again if its sender was
+        not yet told that it arrived.
 
-        When time is over the Deferred or coroutine is cancelled and the request is over, counted as `timed-out`.
+        When the time is over, the Deferred or coroutine is cancelled, and the request is counted as `timed-out`.
         """
 
     def leave() -> Any:
-        """Called once when the node begins to stop, while it still sends and takes packets: for last words. May wait,
-        for five seconds at most. `stop` is called in any case.
+        """Called once when the node begins to stop, while it still sends and takes packets: for shutdown messages. May
+        wait, for five seconds at most. `stop` is called in any case.
         """
 
     def stop() -> Any:
@@ -89,77 +89,81 @@ class IProviderFactory(Interface):
     `twisted/plugins/`. Use `nymtw.provider.plugin.ProviderFactory`. The module must not import the reactor.
     """
 
-    name: str = Attribute("what `--impl` is given: lower-case letters, digits and dashes, starting with a letter")
+    name: str = Attribute("the value of `--impl`: lower-case letters, digits and dashes, starting with a letter")
     summary: str = Attribute("one line for `--impl=list`")
     options: type[Any] = Attribute("a `twisted.python.usage.Options` subclass: the implementation's own options")
 
     def make_provider(context: Any, options: Mapping[str, Any]) -> Any:
         """Return an `IProvider` or an `IService`, at once. `context` is an `IProviderContext`, `options` the parsed
-        command line. Nothing runs yet: what opens files or starts timers waits for `start`.
+        command line. Nothing runs yet: open files and start timers in `start`.
 
-        Raise `ConfigError` for options that cannot be used: its text is shown and the node exits with status 1.
+        Raise `ConfigError` for options that cannot be used: its text is shown, and the node exits with status 1.
         """
 
 
 class IProviderContext(Interface):
-    """What a provider implementation is given, and all it may touch of the node it runs in."""
+    """The part of the node that a provider implementation may use."""
 
     identity: bytes = Attribute("the provider's identity key (32 bytes), by which the topology names it")
-    clock: Any = Attribute("IReactorTime: the only clock. What is still scheduled when the node stops is cancelled")
+    clock: Any = Attribute("IReactorTime: the only clock. Calls still scheduled when the node stops are cancelled")
     wall_clock: Callable[[], float] = Attribute("seconds since 1970")
-    random: "random.Random" = Attribute("the only source of randomness")
+    random: Random = Attribute("the only source of randomness")
     data: Any = Attribute("pathlib.Path: a folder of the implementation's own, mode 0700, kept across restarts")
     log: Any = Attribute("twisted.logger.Logger; never log contents, destinations or anything that names a client")
-    metrics: Any = Attribute("`count(name, number=1)` counts what the operator should know; names no client, ever")
-    reactor: Any = Attribute("the node's reactor, for an implementation whose purpose is to reach the wider internet")
+    metrics: Any = Attribute("`count(name, number=1)` counts events for the operator; a name never names a client")
+    reactor: Any = Attribute("the node's reactor, for an implementation whose purpose is to reach the internet")
 
     def reply(sender: bytes, message: bytes) -> Any:
-        """Send `message` to whoever is behind the tag `sender` (16 bytes, `request.sender`).
+        """Send `message` to the sender with the tag `sender` (16 bytes, `request.sender`).
 
-        A Deferred that never fails: True once all of it has come, False where it was given up. It uses up the reply
-        blocks that the sender gave, and asks the sender for more. Raises `QueueFull` where the sender has as much to
-        get as is kept, `NymtwError` where there is no way to reply, `MessageTooLong`.
+        A Deferred that never fails: True once the whole message has arrived, False if it was given up. The reply blocks
+        of the sender are used up, and more are requested. Raises `QueueFull` if too much already waits for this sender,
+        `NymtwError` if there is no way to reply, `MessageTooLong`.
         """
 
     def send(message: bytes, recipient: Any) -> Any:
         """Send `message` to an address (`nymtw.topology.address.Address`) like any client.
 
-        A Deferred that never fails: True once it is stored at the recipient's provider, False where it was given up.
-        Raises `QueueFull`, `MessageTooLong`, and `UnknownDestination` where the topology does not know the provider.
+        A Deferred that never fails: True once it is stored at the recipient's provider, False if it was given up.
+        Raises `QueueFull`, `MessageTooLong`, and `UnknownDestination` if the topology does not know the provider.
         """
 
-    def topology() -> "Topology | None":
-        """The newest topology, which cannot be changed; None before the first has come."""
+    def topology() -> Topology | None:
+        """The newest topology, which is immutable; None before the first one has arrived."""
 
 
 class IDelayStrategy(Interface):
-    """How long a sender asks each hop to hold a packet."""
+    """Draws the delays that a sender asks each hop to apply to a packet."""
 
-    def draw(hops: int, random: "random.Random") -> Sequence[int]:
+    def draw(hops: int, random: Random) -> Sequence[int]:
         """`hops` delays in nanoseconds, each 0 <= delay < 2**64."""
 
 
 class IRouteStrategy(Interface):
-    """Which mixnodes a packet passes."""
+    """Draws the mixnodes that a packet passes."""
 
-    def draw(topology: "Topology", random: "random.Random") -> Sequence["NodeRecord"]:
-        """One mixnode for each layer, in order. Raises `TopologyIncomplete` where a layer is empty."""
+    def draw(topology: Topology, random: Random) -> Sequence[NodeRecord]:
+        """One mixnode for each layer, in order. Raises `TopologyIncomplete` if a layer is empty."""
 
 
 class ICoverPolicy(Interface):
-    """What a mixnode does when too many of its own loops do not come back: somebody may be blocking its traffic."""
+    """Decides what a mixnode does when too many of its own loops do not return: somebody may block its traffic."""
 
     def decide(loss: Any) -> str:
         """Called once for each window of time, with its `nymtw.mixnode.loop_loss.LoopLoss` (sent, returned, seconds).
 
-        Returns "go-on"; "warn": say so in the log; "slow-down": say so and hold every packet that comes from now on for
-        twice its delay; "pause": say so and release no packet. That holds until the next window has been decided on.
-        Loops themselves are sent on in any case, so that their return can be seen. Never block.
+        Returns one of these, which applies until the next window's decision:
+        * "go-on": nothing changes.
+        * "warn": the log says so.
+        * "slow-down": the log says so, and every packet that arrives from now on is held for twice its delay.
+        * "pause": the log says so, and no packet is released.
+
+        Loops are sent in any case, so that their return can be observed. Never block.
         """
 
 
 class IDirectory(Interface):
-    """The directory as a node or client sees it: over HTTP, or in memory in `nymtw.testing`.
+    """The directory, as nodes and clients use it: over HTTP, or in memory in `nymtw.testing`.
 
     Every method returns a Deferred, which fails with `DirectoryError`.
     """
@@ -175,44 +179,46 @@ class IDirectory(Interface):
 
 
 class ICredentialVerifier(Interface):
-    """Who may send over a gateway, and how much: the seam for anonymous credentials. `nymtw.gateway.admission` has the
-    default, which lets everybody send what a client of this network sends, and a tenth more.
+    """Decides who may send over a gateway, and how much: the extension point for anonymous credentials.
+
+    `nymtw.gateway.admission` has the default: everybody may send as much as a client of this network does, and a tenth
+    more.
     """
 
     def verify(mailbox: bytes, credential: bytes) -> Any:
-        """Called at each login, once the client has proved that the mailbox (id: 32 bytes) is its own, with what it
-        shows (0 to 1,024 bytes). May wait, but not for longer than the handshake's deadline (20 seconds).
+        """Called at each login, after the client has proved that it owns the mailbox (id: 32 bytes), with the client's
+        credential (0 to 1,024 bytes). May wait, but not for longer than the handshake's deadline (20 seconds).
 
         Returns the `IAllowance` of this session. Raise `RegistrationRefused` to refuse the login: its text, at most
-        200 characters, is told to the client. Whoever logs in again and again must not get more by it. Log nothing
-        that names a client.
+        200 characters, is sent to the client. Repeated logins must not give a client more. Log nothing that names a
+        client.
         """
 
-    def use_topology(topology: "Topology") -> None:
-        """Called with each topology, the first time before any packet can pass."""
+    def use_topology(topology: Topology) -> None:
+        """Called with each new topology; the first call comes before any packet can pass."""
 
 
 class IAllowance(Interface):
-    """What one session may send."""
+    """The packets that one session may send."""
 
-    def take() -> "DropReason | None":
-        """Called for each packet that the client asks to have passed on. None: it goes on its way; else why it is
-        dropped, which is counted and not told. Answers at once, in a microsecond or two.
+    def take() -> DropReason | None:
+        """Called for each packet that the client wants to send. Returns None to forward it, or the reason to drop it.
+        A drop is counted; the client is not told. Must answer at once, in a microsecond or two.
         """
 
 
 class IMailboxStore(Interface):
-    """Where a store-and-forward provider keeps mail.
+    """Keeps the mail of a store-and-forward provider.
 
-    `nymtw.storage` has SQLite, which in memory is for tests, and PostgreSQL. One object in the reactor's thread. What
-    waits fails with `DiskError` where the storage cannot be used now; it may be tried again. A failed `store` or
-    `register` promises nothing: what it was given may be there all the same, so whoever tries again may store twice.
+    `nymtw.storage` has SQLite (in memory for tests) and PostgreSQL. One object, in the reactor's thread. Methods that
+    wait fail with `DiskError` if the storage cannot be used now; the caller may try again. A failed `store` or
+    `register` may have been written all the same, so that a second attempt may store an item twice.
     """
 
     def register(mailbox: bytes, public_key: bytes, token_hash: bytes) -> Any:
         """Create the mailbox (id: 32 bytes), or replace its token's hash. A Deferred that fires when it is durable.
 
-        Fails with `MailboxFull` where there are as many mailboxes as may be.
+        Fails with `MailboxFull` if the limit of mailboxes is reached.
         """
 
     def find(mailbox: bytes) -> Any:
@@ -225,29 +231,29 @@ class IMailboxStore(Interface):
         """
 
     def subscribe(callback: Callable[[bytes], object]) -> None:
-        """From now on call `callback(mailbox)` each time that mail of this mailbox has become durable, once for many
-        items that became so together. Called in the reactor's thread; a `pull` in it returns them already.
+        """From now on, call `callback(mailbox)` each time that mail of a mailbox has become durable; once for all items
+        of one commit. The call is made in the reactor's thread; a `pull` in it returns the new items.
         """
 
     def count() -> int:
-        """How many mailboxes there are. Answers at once."""
+        """The number of mailboxes. Answers at once."""
 
     def pull(mailbox: bytes, count: int, after: int) -> Any:
         """Up to `count` `StoredItem` (number, kind, content) with number > `after`, oldest first. May wait; raises
         `DiskError`.
 
-        Only items that are durable are returned. An item that becomes durable later has a higher number than all that
-        were returned before: whoever goes on `after` the last number misses none.
+        Only durable items are returned. An item that becomes durable later has a higher number than all that were
+        returned before, so that a caller who continues `after` the last number misses none.
         """
 
     def confirm(mailbox: bytes, numbers: Sequence[int]) -> Any:
         """Delete these items. May wait: when it has finished they never come back, not even after kill -9.
 
-        What is not there, or is another mailbox's, is passed over. Raises `DiskError`.
+        Missing items, and items of other mailboxes, are ignored. Raises `DiskError`.
         """
 
     def close() -> Any:
-        """Write what is pending, then close. May wait."""
+        """Write pending changes, then close. May wait."""
 
 
 class ILedger(Interface):

@@ -1,6 +1,7 @@
 """What every test is held to: nothing may be left behind."""
 
 import gc
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,8 +12,10 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 pytest_plugins = ["nymtw.testing.pytest_plugin"]
 
-# The machine may be slow; what reproduces a failure is printed.
-settings.register_profile("nymtw", deadline=None, print_blob=True)
+# The machine may be slow; what reproduces a failure is printed. NYMTW_EXAMPLES: how many where a test does not say.
+settings.register_profile(
+    "nymtw", deadline=None, print_blob=True, max_examples=int(os.environ.get("NYMTW_EXAMPLES", "100"))
+)
 settings.load_profile("nymtw")
 
 

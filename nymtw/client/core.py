@@ -30,10 +30,10 @@ from nymtw.message.envelope import BLOCK_LENGTH, Envelope, EnvelopeKind, ReplyBl
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.replies import make_reply_block
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.sphinx import SURBRecord
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Recommended, Topology, check_usable
-from nymtw.topology.routes import UniformRoutes
 
 PROVIDER_SETTING = "provider"
 INBOX_LIMIT = 1024 * 1024 * 1024  # bytes of messages that no application has taken

@@ -24,7 +24,7 @@ from nymtw.directory.dashboard.history import open_history
 from nymtw.directory.dashboard.live_feed import LiveFeed
 from nymtw.directory.dashboard.pages import page_routes
 from nymtw.directory.dashboard.recorder import Recorder
-from nymtw.directory.dashboard.views import view_routes
+from nymtw.directory.dashboard.views import DashboardApi
 from nymtw.directory.https import server_security
 from nymtw.directory.metrics import DirectoryMetrics
 from nymtw.directory.openapi import describing, websocket
@@ -87,7 +87,7 @@ class DirectoryService(NodeService):
         table = [
             *routes(directory, metrics_text),
             *agreement_routes(directory),
-            *view_routes(directory, recorder, wall_clock),
+            *DashboardApi(directory, recorder, wall_clock).routes(),
         ]
         described = describing([*table, *(websocket(path, summary) for path, summary in SOCKETS.items())])
         table += [described, *page_routes()]

@@ -1,5 +1,6 @@
-"""Who may send over a gateway, and how much: by default everybody what a client of this network sends, and a tenth
-more. What is above that is dropped and counted, and nobody is told or hung up on.
+"""The default admission of a gateway: everybody may send as much as a client of this network, and a tenth more.
+
+Packets above that are dropped and counted. The client is neither told nor disconnected.
 """
 
 from typing import Any, Final
@@ -12,19 +13,20 @@ from nymtw.interfaces import IAllowance, ICredentialVerifier
 from nymtw.topology.document import Recommended, Topology
 
 MARGIN: Final = 1.1
-BURST: Final = 100.0  # packets: of a Poisson stream a tenth slower, fewer than one in 10^8 finds none
+BURST: Final = 100.0  # packets: a Poisson stream a tenth slower exceeds it with fewer than one packet in 10^8
 _LEAST_SWEPT: Final = 1024
 
 
 def client_rate(recommended: Recommended) -> float:
-    """Packets a second that a client may send: those of its three streams, and a tenth more."""
+    """Packets a second that a client may send: the rates of its three streams, and a tenth more."""
     streams = recommended.message_sending_rate + recommended.loop_cover_traffic_rate
     return MARGIN * (streams + recommended.drop_cover_traffic_rate)
 
 
 def downlink_rate(recommended: Recommended) -> float:
-    """Slots a second that are pushed to a client, at least 1: twice its own packets, which are its loops and the acks
-    of all it sends, and as much again as one other client sends to it.
+    """Slots a second that are pushed to a client, at least 1.
+
+    The sum of three parts: its own loops, the acks of everything it sends, and the packets of one other client to it.
     """
     sending = recommended.message_sending_rate
     own = sending + recommended.loop_cover_traffic_rate + recommended.drop_cover_traffic_rate
@@ -33,10 +35,10 @@ def downlink_rate(recommended: Recommended) -> float:
 
 @implementer(ICredentialVerifier)
 class OpenAdmission:
-    """The default `ICredentialVerifier`: asks for no credential. `rate`: packets a second for each client; None: the
+    """The default `ICredentialVerifier`: needs no credential. `rate`: packets a second for each client; None: the
     `client_rate` of the topology.
 
-    A client's bucket outlives its session, so that nobody sends more by logging in more often.
+    A client's bucket outlives its session, so that repeated logins give no more packets.
     """
 
     def __init__(self, clock: IReactorTime, rate: float | None = None) -> None:
@@ -47,7 +49,7 @@ class OpenAdmission:
         self._sweep_at = _LEAST_SWEPT
 
     def verify(self, mailbox: bytes, credential: bytes) -> "TokenBucket":
-        """The client's bucket. A full one is worth as much as a new one: such are forgotten."""
+        """The client's bucket. Full buckets are forgotten, because they equal new ones."""
         bucket = self._buckets.get(mailbox)
         if bucket is None:
             if len(self._buckets) >= self._sweep_at:
@@ -57,19 +59,19 @@ class OpenAdmission:
         return bucket
 
     def use_topology(self, topology: Topology) -> None:
-        """From now on the rate is the one of this topology."""
+        """Use the rate of this topology from now on."""
         if not self._fixed:
             self.rate = client_rate(topology.recommended)
 
     def use_rate(self, rate: float | None, recommended: Recommended) -> None:
-        """From now on the rate is `rate`; None: the one that follows from `recommended` and later topologies."""
+        """Use `rate` from now on; None: the rate that follows from `recommended` and later topologies."""
         self._fixed = rate is not None
         self.rate = client_rate(recommended) if rate is None else rate
 
 
 @implementer(IAllowance)
 class TokenBucket:
-    """`BURST` packets at most, and `rate` more of them in every second."""
+    """Holds at most `BURST` packets; `rate` packets are added each second."""
 
     __slots__ = ("_admission", "_at", "_tokens")
 
@@ -87,7 +89,7 @@ class TokenBucket:
         return None
 
     def is_full(self) -> bool:
-        """Whether it is like a new one."""
+        """Whether the bucket equals a new one."""
         self._fill()
         return self._tokens >= BURST
 

@@ -1,8 +1,5 @@
-"""What a gateway is told: its command line, into which the options of its mode's implementations merge, and its
-`config.toml`.
-"""
+"""A gateway's command line, including the options of its mode's implementations, and its `config.toml`."""
 
-import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -13,25 +10,18 @@ from twisted.python import usage
 
 from nymtw.node.config import load_config
 from nymtw.node.home import NodeHome
+from nymtw.node.option_types import number
 from nymtw.provider.options import EdgeOptions, ProviderConfig, ProviderSection
 
 HEADING: Final = "A gateway. What is given on the command line overrides this file."
 ENTRY: Final = "entry"
 EXIT: Final = "exit"
-# The implementations that each mode is made of.
+# The implementations of each mode.
 MODES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({ENTRY: ("store",), EXIT: ("store", "exit")})
 _MOST: Final = 10_000.0
 
 
-def rate(text: str) -> float:
-    """Something a second, 0 to 10,000. `usage.Options` turns the `ValueError` into a usage error."""
-    value = float(text)
-    if not (math.isfinite(value) and 0 <= value <= _MOST):
-        raise ValueError("this is a number from 0 to 10000")
-    return value
-
-
-rate.coerceDoc = "must be a number from 0 to 10000."  # type: ignore[attr-defined]  # what usage.Options asks for
+rate = number(0, _MOST)
 
 
 class GatewaySection(ProviderSection, frozen=True, kw_only=True):
@@ -40,16 +30,16 @@ class GatewaySection(ProviderSection, frozen=True, kw_only=True):
     downlink_rate: Annotated[
         float | None,
         msgspec.Meta(
-            description="Slots (2,424 bytes) a second pushed to each client, mail or no mail; 0: mail at once and "
-            "nothing else, so that whoever watches a client's line sees when it receives. Not there: enough for the "
-            "rates that the topology recommends, with the usual ones 70, which is 170 KB a second for each client."
+            description="Slots (2,424 bytes) a second pushed to each client, with or without mail. 0: mail at once and "
+            "no other slots; an observer of a client's line then sees when it receives. Not set: enough for the rates "
+            "that the topology recommends; with the usual rates 70 slots, 170 KB a second for each client."
         ),
     ] = None
     client_rate: Annotated[
         float | None,
         msgspec.Meta(
-            description="Packets a second that a client may send, 100 at once; more are dropped. Not there: what the "
-            "topology recommends, and a tenth more."
+            description="Packets a second that a client may send, 100 at once; more are dropped. Not set: the rate "
+            "from the topology, and a tenth more."
         ),
     ] = None
 
@@ -69,20 +59,20 @@ class GatewayConfig(ProviderConfig, frozen=True, kw_only=True):
 class Options(EdgeOptions):
     """The command line of `twistd nym-gateway` and `nym-gateway run`.
 
-    The options of what the mode needs are part of it: `--mode=exit --help` shows those of an exit.
+    It includes the options of the mode's implementations: `--mode=exit --help` shows those of an exit.
     """
 
     program = "nym-gateway"
     default = MODES[ENTRY]
 
     optParameters = [
-        ["mode", None, ENTRY, "entry: for clients; exit: it speaks to the internet for them as well"],
+        ["mode", None, ENTRY, "entry: serves clients; exit: also opens connections to the internet for them"],
         ["downlink-rate", None, None, "Slots a second to each client [default: from the topology]; 0: at once", rate],
         ["client-rate", None, None, "Packets a second from each client [default: from the topology]", rate],
     ]
 
     def names_on(self, argv: Sequence[str]) -> list[str]:
-        """The implementations of the mode. Raises `UsageError` for an unknown one."""
+        """The implementations of the mode. Raises `UsageError` for an unknown mode."""
         return list(implementations_of(mode_on(argv)))
 
     def check_names(self, names: Sequence[str]) -> None:
@@ -99,7 +89,7 @@ def implementations_of(mode: str) -> tuple[str, ...]:
 
 
 def mode_on(argv: Sequence[str]) -> str:
-    """What `--mode` says on this command line, the last time that it is there."""
+    """The value of the last `--mode` on this command line."""
     mode = ENTRY
     for position, word in enumerate(argv):
         if word == "--":
@@ -112,7 +102,7 @@ def mode_on(argv: Sequence[str]) -> str:
 
 
 def configure(options: Options) -> tuple[NodeHome, GatewayConfig]:
-    """The home and the configuration that the command line means. Raises `ConfigError`."""
+    """The home and the configuration for a command line. Raises `ConfigError`."""
     name = options["id"] or f"gateway-{options['port'] or 1789}"
     home = NodeHome("gateway", name)
     home.create()

@@ -1,4 +1,4 @@
-"""A gateway: a provider whose clients are pushed their mail, and may send as much as its admission lets them."""
+"""A gateway: a provider that pushes mail to its clients, and limits what they send by its admission."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,33 +14,34 @@ from nymtw.topology.document import GATEWAY, Recommended, Topology
 
 
 class GatewayService(ProviderService):
-    """Made like a provider, `GatewayService.from_config(reactor, home, config, factories, options)`, with a
-    `GatewayConfig`; `nymtw.gateway.options.MODES` names the implementations of each mode, one of which has mailboxes.
+    """A provider with a downlink and an admission.
 
-    `verifier=` may be another `ICredentialVerifier` than `OpenAdmission`.
+    Make it with `GatewayService.from_config(reactor, home, config, factories, options)` and a `GatewayConfig`.
+    `nymtw.gateway.options.MODES` has the implementations of each mode; one of them has mailboxes. `verifier=` takes
+    another `ICredentialVerifier` than `OpenAdmission`.
     """
 
     role = GATEWAY
 
     def __init__(self, *parts: Any, **links: Any) -> None:
-        """As of a provider. Raises `PluginError` where no implementation has mailboxes."""
+        """The arguments of a provider. Raises `PluginError` if no implementation has mailboxes."""
         super().__init__(*parts, **links)
         if self.clients is None:
             raise PluginError("a gateway needs an implementation with mailboxes, such as 'store'")
         self._door = self.clients
         section: Any = self.section
-        # At what rate a client is served is said when it logs in: not before it is known.
+        # A client learns its downlink rate at login, so no client may log in before the rate is known.
         self._door.factory.open = section.downlink_rate is not None
         self.metrics.add(self._gateway_metrics)
 
     @classmethod
     def link_parts(cls, reactor: Any, section: Any) -> dict[str, Any]:
-        """A downlink, and who decides on what clients send; both follow the topology unless the section says how."""
+        """The downlink and the admission. Their rates follow the topology unless the section sets them."""
         rate = downlink_rate(Recommended()) if section.downlink_rate is None else section.downlink_rate
         return {"downlink": Downlink(reactor, rate), "verifier": OpenAdmission(reactor, section.client_rate)}
 
     def use_topology(self, topology: Topology) -> None:
-        """A new topology has come: it may recommend other rates."""
+        """Use a new topology, which may recommend other rates."""
         section: Any = self.section
         self._door.verifier.use_topology(topology)
         self._use_downlink(section.downlink_rate, topology.recommended)
@@ -48,7 +49,7 @@ class GatewayService(ProviderService):
         super().use_topology(topology)
 
     def apply(self, section: Any) -> frozenset[str]:
-        """As every node; the two rates too."""
+        """Apply changed values: those of every node, and the two rates."""
         topology = self.watch.current
         recommended = Recommended() if topology is None else topology.recommended
         self._use_downlink(section.downlink_rate, recommended)

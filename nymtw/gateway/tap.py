@@ -9,7 +9,7 @@ __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
-    """The gateway that the command line means."""
+    """Make the gateway for a command line."""
 
     def build(reactor: object) -> IService:
         from nymtw.gateway.service import GatewayService

@@ -1,4 +1,4 @@
-"""What the commands that ask a directory have in common: options, whom to believe, and a reactor to run on."""
+"""The common part of the commands that ask a directory: options, trust, and a reactor to run on."""
 
 import json
 import sys
@@ -30,19 +30,19 @@ LOCAL: Final = "http://127.0.0.1:8080"
 
 
 class Options(usage.Options):
-    """Which directories, and whose signatures."""
+    """The directories to ask, and the keys to trust."""
 
     optParameters: list[list[Any]] = [DIRECTORY_THRESHOLD]
-    opt_directory = several("directory", f"URL of the directory [default: {LOCAL}]; again for each of several")
+    opt_directory = several("directory", f"URL of the directory [default: {LOCAL}]; may be repeated")
     opt_directory_key = several("directory-key", DIRECTORY_KEY)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the directories have given: the newest topology that can be believed, and by whom it is signed.
+    """The answer of the directories: the newest trusted topology, and the keys that have signed it.
 
-    `troubles` says of each directory that has not given it what is wrong, by its URL. `pinned`: whether the user has
-    said whom to believe.
+    `troubles`: the problem with each directory that has not returned it, by URL. `pinned`: whether the user has chosen
+    the trusted keys.
     """
 
     trust: Trust
@@ -53,39 +53,39 @@ class Found:
 
 
 def silent(found: Found) -> list[bytes]:
-    """The directories that have not signed it."""
+    """The directories that have not signed the topology."""
     return sorted(set(found.trust.directories) - set(found.signers))
 
 
 class Directories:
-    """Those that the options name. Raises `ConfigError` for a bad URL."""
+    """The directories from the options. Raises `ConfigError` for an invalid URL."""
 
     def __init__(self, reactor: Any, options: Options) -> None:
         self._options = options
         self.all = [HTTPDirectory(reactor, url) for url in options.get("directory") or [LOCAL]]
 
-    async def look(self) -> Found:
-        """Ask all of them. Raises what is wrong with the first where none has a topology that can be believed.
+    async def fetch(self) -> Found:
+        """Ask all directories. If none has a trusted topology, raises the error of the first one.
 
-        `DirectoryError`, `TopologyError`, `KeyFileError`, `ConfigError`.
+        Raises `DirectoryError`, `TopologyError`, `KeyFileError`, `ConfigError`.
         """
         trust, pinned = await self._trust()
         asked: Any = await DeferredList([each.topology() for each in self.all], consumeErrors=True)
-        given: list[tuple[str, Topology, bytes]] = []
+        fetched: list[tuple[str, Topology, bytes]] = []
         troubles: dict[str, str] = {}
         first: Exception | None = None
         for directory, (answered, result) in zip(self.all, asked, strict=True):
             try:
                 if not answered:
                     result.raiseException()
-                given.append((directory.url, verify_topology(result, trust, time.time()), result))
+                fetched.append((directory.url, verify_topology(result, trust, time.time()), result))
             except NymtwError as error:
                 first = first or error
                 troubles[directory.url] = str(error)
-        if not given:
+        if not fetched:
             raise first or DirectoryError("no directory is named")
-        _, newest, signed = max(given, key=lambda each: each[1].serial)
-        for url, topology, _ in given:
+        _, newest, signed = max(fetched, key=lambda each: each[1].serial)
+        for url, topology, _ in fetched:
             behind = (newest.serial - topology.serial) / 1e9
             if behind > newest.refresh * 1.5:
                 troubles[url] = f"its topology is {behind:.0f} s older than that of the others"
@@ -93,7 +93,7 @@ class Directories:
         return Found(trust, pinned, newest, valid_signers(signatures, trust), troubles)
 
     async def description(self) -> bytes:
-        """What the first that answers says of the nodes. Raises `DirectoryError`."""
+        """The description of the nodes from the first directory that answers. Raises `DirectoryError`."""
         for directory in self.all[:-1]:
             try:
                 return await directory.description()
@@ -107,7 +107,7 @@ class Directories:
             await directory.close()
 
     async def _trust(self) -> tuple[Trust, bool]:
-        """Whom to believe, and whether the user has said so; without keys the directory says its own."""
+        """The trusted keys, and whether the user has chosen them. Without keys, those that the directory names."""
         keys, threshold = self._options.get("directory-key"), self._options["directory-threshold"]
         if keys:
             return read_trust(keys, threshold or 0), True
@@ -115,7 +115,7 @@ class Directories:
             said = json.loads(await self.description())["directory"]
             return Trust(tuple(map(parse_key_text, said["identityKeys"])), int(said["threshold"])), False
         except (ValueError, LookupError, TypeError, EncodingError):
-            raise DirectoryError(f"{self.all[0].url} does not say its key: give --directory-key") from None
+            raise DirectoryError(f"{self.all[0].url} does not tell its key: give --directory-key") from None
 
 
 def run(

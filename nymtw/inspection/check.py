@@ -1,4 +1,4 @@
-"""`nymtw check`: is this network sound? Signature, key epochs, layers, ports, and a packet through every mixnode."""
+"""`nymtw check`: checks a network's signatures, key epochs, layers and ports, and sends packets through mixnodes."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,56 +22,56 @@ STALE = 3  # refreshes
 
 
 class Report:
-    """What was found, said as it is found."""
+    """Prints each finding at once, and counts the problems."""
 
     def __init__(self, say: Callable[[str], None] = print) -> None:
         self._say = say
         self.problems = 0
 
     def good(self, text: str) -> None:
-        """Something is as it should be."""
+        """Report something that is correct."""
         self._say(f"ok    {text}")
 
     def bad(self, text: str) -> None:
-        """Something is not."""
+        """Report a problem."""
         self.problems += 1
         self._say(f"BAD   {text}")
 
     def note(self, text: str) -> None:
-        """Something to know."""
+        """Report something worth knowing."""
         self._say(f"note  {text}")
 
 
 def name(node: NodeRecord) -> str:
-    """A node as the report names it."""
+    """The name of a node in the report."""
     where = f" of layer {node.layer}" if node.role == MIXNODE else ""
     return f"{node.role}{where} {key_text(node.identity)} at {endpoint_text(node.host, node.port)}"
 
 
 def check_signatures(found: Found, report: Report) -> None:
-    """Who has signed, who has not, and which of the directories that were asked is dead or disagrees."""
+    """Report the directories that have signed, those that have not, and those that cannot be used."""
     signers = ", ".join(map(key_text, found.signers))
     count, threshold = len(found.trust.directories), found.trust.threshold
     of_how_many = f" ({len(found.signers)} of {count}, {threshold} are needed)" if count > 1 else ""
     report.good(f"the topology is signed by {signers}{of_how_many}")
     for key in silent(found):
-        report.bad(f"the directory {key_text(key)} has not signed it: it is dead, cut off, or disagrees")
+        report.bad(f"the directory {key_text(key)} has not signed the topology: it is down, cut off, or disagrees")
     for url, trouble in found.troubles.items():
         report.bad(f"the directory at {url} cannot be used: {trouble}")
 
 
 def check_topology(topology: Topology, now: float, report: Report) -> None:
-    """Whether the document is fresh and whole, and every node has the keys it needs; `now` in wall-clock seconds."""
+    """Check that the topology is fresh and complete, and that every node has its keys. `now`: wall-clock seconds."""
     age = now - topology.published / 1e9
     if age > STALE * topology.refresh + 1:
-        report.bad(f"the topology is {age:.0f} s old, though a new one is due every {topology.refresh:g} s")
+        report.bad(f"the topology is {age:.0f} s old, but a new one is due every {topology.refresh:g} s")
     elif age < -1:
-        report.bad(f"the topology is {-age:.0f} s from the future: this clock or the directory's is wrong")
+        report.bad(f"the topology is from {-age:.0f} s in the future: this clock or the directory's clock is wrong")
     else:
         report.good(f"the topology is {max(age, 0):.1f} s old; a new one is due every {topology.refresh:g} s")
     epoch = int(now // topology.epoch_seconds)
     if topology.epoch == epoch:
-        report.good(f"the key epoch is {epoch}, as it should be")
+        report.good(f"the key epoch is {epoch}, which is correct")
     elif abs(topology.epoch - epoch) > 1:
         report.bad(f"the topology has key epoch {topology.epoch}; by this machine's clock it is {epoch}")
     for node in topology.nodes:
@@ -89,7 +89,7 @@ def check_topology(topology: Topology, now: float, report: Report) -> None:
 
 
 async def check_ports(reactor: Any, nodes: Sequence[NodeRecord], report: Report) -> None:
-    """Whether every node's ports can be connected to from here."""
+    """Connect to every port of every node."""
     places = [(node, port) for node in nodes for port in (node.port, node.client_port) if port]
     tried = [_connect(reactor, node.host, port) for node, port in places]
     outcomes: Any = await DeferredList(tried, consumeErrors=True)
@@ -97,14 +97,14 @@ async def check_ports(reactor: Any, nodes: Sequence[NodeRecord], report: Report)
     for (node, port), (reached, result) in zip(places, outcomes, strict=True):
         if not reached:
             closed += 1
-            what = "its port for clients" if port == node.client_port else "its port"
-            report.bad(f"{name(node)}: {what}, {port}, cannot be reached: {_cause(result)}")
+            what = "client port" if port == node.client_port else "port"
+            report.bad(f"{name(node)}: {what} {port} cannot be reached: {_cause(result)}")
     if not closed:
         report.good(f"all {len(places)} ports can be reached from here")
 
 
 async def check_packets(reactor: Any, topology: Topology, network: bytes, report: Report) -> None:
-    """Whether a packet comes back through every mixnode; whichever provider or gateway answers first is used."""
+    """Send packets through every mixnode, over the first provider or gateway that answers."""
     edges = [node for node in topology.usable_edges() if node.client_port]
     mixnodes = [node for node in topology.nodes if node.role == MIXNODE and topology.epoch in node.sphinx_keys]
     for edge in edges:
@@ -120,23 +120,23 @@ async def check_packets(reactor: Any, topology: Topology, network: bytes, report
             report.good(f"test packets came back through {len(proven)} of {len(mixnodes)} mixnodes")
             return
     if not edges:
-        report.bad("there is no provider or gateway for clients: packets cannot be tried")
+        report.bad("there is no provider or gateway for clients: no packet can be sent")
 
 
 async def check(reactor: Any, options: Options, report: Report) -> int:
-    """The whole check; the exit status."""
+    """Run all checks, and return the exit status."""
     directories = Directories(reactor, options)
     try:
-        found = await directories.look()
+        found = await directories.fetch()
     except DirectoryError as error:
-        report.bad(f"the directory cannot be asked: {error}")
+        report.bad(f"the directory does not answer: {error}")
     except TopologySignatureError as error:
-        report.bad(f"the signature is wrong, somebody else signs this topology: {error}")
+        report.bad(f"the signature is wrong, another key has signed this topology: {error}")
     except NymtwError as error:
         report.bad(str(error))
     else:
         if not found.pinned:
-            report.note("no --directory-key was given: the directory was believed about its own key")
+            report.note("no --directory-key was given: the key that the directory named was trusted")
         check_signatures(found, report)
         check_topology(found.topology, time.time(), report)
         await check_ports(reactor, found.topology.nodes, report)
@@ -151,13 +151,13 @@ async def check(reactor: Any, options: Options, report: Report) -> int:
 class CheckOptions(Options):
     synopsis = "Usage: nymtw check [options]"
     longdesc = (
-        "Checks a network from where you are: the topology's signature and age, key epochs, every node's ports, and a "
-        "test packet through every mixnode. Says in plain words what is wrong; exit status 1 if anything is."
+        "Checks a network from this machine: the topology's signature and age, key epochs, the ports of every node, "
+        "and a test packet through every mixnode. Explains each problem; the exit status is 1 if there is one."
     )
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run with the words behind `nymtw check`; returns the exit status."""
+    """Run `nymtw check` with these arguments; returns the exit status."""
     return run("nymtw check", CheckOptions(), arguments, lambda reactor, options: check(reactor, options, Report()))
 
 

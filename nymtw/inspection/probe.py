@@ -1,4 +1,4 @@
-"""Sends loops through chosen mixnodes, as a client of an edge, and says which of them bring packets on."""
+"""Sends loops through chosen mixnodes, as a client of an edge, to find the mixnodes that forward packets."""
 
 from collections.abc import Sequence
 from random import Random
@@ -22,27 +22,27 @@ from nymtw.sphinx import generate_keypair
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import LAYERS, NodeRecord, Topology
 
-ROUNDS = 3  # each mixnode is on that many routes, each time with others
-PATIENCE = 15.0  # seconds for a loop to come back
+ROUNDS = 3  # routes through each mixnode, each time with other neighbours
+PATIENCE = 15.0  # seconds for a loop to return
 _PULL_INTERVAL = 0.2
-_AT_ONCE = 50  # packets, half of what a gateway lets a client send at once
+_AT_ONCE = 50  # packets: half of the number that a gateway accepts at once
 _DELAY = 0.02  # seconds at each hop on average
 
 
 @implementer(IRouteStrategy)
 class ChosenRoute:
-    """The same mixnodes for every draw."""
+    """A route strategy that always returns the same mixnodes."""
 
     def __init__(self, route: Sequence[NodeRecord]) -> None:
         self._route = route
 
     def draw(self, topology: Topology, random: Random) -> Sequence[NodeRecord]:
-        """Those mixnodes."""
+        """The chosen mixnodes."""
         return self._route
 
 
 def routes_through_all(topology: Topology, rounds: int = ROUNDS) -> list[list[NodeRecord]]:
-    """Routes on which every mixnode stands `rounds` times or more, and with other neighbours where there are any."""
+    """Routes that contain every mixnode at least `rounds` times, with different neighbours if possible."""
     layers = [topology.usable_mixnodes(layer) for layer in LAYERS]
     if not all(layers):
         return []
@@ -56,10 +56,10 @@ def routes_through_all(topology: Topology, rounds: int = ROUNDS) -> list[list[No
 async def probe(
     reactor: Any, topology: Topology, network: bytes, edge: NodeRecord, security: Any, random: Random
 ) -> set[bytes]:
-    """The identities of the mixnodes that have brought a loop back to `edge`, a provider or gateway, which is given a
-    new mailbox.
+    """The identities of the mixnodes through which a loop returned. Registers a new mailbox at `edge`, a provider or
+    gateway.
 
-    Raises `NymtwError`, or Twisted's error, where the edge cannot be used.
+    Raises `NymtwError`, or Twisted's error, if the edge cannot be used.
     """
     key = SigningKey(random.randbytes(32))
     private, public = generate_keypair(random)
@@ -94,7 +94,7 @@ async def probe(
 
 
 def _pause(topology: Topology) -> float:
-    """Seconds between two packets of a client that sends as much as it should."""
+    """Seconds between two packets of a client at the recommended rates."""
     told = topology.recommended
     rate = told.message_sending_rate + told.loop_cover_traffic_rate + told.drop_cover_traffic_rate
     return 1 / max(rate, 1.0)

@@ -1,4 +1,4 @@
-"""`nymtw topology`: who is in the network, as a table or as JSON."""
+"""`nymtw topology`: the nodes of a network, as a table or as JSON."""
 
 import json
 import time
@@ -14,20 +14,20 @@ from nymtw.topology.presence import endpoint_text
 _ORDER = {"provider": 0, "gateway": 1, "mixnode": 2}
 
 
-class Said(NamedTuple):
-    """What a node says of itself, for people; the directory passes it on and does not sign it."""
+class SelfDescription(NamedTuple):
+    """A node's description of itself, for people. The directory passes it on unsigned."""
 
     version: str = ""
     country: str = ""
     description: str = ""
 
 
-def what_they_say(body: bytes) -> dict[str, Said]:
-    """By identity (text), out of the JSON of `/api/v1/nodes`. What could harm a terminal is left out."""
+def self_descriptions(body: bytes) -> dict[str, SelfDescription]:
+    """The descriptions by identity (text), from the JSON of `/api/v1/nodes`. Unprintable characters are removed."""
     try:
         nodes = json.loads(body)["nodes"]
         return {
-            node["identityKey"]: Said(*(_printable(node[name]) for name in Said._fields))
+            node["identityKey"]: SelfDescription(*(_printable(node[name]) for name in SelfDescription._fields))
             for node in nodes
             if isinstance(node["identityKey"], str)
         }
@@ -39,10 +39,10 @@ def _printable(text: object) -> str:
     return "".join(each for each in str(text) if each.isprintable())
 
 
-def table(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
+def table(topology: Topology, descriptions: Mapping[str, SelfDescription] | None = None) -> str:
     """The nodes, edges first, then layer by layer."""
-    head = ("role", "layer", "address", "clients", "key epochs", "identity", "services", *Said._fields)
-    told = said or {}
+    head = ("role", "layer", "address", "clients", "key epochs", "identity", "services", *SelfDescription._fields)
+    known = descriptions or {}
     rows = [
         (
             node.role,
@@ -52,11 +52,11 @@ def table(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
             ",".join(map(str, sorted(node.sphinx_keys))),
             key_text(node.identity),
             ",".join(sorted(node.services or ())),
-            *told.get(key_text(node.identity), Said()),
+            *known.get(key_text(node.identity), SelfDescription()),
         )
         for node in sorted(topology.nodes, key=lambda each: (_ORDER[each.role], each.layer, each.host, each.port))
     ]
-    # A column that nobody fills is none.
+    # Empty columns are left out.
     kept = [place for place in range(len(head)) if any(row[place] for row in rows) or not rows]
     lines = [_columns(row, kept) for row in (head, *rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(kept))]
@@ -69,9 +69,9 @@ def _columns(row: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
     return tuple(row[place] for place in places)
 
 
-def as_json(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
-    """The nodes and the header, keys as text; `said` stands at each node under its own name, as it is not signed."""
-    told = said or {}
+def as_json(topology: Topology, descriptions: Mapping[str, SelfDescription] | None = None) -> str:
+    """The header and the nodes, keys as text. A node's unsigned description is apart, under the key "said"."""
+    known = descriptions or {}
     nodes = [
         {
             "role": node.role,
@@ -82,7 +82,7 @@ def as_json(topology: Topology, said: Mapping[str, Said] | None = None) -> str:
             "client_port": node.client_port,
             "services": dict(node.services or {}),
             "sphinx_keys": {str(epoch): key_text(key) for epoch, key in sorted(node.sphinx_keys.items())},
-            "said": told.get(key_text(node.identity), Said())._asdict(),
+            "said": known.get(key_text(node.identity), SelfDescription())._asdict(),
         }
         for node in topology.nodes
     ]
@@ -95,38 +95,38 @@ async def show(reactor: Any, options: Options) -> int:
     """Fetch, verify and print. Raises `NymtwError`."""
     directories = Directories(reactor, options)
     try:
-        found = await directories.look()
+        found = await directories.fetch()
         try:
-            said = what_they_say(await directories.description())
+            descriptions = self_descriptions(await directories.description())
         except DirectoryError:
-            said = {}  # an older directory
+            descriptions = {}  # an older directory
     finally:
         await directories.close()
     topology = found.topology
     if options["json"]:
-        print(as_json(topology, said))
+        print(as_json(topology, descriptions))
         return 0
     age = time.time() - topology.published / 1e9
     signers = ", ".join(map(key_text, found.signers))
-    print(table(topology, said))
+    print(table(topology, descriptions))
     print(f"\n{len(topology.nodes)} nodes, key epoch {topology.epoch}, {age:.1f} s old, signed by {signers}")
     if topology.minimum_client_version:
-        print(f"Clients older than {topology.minimum_client_version} send nothing here.")
+        print(f"Clients older than {topology.minimum_client_version} cannot send.")
     for url, trouble in found.troubles.items():
         print(f"{url} cannot be used: {trouble}")
     for key in silent(found):
-        print(f"The directory {key_text(key)} has not signed it.")
+        print(f"The directory {key_text(key)} has not signed the topology.")
     if not found.pinned:
-        print("The directory was believed about its own key: --directory-key says whom you trust.")
+        print("The key that the directory named was trusted. Use --directory-key to choose the key that you trust.")
     return 0
 
 
 class TopologyOptions(Options):
     synopsis = "Usage: nymtw topology [options]"
-    longdesc = "Shows the nodes of a network, out of its directory's signed topology."
+    longdesc = "Shows the nodes of a network, from the signed topology of its directory."
     optFlags = [["json", None, "Print JSON"]]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run with the words behind `nymtw topology`; returns the exit status."""
+    """Run `nymtw topology` with these arguments; returns the exit status."""
     return run("nymtw topology", TopologyOptions(), arguments, show)

@@ -6,7 +6,7 @@ arguments: the topology, the two strategies and the randomness are passed in.
 
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nymtw.encoding import key_text
 from nymtw.errors import EncodingError, TopologyIncomplete
@@ -15,10 +15,8 @@ from nymtw.message.fragments import FRAGMENT_LENGTH, loop_fragment
 from nymtw.message.payload import ACK_ID_LENGTH, DROP_DESTINATION, AckSection, join_payload
 from nymtw.message.sealing import seal
 from nymtw.sphinx import Hop, SizeClass, build_packet
-
-if TYPE_CHECKING:
-    from nymtw.topology.address import Address
-    from nymtw.topology.document import Topology
+from nymtw.topology.address import Address
+from nymtw.topology.document import Topology
 
 _NANOSECONDS: Final = 1e9
 
@@ -54,9 +52,9 @@ class Outgoing:
 
 
 def build_data_packet(
-    topology: "Topology",
-    own: "Address",
-    recipient: "Address",
+    topology: Topology,
+    own: Address,
+    recipient: Address,
     plaintext: bytes,
     routes: IRouteStrategy,
     delays: IDelayStrategy,
@@ -74,8 +72,8 @@ def build_data_packet(
 
 
 def build_loop_packet(
-    topology: "Topology",
-    own: "Address",
+    topology: Topology,
+    own: Address,
     loop_id: bytes,
     routes: IRouteStrategy,
     delays: IDelayStrategy,
@@ -86,7 +84,7 @@ def build_loop_packet(
 
 
 def build_drop_packet(
-    topology: "Topology", own: "Address", routes: IRouteStrategy, delays: IDelayStrategy, random: Random
+    topology: Topology, own: Address, routes: IRouteStrategy, delays: IDelayStrategy, random: Random
 ) -> Outgoing:
     """Drop cover: a packet to a random provider, which acknowledges it and throws it away. Raises as for data."""
     edges = topology.usable_edges()
@@ -96,7 +94,7 @@ def build_drop_packet(
     return _build(topology, own, random.choice(edges).identity, DROP_DESTINATION, sealed, routes, delays, random)
 
 
-def draw_hops(topology: "Topology", provider: bytes, routes: IRouteStrategy, random: Random) -> list[Hop]:
+def draw_hops(topology: Topology, provider: bytes, routes: IRouteStrategy, random: Random) -> list[Hop]:
     """Hops through the layers to `provider` (identity). Raises `TopologyIncomplete`."""
     last = topology.find(provider)
     if last is None:
@@ -107,8 +105,8 @@ def draw_hops(topology: "Topology", provider: bytes, routes: IRouteStrategy, ran
 
 
 def _build(
-    topology: "Topology",
-    own: "Address",
+    topology: Topology,
+    own: Address,
     provider: bytes,
     destination: bytes,
     sealed: bytes,

@@ -10,17 +10,15 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from nymtw.interfaces import IDelayStrategy, IRouteStrategy
 from nymtw.message.envelope import MAX_BLOCKS, ReplyBlock
 from nymtw.message.fragments import Fragment, FragmentKind
 from nymtw.message.packets import draw_hops
 from nymtw.sphinx import SURB, Hop, SURBRecord
-
-if TYPE_CHECKING:
-    from nymtw.topology.address import Address
-    from nymtw.topology.document import Topology
+from nymtw.topology.address import Address
+from nymtw.topology.document import Topology
 
 RECEIPT_INTERVAL: Final = 1.0  # seconds between the receipts for one reply
 OUTSTANDING: Final = 1000  # blocks of one correspondent that may be under way
@@ -42,7 +40,7 @@ class ReplyPacket:
 
 
 def make_reply_block(
-    topology: "Topology", own: "Address", routes: IRouteStrategy, delays: IDelayStrategy, random: Random
+    topology: Topology, own: Address, routes: IRouteStrategy, delays: IDelayStrategy, random: Random
 ) -> tuple[ReplyBlock, SURBRecord]:
     """A block to give out, and the record with which its reply is read (keep it by `record.alpha`).
 

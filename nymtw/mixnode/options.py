@@ -1,6 +1,5 @@
 """What a mixnode is told: its command line and its `config.toml`."""
 
-import math
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -8,6 +7,7 @@ import msgspec
 from nymtw.node.config import load_config
 from nymtw.node.engine.mix_node import MixOptions, MixSection
 from nymtw.node.home import NodeHome
+from nymtw.node.option_types import number, whole_number
 
 MOST_WORKERS: Final = 64
 
@@ -21,24 +21,8 @@ def layer_number(text: str) -> int:
     return int(text)
 
 
-def loop_rate(text: str) -> float:
-    """Loops a second, 0 to 1,000. `usage.Options` turns the `ValueError` into a usage error."""
-    value = float(text)
-    if not (math.isfinite(value) and 0 <= value <= 1000):
-        raise ValueError("this is a number from 0 to 1000")
-    return value
-
-
-def worker_count(text: str) -> int:
-    """A number of processes, 1 to 64. `usage.Options` turns the `ValueError` into a usage error."""
-    number = int(text) if text.isascii() and text.isdecimal() else 0
-    if not 1 <= number <= MOST_WORKERS:
-        raise ValueError("this is a number from 1 to 64")
-    return number
-
-
-worker_count.coerceDoc = "must be a number from 1 to 64."  # type: ignore[attr-defined]
-loop_rate.coerceDoc = "must be a number from 0 to 1000."  # type: ignore[attr-defined]
+loop_rate = number(0, 1000)
+worker_count = whole_number(1, MOST_WORKERS)
 layer_number.coerceDoc = "must be 1, 2 or 3."  # type: ignore[attr-defined]  # what usage.Options asks for
 
 

@@ -181,6 +181,18 @@ class KeyRing:
 def _save(path: Path, label: str, key: bytes) -> None:
     if len(key) != KEY_LENGTH:
         raise KeyFileError(f"{path}: a key is {KEY_LENGTH} bytes, not {len(key)}")
+    save_pem(path, label, key)
+
+
+def _load(path: Path, label: str, secret: bool) -> bytes:
+    key = load_pem(path, label, secret, _FILE_LIMIT)
+    if len(key) != KEY_LENGTH:
+        raise KeyFileError(f"{path}: its key has {len(key)} bytes, where {KEY_LENGTH} are wanted")
+    return key
+
+
+def save_pem(path: Path, label: str, key: bytes) -> None:
+    """Write a key of any length as PEM of this type, mode 0600, durably. Raises `KeyFileError`."""
     text = f"-----BEGIN {label}-----\n{base64.b64encode(key).decode()}\n-----END {label}-----\n"
     try:
         write_file(path, text.encode())
@@ -188,14 +200,15 @@ def _save(path: Path, label: str, key: bytes) -> None:
         raise KeyFileError(f"{path}: {error.strerror}") from None
 
 
-def _load(path: Path, label: str, secret: bool) -> bytes:
+def load_pem(path: Path, label: str, secret: bool, limit: int) -> bytes:
+    """The key of this PEM type in a file of at most `limit` bytes. Raises `KeyFileError` like `load_private`."""
     try:
         # O_NONBLOCK: a pipe in a key file's place must not make the start hang.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise KeyFileError(f"{path}: not a file")
-            content = file.read(_FILE_LIMIT + 1)
+            content = file.read(limit + 1)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
     if secret and status.st_mode & 0o077:
@@ -211,8 +224,6 @@ def _load(path: Path, label: str, secret: bool) -> bytes:
         key = base64.b64decode(b"".join(match[2].split()), validate=True)
     except binascii.Error:
         raise KeyFileError(f"{path}: not a PEM key file: its base64 is broken") from None
-    if len(key) != KEY_LENGTH:
-        raise KeyFileError(f"{path}: its key has {len(key)} bytes, where {KEY_LENGTH} are wanted")
     if match.end() != len(content):
         raise KeyFileError(f"{path}: something stands behind the key")
     return key

@@ -6,6 +6,7 @@ import msgspec
 
 from nymtw.node.announce.description import country, description
 from nymtw.node.engine.packet_engine import DEFAULT_MAX_DELAY
+from nymtw.node.option_types import number, whole_number
 from nymtw.node.tap import NodeOptions, port_number
 
 DAY: Final = 86400
@@ -25,25 +26,8 @@ _SHARED: Final = (
 )
 
 
-def positive(text: str) -> int:
-    """A whole number, 1 to 1,000,000. `usage.Options` turns the `ValueError` into a usage error."""
-    number = int(text) if text.isascii() and text.isdecimal() else 0
-    if not 1 <= number <= 1_000_000:
-        raise ValueError("this is a number from 1 to 1000000")
-    return number
-
-
-def seconds(text: str) -> float:
-    """A time in seconds, 0.001 to 86,400. `usage.Options` turns the `ValueError` into a usage error."""
-    value = float(text)
-    if not 0.001 <= value <= 86400:
-        raise ValueError("this is a number of seconds from 0.001 to 86400")
-    return value
-
-
-# What `usage.Options` asks for:
-positive.coerceDoc = "must be a number from 1 to 1000000."  # type: ignore[attr-defined]
-seconds.coerceDoc = "must be a number of seconds from 0.001 to 86400."  # type: ignore[attr-defined]
+positive = whole_number(1, 1_000_000)
+seconds = number(0.001, 86400, "seconds")
 
 
 class MixOptions(NodeOptions):

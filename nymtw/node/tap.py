@@ -174,8 +174,9 @@ class RoleService(Service):
             if _log_file(self._options) is not None:
                 _log.critical("{line}", line=_line(error))
             exit_with(self._program, error, self._terminal)
-        if self._terminal is not None:
-            self._terminal.close()
+        finally:
+            if self._terminal is not None:
+                self._terminal.close()
         for service in (self._watch, self._hangup):
             if service is not None:
                 service.startService()

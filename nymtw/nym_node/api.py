@@ -1,7 +1,7 @@
-"""What a node tells about itself over HTTP, below `/api/v1/`: one table of routes. All of it is there to read only."""
+"""The HTTP API of a node, below `/api/v1/`: a handler for each route, and the table of routes. Read-only."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final, Protocol
 
@@ -69,7 +69,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
 
 
 class Description(Protocol):
-    """What its operator says of a node."""
+    """The operator's description of a node."""
 
     @property
     def moniker(self) -> str: ...
@@ -79,59 +79,63 @@ class Description(Protocol):
     def security_contact(self) -> str: ...
 
 
-def routes(node: Any, mode: str, description: Description, statistics: Statistics) -> list[Route]:
-    """The API of `node`, a `MixNode` of whatever role, its description, and the page that shows it."""
+class NodeApi:
+    """The handlers of one node's API. `node`: a `MixNode` of any role."""
 
-    def roles(call: Call) -> Answer:
-        own = node.core.own
-        place, following = places_of(node)
+    def __init__(self, node: Any, mode: str, description: Description, statistics: Statistics) -> None:
+        self._node, self._mode, self._description, self._statistics = node, mode, description, statistics
+
+    def roles(self, call: Call) -> Answer:
+        """The node's roles and place, now and in the next key epoch."""
+        own, services = self._node.core.own, self._node.announced().get("services") or ()
+        place, following = places_of(self._node)
         return as_json(
             {
                 "mixnode_enabled": own.role == MIXNODE,
                 "gateway_enabled": own.role in EDGE_ROLES,
-                "network_requester_enabled": "exit" in (node.announced().get("services") or ()),
+                "network_requester_enabled": "exit" in services,
                 "ip_packet_router_enabled": False,
-                "mode": mode,
+                "mode": self._mode,
                 "place": place,
                 "next_place": following,
             }
         )
 
-    def health(call: Call) -> Answer:
-        announced, valid = bool(node.presence.announced), _has_topology(node)
+    def health(self, call: Call) -> Answer:
+        """Whether the node takes part in the network; status 503 if it does not."""
+        announced, valid = bool(self._node.presence.announced), _has_topology(self._node)
         well = announced and valid
         body = {
             "status": "up" if well else "degraded",
-            "uptime": int(statistics.uptime),
+            "uptime": int(self._statistics.uptime),
             "announced": announced,
             "topology_valid": valid,
         }
         return as_json(body, 200 if well else 503)
 
-    def build(call: Call) -> Answer:
+    def build_information(self, call: Call) -> Answer:
+        """Program and versions."""
+        versions = {"build_version": version("nymtw"), "python_version": platform.python_version()}
+        return as_json({"binary_name": "nym-node", **versions})
+
+    def description(self, call: Call) -> Answer:
+        """The operator's description."""
         return as_json(
             {
-                "binary_name": "nym-node",
-                "build_version": version("nymtw"),
-                "python_version": platform.python_version(),
+                "moniker": self._description.moniker,
+                "website": self._description.website,
+                "security_contact": self._description.security_contact,
+                "details": self._node.section.description,
             }
         )
 
-    def describe(call: Call) -> Answer:
-        return as_json(
-            {
-                "moniker": description.moniker,
-                "website": description.website,
-                "security_contact": description.security_contact,
-                "details": node.section.description,
-            }
-        )
+    def auxiliary_details(self, call: Call) -> Answer:
+        """The country."""
+        return as_json({"location": self._node.section.country.upper()})
 
-    def auxiliary(call: Call) -> Answer:
-        return as_json({"location": node.section.country.upper()})
-
-    def host(call: Call) -> Answer:
-        own = node.core.own
+    def host_information(self, call: Call) -> Answer:
+        """Address, ports and public keys."""
+        node, own = self._node, self._node.core.own
         return as_json(
             {
                 "ip_address": [own.host],
@@ -144,39 +148,53 @@ def routes(node: Any, mode: str, description: Description, statistics: Statistic
             }
         )
 
-    def mixing(call: Call) -> Answer:
-        return as_json(statistics.mixing())
+    def mixing(self, call: Call) -> Answer:
+        """Packets, in short."""
+        return as_json(self._statistics.mixing())
 
-    def packets(call: Call) -> Answer:
-        return as_json(statistics.packets())
+    def packets(self, call: Call) -> Answer:
+        """Packets by result and reason."""
+        return as_json(self._statistics.packets())
 
-    every = f"as of the last whole {RESOLUTION:.0f} seconds"
+    def routes(self) -> list[Route]:
+        """The API, its description, and the page that shows it."""
+        every = f"as of the last whole {RESOLUTION:.0f} seconds"
+        table = [
+            _route("roles", self.roles, "The node's roles and place, now and next", "Roles"),
+            Route("GET", f"{PREFIX}/health", self.health, _health()),
+            _route("build-information", self.build_information, "Program and versions", "BuildInformation"),
+            _route("description", self.description, "The operator's description", "Description"),
+            _route("auxiliary-details", self.auxiliary_details, "The country", "AuxiliaryDetails"),
+            _route("host-information", self.host_information, "Address, ports and public keys", "HostInformation"),
+            _route("metrics/mixing", self.mixing, f"Packets, in short, {every}", "Mixing"),
+            _route("metrics/packets", self.packets, f"Packets by result and reason, {every}", "Packets"),
+        ]
+        described = document(table, "A nymtw node", "The API of a node. docs/nym-node.md has more.", SCHEMAS)
+        page = f"{PREFIX}/swagger/index.html"
+        to_page = [moved(path, page) for path in ("/", f"{PREFIX}/swagger", f"{PREFIX}/swagger/")]
+        return [*table, description_route(described, PREFIX), *swagger_routes(PREFIX), *to_page]
+
+
+def _route(path: str, handler: Callable[[Call], Answer], summary: str, schema: str) -> Route:
+    return Route("GET", f"{PREFIX}/{path}", handler, reading(summary, schema))
+
+
+def _health() -> dict[str, Any]:
+    """The description of `health`, with its two status codes."""
     unwell = answers({"$ref": "#/components/schemas/Health"}, 503, also={})["503"]
-    unwell["description"] = "The directory has not taken the last heartbeat, or the newest topology has run out."
-    healthy = reading("Whether the node takes part in the network", "Health")
-    healthy["responses"]["503"] = unwell
-    table = [
-        Route("GET", f"{PREFIX}/roles", roles, reading("What the node is now, and will be next", "Roles")),
-        Route("GET", f"{PREFIX}/health", health, healthy),
-        Route("GET", f"{PREFIX}/build-information", build, reading("Which program this is", "BuildInformation")),
-        Route("GET", f"{PREFIX}/description", describe, reading("What its operator says of it", "Description")),
-        Route("GET", f"{PREFIX}/auxiliary-details", auxiliary, reading("The country it stands in", "AuxiliaryDetails")),
-        Route("GET", f"{PREFIX}/host-information", host, reading("Where it is, and its keys", "HostInformation")),
-        Route("GET", f"{PREFIX}/metrics/mixing", mixing, reading(f"Packets, in short, {every}", "Mixing")),
-        Route("GET", f"{PREFIX}/metrics/packets", packets, reading(f"The account of packets, {every}", "Packets")),
-    ]
-    described = document(table, "A nymtw node", "What a node tells about itself. docs/nym-node.md has more.", SCHEMAS)
-    to_page = [moved(path, f"{PREFIX}/swagger/index.html") for path in ("/", f"{PREFIX}/swagger", f"{PREFIX}/swagger/")]
-    return [*table, description_route(described, PREFIX), *swagger_routes(PREFIX), *to_page]
+    unwell["description"] = "The directory has not taken the last heartbeat, or the newest topology has expired."
+    described = reading("Whether the node takes part in the network", "Health")
+    described["responses"]["503"] = unwell
+    return described
 
 
 def places_of(node: Any) -> tuple[str, str]:
-    """Where the node works in the topology's key epoch and in the next: names of `PLACES`, or "provider", or ""."""
+    """The node's places in the topology's key epoch and in the next: names of `PLACES`, or "provider", or ""."""
     own = node.core.own
     topology = node.watch.current
-    listed = None if topology is None else topology.find(own.identity)
-    if listed is not None and listed.places:
-        return listed.place(topology.epoch), listed.place(topology.epoch + 1)
+    found = None if topology is None else topology.find(own.identity)
+    if found is not None and found.places:
+        return found.place(topology.epoch), found.place(topology.epoch + 1)
     if own.role == MIXNODE:
         place = f"mixnode-{own.layer}" if own.layer else ""
     elif own.role == "gateway":
@@ -187,7 +205,7 @@ def places_of(node: Any) -> tuple[str, str]:
 
 
 def moved(path: str, to: str) -> Route:
-    """Whoever asks for `path` is sent to another one."""
+    """Redirect `path` to another path, permanently (status 308)."""
 
     def send(call: Call) -> Answer:
         return Answer(b"", 308, headers={"Location": to})

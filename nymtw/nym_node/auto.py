@@ -1,11 +1,13 @@
-"""A node that is what the directory asks for, from one key epoch to the next: a mixnode of any layer, or a gateway.
+"""A node in the role that the directory assigns for each key epoch: a mixnode of any layer, or a gateway.
 
-It has all parts at all times, so that none is taken away from a packet. What it is decides who sends packets to it, and
-that goes by their key epoch; whether it takes new clients; and whether it sends loops of its own.
+The node always has the parts of all roles, so that no packet loses the part that it needs. The role decides:
+* which peers send packets to it, by the packets' key epoch,
+* whether it accepts new clients,
+* whether it sends loops of its own.
 
-A node with mailboxes stays a gateway: its clients' addresses name it. So that nobody registers at a gateway that is
-about to leave, one without mailboxes takes no clients for a moment before it is decided, and only then says that it
-could be something else.
+A node with mailboxes stays a gateway, because its clients' addresses name it. Nobody may register at a gateway that is
+about to change its role. So a gateway without mailboxes accepts no clients shortly before roles are assigned, and only
+then announces that it can take another role.
 """
 
 from collections.abc import Mapping
@@ -24,15 +26,15 @@ from nymtw.topology.document import ANY, MIXNODE, NOTICE, NodeRecord, Topology
 
 ENTRY: Final = "entry-gateway"
 EXIT: Final = "exit-gateway"
-# Seconds before it is decided: from then on nobody can register, and somewhat later, when whoever was registering has
-# done so, the node says that it can leave. Less where an epoch is short.
+# Seconds before roles are assigned. At CLOSING registration ends. At OFFERING running registrations have finished, and
+# the node announces its other roles. Both are shorter if an epoch is short.
 CLOSING: Final = 30.0
 OFFERING: Final = 20.0
 _PART_OF_EPOCH: Final = 0.1
 
 
 class AutoService(GatewayService):
-    """A gateway and a mixnode in one, of which the topology says which it is. Made by `for_config`."""
+    """A gateway and a mixnode in one. The topology decides on the role. Made by `for_config`."""
 
     role: ClassVar[str] = ANY
     core_type: ClassVar[Any] = AnyCore
@@ -48,14 +50,14 @@ class AutoService(GatewayService):
         environment: Environment | None = None,
         policy: Any = None,
     ) -> "AutoService":
-        """The node whose files are in `home`; `policy` is an `ICoverPolicy`, if it is not to be the default.
+        """Make the node for a `home`. `policy`: an `ICoverPolicy`, None for the default.
 
         Raises `ConfigError`, `KeyFileError`, `DiskError`, `PluginError`.
         """
-        told: Any = config.as_any()
-        service = cls.from_config(reactor, home, told, options.factories, options, environment)
-        service.takes = told.node.takes
-        service.cover = Cover(reactor, service, service.core, told.node, policy)
+        merged: Any = config.as_any()
+        service = cls.from_config(reactor, home, merged, options.factories, options, environment)
+        service.takes = merged.node.takes
+        service.cover = Cover(reactor, service, service.core, merged.node, policy)
         service.clients.closed = service.closed
         return service
 
@@ -64,70 +66,71 @@ class AutoService(GatewayService):
     clients: Any
 
     def use_topology(self, topology: Topology) -> None:
-        """A new topology has come, which may say what this node is."""
-        listed = topology.find(self.core.own.identity)
-        if listed is not None and listed.places:
-            self._become(listed, topology)
+        """Use a new topology, which may assign another role."""
+        record = topology.find(self.core.own.identity)
+        if record is not None and record.places:
+            self._become(record, topology)
         super().use_topology(topology)
         self.cover.use_topology()
 
-    def _become(self, listed: NodeRecord, topology: Topology) -> None:
+    def _become(self, record: NodeRecord, topology: Topology) -> None:
         before = self.core.own
-        self.core.own = structs.replace(before, role=listed.role, layer=listed.layer, places=listed.places)
-        now, following = listed.place(topology.epoch), listed.place(topology.epoch + 1)
+        self.core.own = structs.replace(before, role=record.role, layer=record.layer, places=record.places)
+        now, following = record.place(topology.epoch), record.place(topology.epoch + 1)
         if now != before.place(topology.epoch):
             self.log.info("From key epoch {epoch} on this node is {place}", epoch=topology.epoch, place=now)
         if following not in (now, before.place(topology.epoch + 1)):
             self.log.info("From key epoch {epoch} on this node is {place}", epoch=topology.epoch + 1, place=following)
 
     def place(self) -> str:
-        """Where this node works now, by its own clock; empty before it has a place."""
+        """The node's place now, by its own clock; "" before it has one."""
         topology = self.watch.current
         if topology is None:
             return ""
         return self.core.own.place(max(topology.epoch, int(self._now() // topology.epoch_seconds)))
 
     def closed(self) -> str:
-        """Why nobody can register now; empty where everybody can."""
+        """The reason why no client can register now; "" if clients can register."""
         place = self.place()
         if place not in (ENTRY, EXIT):
-            return "this node is no gateway now"
+            return "this node is not a gateway at present"
         if place == ENTRY and MIXNODE in self.takes and self._left() < CLOSING and not self.clients.store.count():
             return "this gateway may be needed elsewhere in the network: use another one, or try again later"
         return ""
 
     def can_be(self) -> tuple[str, ...]:
-        """What this node could be in the next key epoch."""
+        """The roles that this node can take in the next key epoch."""
         place = self.place()
-        doors = tuple(role for role in self.takes if role != MIXNODE) or (ENTRY,)
+        gateway_roles = tuple(role for role in self.takes if role != MIXNODE) or (ENTRY,)
         if place == EXIT:
             return (EXIT,)  # connections end here
         if self.clients.store.count() or (place == ENTRY and self._left() >= OFFERING):
-            return doors
+            return gateway_roles
         return self.takes
 
     def role_announced(self) -> str:
-        """What the heartbeat says."""
+        """The role in the heartbeat."""
         return ANY
 
     def announced(self) -> Mapping[str, Any]:
-        """As a gateway, whatever it is now; an exit's service only where it is one. And what it can be."""
-        said = dict(super().announced())
+        """A gateway's part of the presence in every role, the exit's service only as an exit, and possible roles."""
+        announced = dict(super().announced())
         if self.place() != EXIT:
-            said["services"] = {name: address for name, address in said["services"].items() if name != "exit"}
-        return {**said, "takes": self.can_be()}
+            announced["services"] = {name: address for name, address in announced["services"].items() if name != "exit"}
+        return {**announced, "takes": self.can_be()}
 
     def apply(self, section: Any) -> frozenset[str]:
-        """As a gateway and as a mixnode; and what it takes, unless it would have to start as an exit for that."""
+        """Apply changed values of both roles, and `takes`, unless that needs a new start with an exit."""
         applied = super().apply(section) | self.cover.apply(section)
-        if EXIT in section.takes and not any(service_host.name == "exit" for service_host in self.service_hosts):
+        if EXIT in section.takes and not any(hosted.name == "exit" for hosted in self.service_hosts):
             return applied
         self.takes = section.takes
         return applied | {"takes"}
 
     def _left(self) -> float:
-        """Seconds until it is decided who works where in the next epoch; negative: it has been, and that epoch has not
-        begun. Where an epoch is short they are counted so that `CLOSING` is a tenth of it.
+        """Seconds until the roles of the next epoch are assigned; negative between that moment and the next epoch.
+
+        If an epoch is short, time is scaled so that `CLOSING` is a tenth of it.
         """
         topology = self.watch.current
         if topology is None:

@@ -11,7 +11,7 @@ def _run(options: Options) -> int:
     return run_service(makeService, options)
 
 
-COMMANDS = [Command("run", "Run a node in the foreground: --mode says what it is", Options, _run)]
+COMMANDS = [Command("run", "Run a node in the foreground; --mode sets its role", Options, _run)]
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The `config.toml` of a node of any role: what every role is told, and a section for each role."""
+"""The `config.toml` of a node of any role: a section for all roles, and a section for each role."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,42 +15,42 @@ DEFAULT_MODE: Final = "mixnode"
 DEFAULT_TAKES: Final = ("mixnode", "entry-gateway")
 HTTP_PORT: Final = 8000
 
-_Said = msgspec.Meta(max_length=280, description="For people, at /api/v1/description; or empty.")
+_SelfDescription = msgspec.Meta(max_length=280, description="For people, at /api/v1/description; may be empty.")
 
 
 class NodeSection(MixSection, frozen=True, kw_only=True):
-    """`[node]`: what every role is told, the HTTP API, and what the operator says of the node."""
+    """`[node]`: the values of all roles, the HTTP API, and the operator's description of the node."""
 
     mode: Annotated[
         Literal["mixnode", "entry-gateway", "exit-gateway", "auto"],
-        msgspec.Meta(description="What the node is; auto: what the directory asks for in each key epoch."),
+        msgspec.Meta(description="Role of the node. auto: the role that the directory assigns in each key epoch."),
     ] = DEFAULT_MODE
     takes: Annotated[
         list[Literal["mixnode", "entry-gateway", "exit-gateway"]],
         msgspec.Meta(
             min_length=1,
             max_length=3,
-            description="With mode auto, what it can be asked to be. An exit speaks to the internet in this machine's "
-            "name: add exit-gateway only if that is meant.",
+            description="With mode auto, the roles that the directory may assign. An exit connects to the internet "
+            "from this machine's address: add exit-gateway only if you want that.",
         ),
     ] = msgspec.field(default_factory=lambda: list(DEFAULT_TAKES))
     http_host: Annotated[
         str,
         msgspec.Meta(
-            description="IP address at which the HTTP API listens. On 127.0.0.1 only this machine can ask: what the "
-            "API tells is no secret, but whoever can ask it can also load it."
+            description="IP address of the HTTP API. 127.0.0.1 is for this machine only. The API holds no secrets, but "
+            "everyone who can reach it can also put load on it."
         ),
     ] = "127.0.0.1"
-    http_port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port of the HTTP API; 0: none.")] = (
+    http_port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port of the HTTP API; 0: no API.")] = (
         HTTP_PORT
     )
-    moniker: Annotated[str, _Said] = ""
-    website: Annotated[str, _Said] = ""
-    security_contact: Annotated[str, _Said] = ""
+    moniker: Annotated[str, _SelfDescription] = ""
+    website: Annotated[str, _SelfDescription] = ""
+    security_contact: Annotated[str, _SelfDescription] = ""
 
 
 def fields_of(section: type[msgspec.Struct]) -> dict[str, Any]:
-    """The fields of a section, as `msgspec.defstruct` takes them, by their names."""
+    """The fields of a section by name, in the form for `msgspec.defstruct`."""
     hints = get_type_hints(section, include_extras=True)
     return {
         field.name: (field.name, hints[field.name], *(() if field.default is msgspec.NODEFAULT else (field.default,)))
@@ -65,7 +65,7 @@ def _section(name: str, fields: Mapping[str, Any]) -> Any:
 _EVERY: Final = fields_of(MixSection)
 _OF_MIXNODE: Final = {name: row for name, row in fields_of(MixnodeSection).items() if name not in _EVERY}
 _OF_GATEWAY: Final = {name: row for name, row in fields_of(GatewaySection).items() if name not in _EVERY}
-# What a role's own section has beyond what every role is told; and all of it in one.
+# The values of one role beyond those of all roles; and all values in one section.
 MixnodePart: Any = _section("MixnodePart", _OF_MIXNODE)
 GatewayPart: Any = _section("GatewayPart", _OF_GATEWAY)
 AnySection: Any = _section(
@@ -75,7 +75,7 @@ AnySection: Any = _section(
 
 @dataclass(frozen=True, slots=True)
 class AnyConfig:
-    """What a node is told that can be both: all that a mixnode and a gateway are."""
+    """The configuration of a node that can be mixnode and gateway: the values of both."""
 
     node: Any
 
@@ -88,22 +88,22 @@ class NymNodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     gateway: GatewayPart
 
     def as_mixnode(self) -> MixnodeConfig:
-        """What a mixnode is told."""
+        """The configuration as a mixnode."""
         own = msgspec.structs.asdict(self.mixnode)
         return MixnodeConfig(node=MixnodeSection(**self._common(), **own))
 
     def as_gateway(self) -> GatewayConfig:
-        """What a gateway is told."""
+        """The configuration as a gateway."""
         own = msgspec.structs.asdict(self.gateway)
         return GatewayConfig(node=GatewaySection(**self._common(), **own))
 
     def as_any(self) -> AnyConfig:
-        """What a node is told that can be both."""
+        """The configuration as a node that can be both."""
         parts = msgspec.structs.asdict(self.mixnode) | msgspec.structs.asdict(self.gateway)
         return AnyConfig(AnySection(**self._common(), **parts, takes=tuple(self.node.takes)))
 
     def section(self) -> Any:
-        """What a node of this mode is told."""
+        """The section with all values for the configured mode."""
         if self.node.mode == "mixnode":
             return self.as_mixnode().node
         return (self.as_any() if self.node.mode == "auto" else self.as_gateway()).node

@@ -1,4 +1,4 @@
-"""What a node that takes any role does with packets: what a mixnode does, and what a gateway does. No sockets."""
+"""The packet engine of a node that takes any role: that of a mixnode and that of a gateway in one. No sockets."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ from nymtw.sphinx import FinalHop, ForwardHop, recover_message
 
 
 class AnyCore(ProviderCore, MixnodeCore):
-    """A packet engine that is both. Which of the two a packet finds here was decided by who could send it here.
+    """A packet engine for both roles. The role for a packet follows from the peers that could send it.
 
-    Who is beside this node goes by the key epoch of the packet, so one that is under way while the node changes its
-    role finds it in the role that it was made for.
+    The allowed peers depend on the packet's key epoch. So a packet that is under way during a change of role still
+    meets the node in the role that its sender chose it for.
     """
 
     def __init__(self, **engine: Any) -> None:
-        """`engine`: what `ProviderCore` is given."""
+        """`engine`: the arguments of `ProviderCore`."""
         super().__init__(**engine)
 
     def ends_here(self, hop: ForwardHop | FinalHop) -> None:
-        """As at a provider, unless it is a loop of this node that comes back whole."""
+        """Handle a last hop as a provider does, unless it is an intact loop of this node."""
         if isinstance(hop, FinalHop) and hop.destination == DROP_DESTINATION and self._is_own_loop(hop):
             self.counters.delivered()
         else:

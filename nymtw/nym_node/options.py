@@ -1,4 +1,4 @@
-"""What a node of any role is told: one command line, whose options depend on what it is to be."""
+"""The command line of a node of any role. Its options depend on the mode."""
 
 import re
 import sys
@@ -31,28 +31,28 @@ def mode_name(text: str) -> str:
 
 
 def role_names(text: str) -> list[str]:
-    """Some of `ROLES`, with commas between them. `usage.Options` turns the `ValueError` into a usage error."""
+    """Some of `ROLES`, separated by commas. `usage.Options` turns the `ValueError` into a usage error."""
     named = text.split(",")
     if not set(named) <= set(ROLES) or len(set(named)) != len(named):
         raise ValueError(f"this is one or more of {', '.join(ROLES)}")
     return named
 
 
-mode_name.coerceDoc = f"must be one of {', '.join(MODES)}."  # type: ignore[attr-defined]  # what usage.Options asks for
+mode_name.coerceDoc = f"must be one of {', '.join(MODES)}."  # type: ignore[attr-defined]  # shown by usage.Options
 role_names.coerceDoc = f"must be some of {','.join(ROLES)}."  # type: ignore[attr-defined]
 
 _OWN: Final = ("mode", "takes", "http-host", "http-port", "moniker", "website", "security-contact")
 _MIXNODE: Final = ("layer", "workers", "loop-rate")
 _GATEWAY_ROWS: Final = [row for row in gateway.Options.optParameters if row[0] != "mode"]
 _GATEWAY: Final = tuple(str(row[0]) for row in (*EdgeOptions.optParameters, *_GATEWAY_ROWS))
-# An option that has no effect in other modes than these.
+# Option -> the only modes in which it has an effect.
 _MEANT_FOR: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("layer", "workers"), ("mixnode",)),
     **dict.fromkeys(("loop-rate", "no-metrics"), ("mixnode", "auto")),
     **dict.fromkeys(_GATEWAY, ("entry-gateway", "exit-gateway", "auto")),
     "takes": ("auto",),
 }
-# Implementation -> the modes that bring it.
+# Implementation -> the modes that run it.
 _BROUGHT_BY: Final = {
     "store": "entry-gateway, exit-gateway, auto",
     "exit": "exit-gateway, and auto with exit-gateway among --takes",
@@ -60,9 +60,9 @@ _BROUGHT_BY: Final = {
 
 
 class Options(EdgeOptions):
-    """The command line of `twistd nym-node` and `nym-node run`. An option that has no effect in the mode is refused.
+    """The command line of `twistd nym-node` and `nym-node run`. An option without effect in the mode is refused.
 
-    `--mode=MODE --help` shows the options of what the mode needs, too.
+    `--mode=MODE --help` includes the options of the mode's implementations.
     """
 
     program = "nym-node"
@@ -70,19 +70,19 @@ class Options(EdgeOptions):
 
     optParameters = [
         ["mode", None, None, "mixnode, entry-gateway, exit-gateway or auto [default: mixnode]", mode_name],
-        ["takes", None, None, "With auto, what it may be [default: mixnode,entry-gateway]", role_names],
+        ["takes", None, None, "With auto, the possible roles [default: mixnode,entry-gateway]", role_names],
         ["http-host", None, None, "IP address of the HTTP API [default: 127.0.0.1]"],
-        ["http-port", None, None, "TCP port of the HTTP API; 0: none [default: 8000]", port_number],
+        ["http-port", None, None, "TCP port of the HTTP API; 0: no API [default: 8000]", port_number],
         ["moniker", None, None, "A name of the node, for people"],
-        ["website", None, None, "Where to read about it"],
-        ["security-contact", None, None, "Whom to tell of a weakness"],
+        ["website", None, None, "Website about the node, for people"],
+        ["security-contact", None, None, "Contact for security reports"],
         *mixnode.Options.optParameters,
         *_GATEWAY_ROWS,
     ]
     optFlags = [*mixnode.Options.optFlags]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """As `usage.Options`. Raises `UsageError` for an option that has no effect in this mode too."""
+        """As `usage.Options`. Raises `UsageError` also for an option that has no effect in this mode."""
         argv = sys.argv[1:] if options is None else list(options)
         try:
             if self.names_on(argv):
@@ -90,11 +90,11 @@ class Options(EdgeOptions):
             else:
                 MixOptions.parseOptions(self, argv)
         except usage.UsageError as error:
-            raise usage.UsageError(_explained(str(error), told(_words_of(argv))["mode"])) from None
+            raise usage.UsageError(_explained(str(error), mode_and_roles(_scan(argv))["mode"])) from None
 
     def postOptions(self) -> None:
         """Raises `UsageError` for an option that has no effect in this mode."""
-        mode = str(told(self)["mode"])
+        mode = str(mode_and_roles(self)["mode"])
         for name, modes in _MEANT_FOR.items():
             is_given = bool(self[name]) if name == "no-metrics" else self[name] is not None
             if is_given and mode not in modes:
@@ -102,16 +102,16 @@ class Options(EdgeOptions):
 
     def names_on(self, argv: Sequence[str]) -> list[str]:
         """The implementations that a node of this mode runs."""
-        return implementations_of(told(_words_of(argv)))
+        return implementations_of(mode_and_roles(_scan(argv)))
 
     def check_names(self, names: Sequence[str]) -> None:
         """As `EdgeOptions`."""
-        if implementations_of(told(self)) != list(names):
+        if implementations_of(mode_and_roles(self)) != list(names):
             raise usage.UsageError("write --id, --port, --mode and --takes in full")
 
 
 def _explained(error: str, mode: str) -> str:
-    """An option that is unknown in this mode may be one of what other modes bring."""
+    """A better error text for an unknown option that other modes have."""
     unknown = re.search("option --([a-z-]+) not recognized", error)
     if unknown is None:
         return error
@@ -122,7 +122,7 @@ def _explained(error: str, mode: str) -> str:
 
 
 def implementations_of(node: Mapping[str, Any]) -> list[str]:
-    """By their names: a mixnode has none, and who may be asked to be an exit is ready for it."""
+    """The names of a node's implementations: none for a mixnode; a node that may become an exit runs the exit."""
     mode, takes = node["mode"], node["takes"]
     if mode == "mixnode":
         return []
@@ -130,10 +130,10 @@ def implementations_of(node: Mapping[str, Any]) -> list[str]:
     return list(gateway.MODES[gateway.EXIT if is_exit else gateway.ENTRY])
 
 
-def told(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Mode and takes as they are given on the command line, or else stand in the node's `config.toml`, or by default.
+def mode_and_roles(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`mode` and `takes` from the command line, otherwise from the node's `config.toml`, otherwise the defaults.
 
-    A file that cannot be read says nothing here: `load_config` says what is wrong with it.
+    A file that cannot be read is ignored here; `load_config` reports the error.
     """
     found: dict[str, Any] = {"mode": DEFAULT_MODE, "takes": list(DEFAULT_TAKES)}
     try:
@@ -147,25 +147,25 @@ def told(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_of(given: Mapping[str, Any]) -> str:
-    """The node's id: what is given, or else one by its port."""
+    """The node's id: the given one, otherwise one with its port."""
     return str(given.get("id") or f"node-{given.get('port') or 1789}")
 
 
-def _words_of(argv: Sequence[str]) -> dict[str, Any]:
-    """What decides about the implementations, before the command line is parsed as a whole."""
+def _scan(argv: Sequence[str]) -> dict[str, Any]:
+    """The options that decide on the implementations, found before the whole command line is parsed."""
     found: dict[str, Any] = {}
-    for position, word in enumerate(argv):
-        if word == "--":
+    for position, argument in enumerate(argv):
+        if argument == "--":
             break
-        name, equals, value = word.removeprefix("--").partition("=")
-        if word.startswith("--") and name in ("id", "port", "mode", "takes"):
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and name in ("id", "port", "mode", "takes"):
             value = value if equals else next(iter(argv[position + 1 : position + 2]), "")
             found[name] = value.split(",") if name == "takes" else value
     return found
 
 
 def configure(options: Options) -> tuple[NodeHome, NymNodeConfig]:
-    """The home and the configuration that the command line means. Raises `ConfigError`."""
+    """The home and the configuration for a command line. Raises `ConfigError`."""
     name = name_of(options)
     home = NodeHome("node", name)
     home.create()

@@ -1,4 +1,4 @@
-"""A node of any role: a mixnode, a gateway, or what the directory asks for, and its HTTP API."""
+"""A node of any role: a mixnode, a gateway, or the role that the directory assigns, and its HTTP API."""
 
 from collections import Counter
 from typing import Any, Final
@@ -11,7 +11,7 @@ from nymtw.node.announce.placement import check_host
 from nymtw.node.engine.mix_node import Environment, MixNode
 from nymtw.node.home import NodeHome
 from nymtw.node.service import Listener
-from nymtw.nym_node.api import PREFIX, routes
+from nymtw.nym_node.api import PREFIX, NodeApi
 from nymtw.nym_node.auto import AutoService
 from nymtw.nym_node.config import NymNodeConfig
 from nymtw.nym_node.options import Options
@@ -20,13 +20,13 @@ from nymtw.topology.presence import endpoint_text
 from nymtw.web.http import RoutesResource, bounded_site
 
 _log = Logger()
-MOST_CONNECTIONS: Final = 64  # to the HTTP API; whoever asks it must not take the links' descriptors
+MOST_CONNECTIONS: Final = 64  # to the HTTP API, so that descriptors remain for the links
 
 
 def make_node(
     reactor: Any, home: NodeHome, config: NymNodeConfig, options: Options, environment: Environment | None = None
 ) -> MixNode:
-    """The node whose files are in `home`, in the mode of `config`.
+    """Make the node for a `home`, in the mode of `config`.
 
     Raises `ConfigError`, `KeyFileError`, `DiskError`, `PluginError`.
     """
@@ -34,7 +34,7 @@ def make_node(
     node: MixNode
     if mode == "mixnode":
         if (home.data / "store").exists():
-            _log.warn("This node has been a gateway: nobody can fetch the mail that it keeps while it is a mixnode")
+            _log.warn("This node was a gateway before: clients cannot fetch their mail from it while it is a mixnode")
         node = MixnodeService.from_config(reactor, home, config.as_mixnode(), environment)
     elif mode == "auto":
         node = AutoService.for_config(reactor, home, config, options, environment)
@@ -46,7 +46,7 @@ def make_node(
 
 
 def add_api(reactor: Any, node: MixNode, config: NymNodeConfig) -> Statistics:
-    """Have `node` answer HTTP."""
+    """Add the HTTP API to `node`."""
     section = config.node
     statistics = node.add(Statistics(reactor, node.parts.environment.wall_clock, node.counters.snapshot))
     asked: Counter[tuple[str, str, int]] = Counter()
@@ -54,14 +54,14 @@ def add_api(reactor: Any, node: MixNode, config: NymNodeConfig) -> Statistics:
     def count(method: str, path: str, code: int) -> None:
         asked[method, path, code] += 1
 
-    resource = RoutesResource(routes(node, section.mode, section, statistics), count)
+    resource = RoutesResource(NodeApi(node, section.mode, section, statistics).routes(), count)
     site = bounded_site(resource, reactor, most=MOST_CONNECTIONS)
     node.add(ApiListener(reactor, check_host(section.http_host), section.http_port, site))
     return statistics
 
 
 class ApiListener(Listener):
-    """Listens for the HTTP API, and says where."""
+    """Listens for the HTTP API, and logs its address."""
 
     def startService(self) -> None:
         """As `Listener`."""

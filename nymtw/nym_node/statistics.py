@@ -1,4 +1,4 @@
-"""A node's packet counts for everybody to see: sums over whole minutes, and nothing of any peer."""
+"""A node's public packet counts: sums over whole minutes, and nothing about any peer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ _NOTHING: Final = CountersSnapshot(0, 0, 0, 0, {})
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """An account as it was at `time`, in wall-clock seconds."""
+    """The packet counts at `time` (wall-clock seconds)."""
 
     time: float
     counters: CountersSnapshot
 
 
 class Statistics(Service):
-    """Takes the account when it starts and once a minute from then on; who asks in between gets the same again.
+    """Reads the packet counts at the start and once a minute. In between, the answers do not change.
 
-    Whoever watches one line of a node learns from sums over all of them the less, the longer the time they are over.
+    The longer the period of the sums, the less an observer of one link learns from them.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class Statistics(Service):
 
     @property
     def uptime(self) -> float:
-        """Seconds since the node was made."""
+        """Seconds since the node was created."""
         return float(self._clock.seconds()) - self.started
 
     def startService(self) -> None:
-        """Count from now on."""
+        """Begin to read the counts."""
         super().startService()
         self._take()
 
     def stopService(self) -> None:
-        """Take no more."""
+        """Stop reading the counts."""
         super().stopService()
         if self._call is not None:
             self._call.cancel()
@@ -60,7 +60,7 @@ class Statistics(Service):
         self.before, self.last = self.last, Counts(self._wall_clock(), self._counters())
 
     def mixing(self) -> dict[str, Any]:
-        """What came, left and was dropped, in all and within the last whole minute."""
+        """Packets received, sent and dropped, since the start and within the last whole minute."""
         now, before = self.last.counters, self.before.counters
         return {
             "update_time": _time_text(self.last.time),
@@ -74,7 +74,7 @@ class Statistics(Service):
         }
 
     def packets(self) -> dict[str, Any]:
-        """The whole account: received = forwarded + delivered + queued + dropped."""
+        """All counts: received = forwarded + delivered + queued + dropped."""
         counters = self.last.counters
         return {
             "update_time": _time_text(self.last.time),

@@ -9,7 +9,7 @@ __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
-    """The node that the command line means."""
+    """Make the node for a command line."""
 
     def build(reactor: object) -> IService:
         from nymtw.nym_node.service import make_node

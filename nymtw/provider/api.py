@@ -1,6 +1,6 @@
-"""What the author of a service needs: `Service` to derive from, `Request`, `ServiceLimits`.
+"""The API for authors of services: `Service` to derive from, `Request`, `ServiceLimits`.
 
-`docs/writing-a-provider.md` shows how; `nymtw.provider.echo` is the smallest one.
+`docs/writing-a-provider.md` explains it; `nymtw.provider.echo` is the smallest example.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,12 @@ class RequestOver(NymtwError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceLimits:
-    """What the framework holds a service to.
+    """The limits that the framework sets for a service.
 
-    `concurrent` requests are handled at once, `waiting` more wait; each is given `seconds`. `reply_bytes` may be under
-    way to one sender, `total_bytes` to all; an answer that goes beyond raises `QueueFull`. `memory` is bytes of
-    messages that are not yet whole, and as much again of those that wait; `timers` are those it may have running.
+    * `concurrent`: requests handled at once. `waiting`: requests that wait. `seconds`: time for each request.
+    * `reply_bytes`: bytes under way to one sender, `total_bytes`: to all. More raises `QueueFull`.
+    * `memory`: bytes of incomplete messages, and as many bytes again of waiting requests.
+    * `timers`: timers running at once.
     """
 
     concurrent: int = 100
@@ -39,8 +40,8 @@ class ServiceLimits:
 class Request:
     """One whole message to a service.
 
-    `message` is what was sent, `sender` the tag (16 bytes) by which its sender is answered, the same one for all that
-    this sender sends to this service, or None if no answer is wanted.
+    `message`: its bytes. `sender`: the tag (16 bytes) for answers, the same for all messages of this sender to this
+    service; None if the sender wants no answer.
     """
 
     __slots__ = ("_reply", "message", "over", "sender")
@@ -52,10 +53,10 @@ class Request:
         self._reply = reply
 
     def reply(self, message: bytes) -> "Deferred[bool]":
-        """Answer; may be called again until `handle` has finished. Parts of an answer may arrive in another order.
+        """Send an answer. More answers may follow until `handle` has finished; they may arrive in another order.
 
-        A Deferred that never fails: True once all of it has come, False where it was given up. Raises `RequestOver`,
-        and `QueueFull`, `MessageTooLong` or `NymtwError` as `IProviderContext.reply` does.
+        A Deferred that never fails: True once the whole answer has arrived, False if it was given up. Raises
+        `RequestOver`, and `QueueFull`, `MessageTooLong` or `NymtwError` as `IProviderContext.reply` does.
         """
         if self.over:
             raise RequestOver
@@ -66,19 +67,19 @@ class Request:
 
 @implementer(IService)
 class Service:
-    """An `IService` without a `handle`: derive from it, and override what is needed."""
+    """Base class for an `IService`. A subclass must define `handle`; the other methods do nothing."""
 
     limits: ClassVar[ServiceLimits] = ServiceLimits()
 
     def start(self) -> Any:
-        """Nothing to prepare."""
+        """Prepare the service."""
 
     def handle(self, request: Request) -> Any:
-        """What a service is for."""
+        """Handle one request."""
         raise NotImplementedError
 
     def leave(self) -> Any:
-        """Nothing to say."""
+        """Send shutdown messages."""
 
     def stop(self) -> Any:
-        """Nothing to end."""
+        """Release resources."""

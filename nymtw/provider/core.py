@@ -1,4 +1,4 @@
-"""What a provider does with packets: those that end here go to its implementation, then acks go out. No sockets."""
+"""A provider's packet engine: delivers packets that end here to the implementation, then sends acks. No sockets."""
 
 from functools import partial
 from typing import Any, Final
@@ -16,42 +16,42 @@ _ACK_PAYLOAD_LENGTH: Final = GEOMETRIES[SizeClass.ACK].payload_length
 
 
 class ProviderCore(PacketEngine):
-    """A packet engine whose last hops are delivered.
+    """A packet engine that delivers last hops.
 
-    A packet from a client, and an ack that was taken out of a payload, count as received too.
+    Packets from clients, and acks taken out of payloads, count as received too.
     """
 
     def __init__(self, *, deliveries: Deliveries, **engine: Any) -> None:
-        """`engine`: what `PacketEngine` is given."""
+        """`engine`: the arguments of `PacketEngine`."""
         super().__init__(**engine)
         self._deliveries = deliveries
         self._nodes: frozenset[bytes] = frozenset()
 
     def use_topology(self, topology: Topology) -> None:
-        """As every node, and tell nodes from mailboxes by it."""
+        """Use the topology like every node, and to distinguish nodes from mailboxes."""
         super().use_topology(topology)
         self._nodes = frozenset(node.identity for node in topology.nodes)
 
     @property
     def queued(self) -> int:
-        """Packets held here, those that the implementation has not answered for included."""
+        """The number of packets held here, including those that the implementation has not answered."""
         return super().queued + len(self._deliveries)
 
     def submit(self, first_hop: bytes, size_class: int, epoch: int, packet: bytes) -> None:
-        """A packet from a client that may send: on to the mixnode of layer 1 (32 bytes) that the client named.
+        """Forward a packet of a client that may send to the mixnode of layer 1 (32 bytes) that the client named.
 
-        Its size class is the one of its length: the client's link has seen to that.
+        The client's link has checked that the size class matches the length.
         """
         self.counters.received()
         self._pass_on(first_hop, epoch, packet)
 
     def refuse(self, reason: DropReason) -> None:
-        """A packet from a client that may not send it."""
+        """Count a packet from a client that may not send it."""
         self.counters.received()
         self.counters.dropped(reason)
 
     def ends_here(self, hop: ForwardHop | FinalHop) -> None:
-        """A last hop is delivered at once, a reply for a mailbox when it is due; both once their tags are written."""
+        """Deliver a last hop at once, a reply for a mailbox when it is due; both after their tags are written."""
         if isinstance(hop, FinalHop):
             self.hold(partial(self._open, hop), 0)
         elif hop.next_address in self._nodes or len(hop.packet) != _REPLY_LENGTH:
@@ -61,12 +61,12 @@ class ProviderCore(PacketEngine):
             self.hold(partial(self._hand, delivery, None), hop.delay)
 
     def stop(self) -> None:
-        """Give up what is held and what the implementation has not answered for."""
+        """Drop held packets, and those that the implementation has not answered."""
         self._deliveries.stop()
         super().stop()
 
     def _open(self, hop: FinalHop) -> None:
-        """Look into the payload of a packet for which this provider is the last hop."""
+        """Open the payload of a packet for which this provider is the last hop."""
         try:
             plaintext = recover_message(hop.payload)
             if len(hop.payload) == _ACK_PAYLOAD_LENGTH and len(plaintext) == ACK_ID_LENGTH:
@@ -85,7 +85,7 @@ class ProviderCore(PacketEngine):
         self._deliveries.hand(delivery, partial(self._ended, ack))
 
     def _ended(self, ack: AckSection | None, reason: DropReason | None) -> None:
-        """A delivery was taken, and its sender is told, or it was dropped for `reason`."""
+        """Finish a delivery: send the ack if it succeeded, count the drop if there is a `reason`."""
         if reason is not None:
             self.counters.dropped(reason)
             return

@@ -1,4 +1,4 @@
-"""The echo service: sends back what it is sent. The smallest service there is, for people to read first."""
+"""The echo service: sends each message back. The smallest service, and a first example to read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,11 @@ from nymtw.provider.api import Request, Service
 
 
 class Options(usage.Options):
-    """The command line of `--impl=echo`: nothing of its own."""
+    """The command line of `--impl=echo`: no options of its own."""
 
 
 def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Echo":
-    """What the plugin calls."""
+    """Make the service, for the plugin."""
     return Echo()
 
 
@@ -22,5 +22,5 @@ class Echo(Service):
     """Answers each message with the same bytes."""
 
     def handle(self, request: Request) -> bytes:
-        """Called for each whole message; what is returned goes back to whoever sent it."""
+        """Called for each whole message. The returned bytes go back to the sender."""
         return request.message

@@ -1,6 +1,4 @@
-"""What a provider is told: its command line, into which the options of the chosen implementation merge, and its
-`config.toml`.
-"""
+"""A provider's command line, including the options of the chosen implementations, and its `config.toml`."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,7 +29,7 @@ class ProviderSection(MixSection, frozen=True, kw_only=True):
     ] = 9000
     stream_rate: Annotated[
         float,
-        msgspec.Meta(gt=0, le=10_000, description="Packets a second that each service sends while it has any to send."),
+        msgspec.Meta(gt=0, le=10_000, description="Packets a second of each service while it has something to send."),
     ] = DEFAULT_RATE
 
 
@@ -42,31 +40,31 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class EdgeOptions(MixOptions):
-    """The command line of a node with implementations, whose options are part of it: `--help` shows them all."""
+    """The command line of a node with implementations. It includes their options; `--help` shows all of them."""
 
     program: ClassVar[str]
     """The command's name."""
     default: ClassVar[tuple[str, ...]]
-    """The implementations without a word about them on the command line."""
+    """The implementations to use if the command line names none."""
 
     optParameters = [
         ["client-port", None, None, "TCP port for clients [default: 9000]", port_number],
-        ["stream-rate", None, None, "Packets a second that each service sends at most [default: 300]", positive],
+        ["stream-rate", None, None, "Maximum of packets a second of each service [default: 300]", positive],
     ]
 
     factories: tuple[Any, ...] = ()
     """The chosen `IProviderFactory`s, once the command line has been parsed."""
 
     def names_on(self, argv: Sequence[str]) -> list[str]:
-        """The implementations that this command line means, before it is parsed."""
+        """The implementations that a command line asks for, found before it is parsed."""
         raise NotImplementedError
 
     def check_names(self, names: Sequence[str]) -> None:
-        """Raises `UsageError` where the parsed command line means others: what chooses them was abbreviated."""
+        """Raises `UsageError` if the parsed command line asks for others, because an option was abbreviated."""
         raise NotImplementedError
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """As `usage.Options`. Raises `UsageError` for an unknown, doubled or broken implementation too."""
+        """As `usage.Options`. Raises `UsageError` also for an unknown, doubled or broken implementation."""
         argv = sys.argv[1:] if options is None else list(options)
         names = self.names_on(argv)
         if self.factories:
@@ -84,15 +82,15 @@ class EdgeOptions(MixOptions):
         merged.parseOptions(argv)
         self.update(merged)
         self.factories = merged.factories
-        self.getUsage = merged.getUsage  # type: ignore[method-assign]  # from now on the help is that of all of them
+        self.getUsage = merged.getUsage  # type: ignore[method-assign]  # the help shows all options from now on
 
     def getUsage(self, width: int | None = None) -> str:
-        """The help, in which the options of the implementations stand too: of the default one where none is chosen."""
+        """The help, with the options of the chosen or default implementations."""
         if not self.factories:
             try:
                 return self._merged(find_implementations(), self.default).getUsage(width)
             except PluginError:
-                pass  # The command's own options can be told all the same.
+                pass  # The command's own options can be shown all the same.
         return super().getUsage(width)
 
     def _merged(self, found: Implementations, names: Sequence[str]) -> "EdgeOptions":
@@ -120,18 +118,18 @@ class Options(EdgeOptions):
     default = (DEFAULT_IMPLEMENTATION,)
 
     def opt_impl(self, name: str) -> None:
-        """What the provider does [default: store]; give it again for more; 'list' shows what is installed"""
+        """Implementation to run [default: store]. May be repeated; 'list' shows what is installed"""
         self._named.append(name)
 
     opt_impl.coerceDoc = None  # type: ignore[attr-defined]
 
     def opt_help_impls(self) -> NoReturn:
-        """Show every implementation installed, with its options, and exit."""
+        """Show all installed implementations with their options, and exit."""
         print(help_text(find_implementations()))
         raise SystemExit(0)
 
     def names_on(self, argv: Sequence[str]) -> list[str]:
-        """What `--impl` names."""
+        """The names behind `--impl`."""
         self._named: list[str] = []
         return implementations_named(argv)
 
@@ -142,7 +140,7 @@ class Options(EdgeOptions):
 
 
 class _Merged(usage.Options):
-    """Checks what the implementation's class checks and then what the command's does, whoever calls the next."""
+    """Runs the checks of all base classes, even if one of them does not call the next."""
 
     def postOptions(self) -> None:
         for base in type(self).__bases__[1:]:
@@ -151,7 +149,7 @@ class _Merged(usage.Options):
 
 
 def implementations_named(argv: Sequence[str]) -> list[str]:
-    """What `--impl` names on this command line, in order; the default without it."""
+    """The names behind `--impl` on this command line, in order; the default if there are none."""
     names = []
     for position, word in enumerate(argv):
         if word == "--":
@@ -164,7 +162,7 @@ def implementations_named(argv: Sequence[str]) -> list[str]:
 
 
 def check_options(name: str, own: type[usage.Options], command: type[EdgeOptions] = Options) -> None:
-    """Raises `PluginError` where an implementation has an option of the command's name: one would hide the other."""
+    """Raises `PluginError` if an implementation and the command have an option of the same name."""
     always = set(usage.Options().longOpt)
     doubled = sorted((set(own().longOpt) & set(command().longOpt)) - always)
     if doubled:
@@ -173,7 +171,7 @@ def check_options(name: str, own: type[usage.Options], command: type[EdgeOptions
 
 
 def check_together(names: Sequence[str], own: Mapping[str, type[usage.Options]]) -> None:
-    """Raises `PluginError` where an implementation is named twice, or two have an option of one name."""
+    """Raises `PluginError` if an implementation is named twice, or two have an option of the same name."""
     if len(set(names)) != len(names):
         raise PluginError(f"--impl={next(name for name in names if names.count(name) > 1)} is given twice")
     always = set(usage.Options().longOpt)
@@ -184,12 +182,12 @@ def check_together(names: Sequence[str], own: Mapping[str, type[usage.Options]])
             if other != name:
                 raise PluginError(
                     f"the providers {other!r} and {name!r} both have an option --{option.rstrip('=')}: "
-                    "run them in nodes of their own"
+                    "run them in separate nodes"
                 )
 
 
 def configure(options: Options) -> tuple[NodeHome, ProviderConfig]:
-    """The home and the configuration that the command line means. Raises `ConfigError`."""
+    """The home and the configuration for a command line. Raises `ConfigError`."""
     name = options["id"] or f"provider-{options['port'] or 1789}"
     home = NodeHome("provider", name)
     home.create()

@@ -1,6 +1,6 @@
 """The declaration of a provider implementation, for modules in `twisted/plugins/`.
 
-Light on purpose, since plugin modules import it: no reactor, no cryptography.
+It imports little, because plugin modules import it: no reactor, no cryptography.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from nymtw.interfaces import IProviderFactory
 
 @implementer(IPlugin, IProviderFactory)
 class ProviderFactory:
-    """A provider implementation whose code is imported when it is chosen, not when it is listed.
+    """A provider implementation whose code is imported only when it is chosen.
 
     `module` is the full name of a module with `Options`, a `twisted.python.usage.Options` subclass, and
     `make_provider(context, options)`, which returns an `IProvider`.
@@ -34,7 +34,7 @@ class ProviderFactory:
         return self._load().Options
 
     def make_provider(self, context: Any, options: Mapping[str, Any]) -> Any:
-        """The implementation itself."""
+        """Make the implementation."""
         return self._load().make_provider(context, options)
 
     def _load(self) -> ModuleType:

@@ -1,4 +1,4 @@
-"""The clients that asked to be found by others: their addresses go into the presence, and so into the topology."""
+"""The clients that want to be found by others: their addresses go into the presence, and so into the topology."""
 
 import heapq
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from nymtw.topology.presence import LISTED_PAGE, MAX_LISTED
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Addresses for one heartbeat: page `number`, from 0, of `count`."""
+    """The addresses in one heartbeat: page `number`, from 0, of `count`."""
 
     number: int
     count: int
@@ -18,9 +18,9 @@ class Page:
 
 
 class PublicClients:
-    """Who asked to be listed at their last login, for as long as the provider runs.
+    """The clients that asked at their last login to be public, for as long as the provider runs.
 
-    Each has a place that he keeps, and so stays on one page whoever comes and goes.
+    Each client keeps its place, and so stays on one page while others come and go.
     """
 
     def __init__(self, provider: bytes, network: bytes, limit: int = MAX_LISTED) -> None:
@@ -29,14 +29,14 @@ class PublicClients:
         self._network = network
         self._limit = limit
         self._places: dict[bytes, int] = {}
-        self._addresses: list[str] = []  # by place; "" where nobody is
+        self._addresses: list[str] = []  # by place; "" for a free place
         self._free: list[int] = []
         self._changed: dict[int, None] = {}  # pages, in the order in which they changed
         self._next = 0
         self._in_turn = True
 
     def put(self, mailbox: bytes, address: str) -> bool:
-        """List the client of this mailbox, or for "" no longer. False if full, or for an address not its own."""
+        """Publish the address of a mailbox's client, "" to remove it. False if full, or if it is not its address."""
         if not address:
             place = self._places.pop(mailbox, None)
             if place is not None:
@@ -56,13 +56,13 @@ class PublicClients:
         return True
 
     def addresses(self) -> list[str]:
-        """All of them."""
+        """All public addresses."""
         return [address for address in self._addresses if address]
 
     def next_page(self) -> Page:
-        """What to announce now: a page that has changed since it was announced, else each in its turn."""
+        """The page to announce now: one that has changed since its last announcement, otherwise the next one."""
         count = max(1, -(-len(self._addresses) // LISTED_PAGE))
-        # Every other time: whoever comes and goes all the time must not keep the other pages back.
+        # Every other time only: clients that come and go all the time must not keep the other pages back.
         self._in_turn = not self._in_turn or not self._changed
         if self._in_turn:
             number = self._next = (self._next + 1) % count

@@ -1,4 +1,4 @@
-"""A provider: where packets end. Around its core, an implementation and, if that has mailboxes, a port for clients."""
+"""A provider: the node where packets end. It has a core, implementations, and a port for clients of mailboxes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -26,7 +26,7 @@ from nymtw.topology.document import PROVIDER, Recommended, Topology
 
 
 class ProviderService(MixNode):
-    """The parts of every node that mixes, the implementation, and its clients' links if it has any."""
+    """The parts of every node that mixes, the implementations, and the links of clients if there are mailboxes."""
 
     role: ClassVar[str] = PROVIDER
     core_type: ClassVar[type[ProviderCore]] = ProviderCore
@@ -40,11 +40,11 @@ class ProviderService(MixNode):
         client_port: int,
         **links: Any,
     ) -> None:
-        """`links`: what its `ClientLinkFactory` is given besides what every provider gives it."""
+        """`links`: further arguments of `ClientLinkFactory`."""
         super().__init__(reactor, parts, core, [implementation])
         self.implementation = implementation
         implementation.tell(self._is_called, self._is_ready)
-        self.listed = PublicClients(core.own.identity, parts.environment.trust.network)
+        self.public_clients = PublicClients(core.own.identity, parts.environment.trust.network)
         self.clients: ClientLinkFactory | None = None
         self.client_listener: Listener | None = None
         self.metrics.add(lambda: provider_metrics(self))
@@ -56,7 +56,7 @@ class ProviderService(MixNode):
                 submit=core.submit,
                 slots=Recommended().fetch_slots,
                 random=environment.random,
-                list_client=self.listed.put,
+                list_client=self.public_clients.put,
                 dropped=core.refuse,
                 **links,
             )
@@ -76,7 +76,7 @@ class ProviderService(MixNode):
         environment: Environment | None = None,
         **links: Any,
     ) -> Self:
-        """The provider whose files are in `home`, with the implementations that `factories` (`IProviderFactory`) make.
+        """Make the provider for a `home`, with the implementations that `factories` (`IProviderFactory`) make.
 
         `links`: as for `__init__`. Raises `ConfigError`, `KeyFileError`, `DiskError`, and `PluginError` for an
         implementation that cannot be made.
@@ -99,47 +99,42 @@ class ProviderService(MixNode):
 
     @classmethod
     def link_parts(cls, reactor: Any, section: Any) -> dict[str, Any]:
-        """What this role gives its `ClientLinkFactory` besides."""
+        """This role's further arguments of `ClientLinkFactory`."""
         return {}
 
     @property
     def service_hosts(self) -> tuple[ServiceHost, ...]:
         """The implementations, each with its address."""
-        service_hosts: tuple[ServiceHost, ...] = getattr(self.implementation.provider, "service_hosts", ())
-        return service_hosts
+        hosts: tuple[ServiceHost, ...] = getattr(self.implementation.provider, "service_hosts", ())
+        return hosts
 
     def startService(self) -> None:
-        """Start, and say where."""
+        """Start, and log ports and addresses."""
         super().startService()
         if self.client_listener is not None:
             self.log.info("Clients connect to port {port}", port=self.client_listener.port)
         network = self.parts.environment.trust.network
-        for service_host in self.service_hosts:
-            if service_host.is_service:
-                self.log.info(
-                    "{name} is at {address}", name=service_host.name, address=service_host.address.encode(network)
-                )
+        for hosted in self.service_hosts:
+            if hosted.is_service:
+                self.log.info("{name} is at {address}", name=hosted.name, address=hosted.address.encode(network))
 
     def use_topology(self, topology: Topology) -> None:
-        """A new topology has come; no packet is taken before the implementation is ready."""
+        """Use a new topology. No packet is accepted before the implementations are ready."""
         if self.clients is not None and self.rotation.epoch is None:
-            self.clients.slots = topology.recommended.fetch_slots  # the first one; a change waits for the next start
-        for service_host in self.service_hosts:
-            service_host.dispatch.use_epoch(topology.epoch)
+            # Only from the first topology: a change waits for the next start.
+            self.clients.slots = topology.recommended.fetch_slots
+        for hosted in self.service_hosts:
+            hosted.dispatch.use_epoch(topology.epoch)
         if self.implementation.ready:
             super().use_topology(topology)
 
     def announced(self) -> Mapping[str, Any]:
-        """Where clients connect, how many mailboxes there are, whom to list, and which services are here."""
+        """The provider's part of the presence: port for clients, mailboxes, public clients and services."""
         network = self.parts.environment.trust.network
-        services = {
-            service_host.name: service_host.address.encode(network)
-            for service_host in self.service_hosts
-            if service_host.is_service
-        }
+        services = {hosted.name: hosted.address.encode(network) for hosted in self.service_hosts if hosted.is_service}
         if self.clients is None or self.client_listener is None:
             return {"services": services}
-        page = self.listed.next_page()
+        page = self.public_clients.next_page()
         return {
             "client_port": self.client_listener.port,
             "number": self.clients.store.count(),
@@ -150,24 +145,24 @@ class ProviderService(MixNode):
         }
 
     def blocked(self, files: frozenset[str]) -> None:
-        """The reactor is blocked by code in `files`: counted against the implementation that one of them is of."""
-        for service_host in self.service_hosts:
-            if service_host.files & files:
-                service_host.metrics.count("blocked")
+        """Count a blockage of the reactor by code in `files` for the implementation that the code belongs to."""
+        for hosted in self.service_hosts:
+            if hosted.files & files:
+                hosted.metrics.count("blocked")
 
     def _is_called(self) -> None:
-        """The implementation's `start` has been called: now there are mailboxes."""
+        """Use the mailboxes, after the implementation's `start` has been called."""
         if self.clients is not None:
             self.clients.use_store(self.implementation.provider.mailboxes)
 
     def _is_ready(self) -> None:
-        """The implementation has started."""
+        """Use the topology that has arrived before the implementation was ready."""
         if self.watch.current is not None:
             self.use_topology(self.watch.current)
 
 
 class Implementation(Service):
-    """Starts and stops an `IProvider`, either of which may wait."""
+    """Starts and stops an `IProvider`. Both may wait."""
 
     def __init__(self, reactor: Any, program: str, name: str, provider: Any) -> None:
         self._reactor = reactor
@@ -180,11 +175,11 @@ class Implementation(Service):
         self.ready = False
 
     def tell(self, called: Callable[[], None], ready: Callable[[], None]) -> None:
-        """`called` is called once the implementation's `start` has been, `ready` once it has finished."""
+        """`called` is called after the implementation's `start` was called, `ready` after it has finished."""
         self._called, self._is_ready = called, ready
 
     def startService(self) -> None:
-        """Raises a `NymtwError` where the implementation fails at once; where it fails later the process ends."""
+        """Raises a `NymtwError` if the implementation fails at once. If it fails later, the process ends."""
         super().startService()
         started = maybeDeferred(self.provider.start)
         failures: list[Failure] = []
@@ -199,12 +194,12 @@ class Implementation(Service):
             started.addCallback(lambda _: self._end_process(failures) if failures else self._is_ready())
 
     def leave(self) -> Any:
-        """The node begins to stop, and still sends: what has to be said is said now."""
+        """Let the implementation send shutdown messages, while the node still sends packets."""
         leave = getattr(self.provider, "leave", None)
         return leave() if self.ready and leave is not None else None
 
     def stopService(self) -> "Deferred[Any]":
-        """A Deferred that fires when what was acknowledged is safe."""
+        """A Deferred that fires when all acknowledged packets are safe."""
         super().stopService()
         return maybeDeferred(self.provider.stop) if self._begun else succeed(None)
 
@@ -222,4 +217,4 @@ class Implementation(Service):
 
 
 def _nothing() -> None:
-    """Whom nobody has told."""
+    """The default for callbacks."""

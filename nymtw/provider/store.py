@@ -1,4 +1,4 @@
-"""The store-and-forward provider, the default: keeps what ends here for clients, who pull it when they are there."""
+"""The store-and-forward provider, the default: keeps packets that end here until clients pull them."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -25,23 +25,23 @@ class Options(usage.Options):
     """The command line of `--impl=store`."""
 
     optParameters = [
-        ["store", None, None, "Where mail is kept: postgresql://USER@HOST/NAME [default: SQLite in the node's home]"],
-        ["mailboxes", None, _DEFAULTS.mailboxes, "How many mailboxes there may be", positive],
-        ["mailbox-items", None, _DEFAULTS.items_per_mailbox, "How many items one mailbox holds", positive],
-        ["mailbox-mib", None, _DEFAULTS.bytes_per_mailbox // _MEBIBYTE, "MiB of mail in one mailbox", positive],
+        ["store", None, None, "Database for mail: postgresql://USER@HOST/NAME [default: SQLite in the node's home]"],
+        ["mailboxes", None, _DEFAULTS.mailboxes, "Maximum of mailboxes", positive],
+        ["mailbox-items", None, _DEFAULTS.items_per_mailbox, "Maximum of items in one mailbox", positive],
+        ["mailbox-mib", None, _DEFAULTS.bytes_per_mailbox // _MEBIBYTE, "Maximum of MiB in one mailbox", positive],
         [
             "mail-days",
             None,
             int(_DEFAULTS.item_age) // _DAY,
-            "Days after which mail that nobody fetches goes",
+            "Days after which unread mail is deleted",
             positive,
         ],
-        ["storage-gib", None, _DEFAULTS.total_bytes // _GIBIBYTE, "GiB of mail in all", positive],
+        ["storage-gib", None, _DEFAULTS.total_bytes // _GIBIBYTE, "Maximum of GiB in all mailboxes", positive],
     ]
 
 
 def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "StoreProvider":
-    """What the plugin calls."""
+    """Make the provider, for the plugin."""
     limits = MailboxLimits(
         mailboxes=options["mailboxes"],
         items_per_mailbox=options["mailbox-items"],
@@ -54,10 +54,9 @@ def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Sto
 
 @implementer(IMailboxHost)
 class StoreProvider:
-    """An `IProvider` over mailboxes in the context's data folder, or where `url` says. Its clients come through the
-    client port.
+    """An `IMailboxHost` with mailboxes in the context's data folder, or in the database at `url`.
 
-    Raises `ConfigError` for a URL that cannot be used.
+    Raises `ConfigError` for an invalid URL.
     """
 
     mailboxes: IMailboxStore
@@ -72,7 +71,7 @@ class StoreProvider:
         if self._postgresql is not None:
             self.mailboxes = self._postgresql
             if self._postgresql.has_password:
-                self._context.log.warn("The password in --store is there for everybody on this machine to see")
+                self._context.log.warn("The password in --store is visible to everyone on this machine")
             self._context.log.info("The mailboxes are in PostgreSQL, schema {schema}", schema=self._postgresql.schema)
             return maybeDeferred(self._postgresql.open)
         self.mailboxes = SQLiteMailboxes(
@@ -84,12 +83,12 @@ class StoreProvider:
         return None
 
     def deliver(self, delivery: Delivery) -> "Deferred[None]":
-        """Fires when it survives kill -9: only then may the ack leave."""
+        """Store the packet. The Deferred fires when it survives kill -9: only then may the ack leave."""
         stored: Deferred[None] = self.mailboxes.store(delivery.destination, delivery.kind, delivery.content)
         return stored
 
     def stop(self) -> Any:
-        """Write what is pending, and close. May wait."""
+        """Write pending changes, and close. May wait."""
         return self.mailboxes.close()
 
     def _in_postgresql(self, url: str) -> PostgreSQLMailboxes:
@@ -105,5 +104,5 @@ class StoreProvider:
 
 
 def schema_of(identity: bytes) -> str:
-    """The schema of the provider with this identity: those that share a database share no table."""
+    """The schema for the provider with this identity: providers that share a database have separate tables."""
     return f"nymtw_{identity[:16].hex()}"

@@ -9,7 +9,7 @@ __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
-    """The provider that the command line means."""
+    """Make the provider for a command line."""
 
     def build(reactor: object) -> IService:
         from nymtw.provider.service import ProviderService

@@ -1,4 +1,4 @@
-"""The files of a new distribution with a provider in it. `$name`, `$package` and `$Class` are filled in."""
+"""The files of a new distribution with a provider. `$name`, `$package`, `$identifier` and `$Class` are filled in."""
 
 from typing import Final
 
@@ -44,15 +44,15 @@ graft tests
 global-exclude dropin.cache *.py[cod]
 """,
     "twisted/plugins/${package}_provider.py": '''\
-"""What nymtw finds. The name of this file must be one that no other distribution uses; import no reactor here."""
+"""The plugin that nymtw finds. No other distribution may use the name of this file. Do not import the reactor here."""
 
 from nymtw.provider.plugin import ProviderFactory
 
-$identifier = ProviderFactory("$name", "Greets whoever sends it a message.", "$package.provider")
+$identifier = ProviderFactory("$name", "Greets the sender of each message.", "$package.provider")
 ''',
     "$package/__init__.py": "",
     "$package/provider.py": '''\
-"""The service: `Options` and `make_provider` are what the plugin looks for, `$Class` is what it does."""
+"""The service. The plugin uses `Options` and `make_provider`; `$Class` handles the requests."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -64,7 +64,7 @@ from nymtw.provider.api import Request, Service, ServiceLimits
 
 
 class Options(usage.Options):
-    """What this provider adds to the command line of `nym-provider`."""
+    """This provider's options on the command line of `nym-provider`."""
 
     optParameters = [["greeting", None, "Hello", "The first word of every answer"]]
 
@@ -75,7 +75,7 @@ def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "$Cl
 
 
 class $Class(Service):
-    """Greets whoever sends it a message, and counts how often."""
+    """Greets the sender of each message, and counts the greetings."""
 
     limits = ServiceLimits(concurrent=100, seconds=30)
 
@@ -84,12 +84,12 @@ class $Class(Service):
         self._greeting = greeting
 
     async def handle(self, request: Request) -> bytes:
-        """Called for each whole message; what is returned goes back to whoever sent it."""
+        """Called for each whole message. The returned bytes go back to the sender."""
         self._context.metrics.count("greeted")
         return f"{self._greeting}, ".encode() + request.message
 ''',
     "tests/test_$package.py": '''\
-"""The service greets, and keeps to everything that nymtw asks of a service."""
+"""The service greets, and fulfils the contract of all services."""
 
 from $package.provider import Options
 
@@ -116,24 +116,24 @@ def test_it_greets_as_it_is_told() -> None:
 # nymtw-$name
 
 A provider for [nymtw](https://pypi.org/project/nymtw/): a service that people reach through a mixnet. It was written by
-`nymtw new-provider $name`, and greets whoever sends it a message; replace `$Class.handle` with what yours does.
+`nymtw new-provider $name`, and greets the sender of each message. Replace `$Class.handle` with your own code.
 
     pip install -e '.[test]' && pytest
     twistd nym-provider --impl=list                # $name is in the list
-    twistd nym-provider --impl=$name --help        # its option stands among those of the command
+    twistd nym-provider --impl=$name --help        # the help includes its option
     twistd -n nym-provider --impl=$name --greeting=Hi --directory http://127.0.0.1:8080 --directory-key KEY
 
-The log says the address that the service is reached at, and the network's topology lists it by its name.
+The log shows the address of the service, and the network's topology contains it under its name.
 
-| file | why |
+| file | purpose |
 |---|---|
-| `twisted/plugins/${package}_provider.py` | what is found; no other distribution may have a file of this name |
+| `twisted/plugins/${package}_provider.py` | the plugin; no other distribution may have a file of this name |
 | `$package/provider.py` | `Options`, `make_provider(context, options)`, and the service itself |
 | `setup.cfg` | lists `twisted.plugins` among the packages; `package_dir` makes `pip install -e` work |
-| `tests/` | the contract that every service keeps, and what this one does |
+| `tests/` | the contract of all services, and tests of this one |
 
-`twisted/` and `twisted/plugins/` have no `__init__.py`. An option of yours may not have the name of one of those that
-the command has (`twistd nym-provider --help`). nymtw's `docs/writing-a-provider.md` says what a service can do, and
-what it may not.
+`twisted/` and `twisted/plugins/` must not have an `__init__.py`. Your options must not have the name of an option of
+the command (`twistd nym-provider --help`). nymtw's `docs/writing-a-provider.md` explains what a service can do, and
+what it must not do.
 """,
 }

@@ -1,4 +1,4 @@
-"""`nymtw new-provider NAME`: writes a distribution with a provider of one's own, ready to be installed and tested."""
+"""`nymtw new-provider NAME`: writes a distribution with a new provider, ready to be installed and tested."""
 
 import re
 import sys
@@ -24,18 +24,18 @@ class Options(usage.Options):
     )
     optParameters = [["dir", None, None, "The folder to write, which must not exist [default: nymtw-NAME]"]]
 
-    def parseArgs(self, name: str) -> None:  # type: ignore[override]  # as usage.Options has it
-        """What `--impl` will be given."""
+    def parseArgs(self, name: str) -> None:  # type: ignore[override]  # the signature follows usage.Options
+        """Take the name, the later value of `--impl`."""
         self["name"] = name
 
 
 def write(name: str, folder: Path) -> list[Path]:
-    """Write the files of a provider called `name` into `folder`, which is made; returns them.
+    """Write the files of a provider called `name` into a new `folder`; returns the files.
 
-    Raises `ConfigError` for a name that cannot be one or is taken, and where the folder is there already.
+    Raises `ConfigError` for an invalid name, a name in use, and an existing folder.
     """
     if not _NAME.fullmatch(name) or name == RESERVED:
-        raise ConfigError(f"{name!r:.80} cannot be a provider's name: lower-case letters, digits and dashes")
+        raise ConfigError(f"{name!r:.80} is not a valid name of a provider: lower-case letters, digits and dashes")
     if name in find_implementations().names():
         raise ConfigError(f"there is a provider called {name!r} already: see 'twistd nym-provider --impl=list'")
     identifier = name.replace("-", "_")
@@ -59,13 +59,13 @@ def write(name: str, folder: Path) -> list[Path]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run with the words behind `nymtw new-provider`; returns the exit status."""
+    """Run `nymtw new-provider` with these arguments; returns the exit status."""
     options = Options()
-    words = list(arguments)
-    if words and not words[0].startswith("-"):
-        words = [*words[1:], words[0]]  # the name may stand first
+    ordered = list(arguments)
+    if ordered and not ordered[0].startswith("-"):
+        ordered = [*ordered[1:], ordered[0]]  # the name may be first
     try:
-        options.parseOptions(words)
+        options.parseOptions(ordered)
         folder = Path(options["dir"] or f"nymtw-{options['name']}")
         written = write(options["name"], folder)
     except usage.UsageError as error:

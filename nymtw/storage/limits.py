@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxLimits:
-    """How much a provider keeps: mailboxes; items and bytes of content in one; bytes of content in all of them; and
-    for how long (seconds), after which an item that was not fetched is deleted.
+    """What a provider keeps at most.
+
+    `mailboxes`: their number. `items_per_mailbox`, `bytes_per_mailbox`: items, and bytes of content, in each.
+    `total_bytes`: bytes of content in all of them. `item_age`: seconds, after which unread items are deleted.
     """
 
     mailboxes: int = 100_000

@@ -1,7 +1,7 @@
-"""Mailboxes in SQLite. What comes within a few milliseconds is committed together: one transaction for many items.
+"""Mailboxes in SQLite. Changes within a few milliseconds are committed together: one transaction for many items.
 
-WAL with `synchronous=NORMAL`: what was committed survives kill -9; after a loss of power the file is whole, but may
-lack the last moments before it.
+WAL with `synchronous=NORMAL`: committed changes survive kill -9. After a power failure the file is intact, but may
+lack the last moments.
 """
 
 import os
@@ -18,7 +18,8 @@ from zope.interface import implementer
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
 from nymtw.storage.limits import MailboxLimits
-from nymtw.storage.usage import LARGEST, SWEEP, MailboxRecord, MailboxUsage, StoredItem, Subscribers, sweep_interval
+from nymtw.storage.records import MailboxRecord, StoredItem
+from nymtw.storage.usage import LARGEST, SWEEP, MailboxUsage, Subscribers, sweep_interval
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mailboxes (
@@ -29,7 +30,7 @@ CREATE TABLE IF NOT EXISTS items (
     stored INTEGER NOT NULL, size INTEGER NOT NULL
 );
 """
-# With the size in it nothing else is read when all is counted at the start.
+# The index holds the size, so that counting at the start reads nothing else.
 _INDEX = """
 CREATE INDEX IF NOT EXISTS items_with_size ON items (mailbox, number, size);
 DROP INDEX IF EXISTS items_by_mailbox;
@@ -55,8 +56,8 @@ class SQLiteMailboxes:
     """An `IMailboxStore` in one SQLite file (mode 0600), or in memory for the path ":memory:".
 
     `commit_interval`: seconds from the first change to the commit that makes it durable; `wall_clock`: seconds since
-    1970. Deferreds fail with `DiskError` where the disk refuses the commit; nothing of that commit is kept. Reading
-    answers at once. Raises `DiskError` where the file cannot be opened.
+    1970. Deferreds fail with `DiskError` if the disk refuses the commit; nothing of that commit is kept. Reading
+    answers at once. Raises `DiskError` if the file cannot be opened.
     """
 
     def __init__(
@@ -92,9 +93,7 @@ class SQLiteMailboxes:
             raise DiskError(f"{self._path}: cannot open the mailboxes: {error}") from None
 
     def _bring_up_to_date(self) -> None:
-        """Files of earlier versions do not say when their items were stored, which count as stored now, nor how long
-        each of them is.
-        """
+        """Add the columns that files of earlier versions lack: time of storing (the present is used) and size."""
         columns = [row[1] for row in self._database.execute("PRAGMA table_info(items)")]
         if "stored" not in columns:
             self._database.execute(
@@ -108,7 +107,7 @@ class SQLiteMailboxes:
         self._database.executescript(_INDEX)
 
     def _count_all(self) -> None:
-        """How many items and bytes there are."""
+        """Count the items and bytes in the file."""
         self._usage.start_from(
             (mailbox for (mailbox,) in self._database.execute("SELECT mailbox FROM mailboxes")),
             self._database.execute("SELECT mailbox, COUNT(*), SUM(size) FROM items GROUP BY mailbox"),
@@ -232,7 +231,7 @@ class SQLiteMailboxes:
         self._usage.registered(registrations)
         self._usage.count_out(deleted)
 
-    # what nobody fetches
+    # items that are too old
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
         if self._sweeper is None:
@@ -240,13 +239,13 @@ class SQLiteMailboxes:
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:
-        """Delete what is too old, some at a time; the oldest have the lowest numbers."""
+        """Delete items that are too old, some at a time. The oldest have the lowest numbers."""
         self._sweeper = None
         before = int(self._wall_clock() - self._usage.limits.item_age)
         try:
             gone = self._database.execute(_EXPIRE, (SWEEP, before)).fetchall()
         except sqlite3.Error:
-            gone = []  # the disk refuses: it is tried again
+            gone = []  # the disk refuses: the next sweep tries again
         self._usage.count_out(gone)
         if self._usage.bytes:
             self._arm_sweeper(self._interval if len(gone) == SWEEP else None)

@@ -1,7 +1,7 @@
 """Mailboxes in PostgreSQL. The reactor never waits: one thread writes, one reads, each with a connection of its own.
 
-While a transaction is on its way everything else gathers, and goes together in the next one. A provider has a schema
-of its own and an advisory lock on it, so that no two ever write to the same tables.
+Changes that arrive during a transaction wait, and go together into the next one. Each provider has a schema of its own
+and an advisory lock on it, so that two providers never write to the same tables.
 """
 
 import time
@@ -19,22 +19,23 @@ from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
 from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.postgresql_tables import Batch, Server, cost_of
-from nymtw.storage.usage import LARGEST, SWEEP, MailboxRecord, MailboxUsage, StoredItem, Subscribers, sweep_interval
+from nymtw.storage.records import MailboxRecord, StoredItem
+from nymtw.storage.usage import LARGEST, SWEEP, MailboxUsage, Subscribers, sweep_interval
 from nymtw.storage.worker_thread import WorkerThread
 
-MOST_WAITING: Final = 64 << 20  # bytes of mail that wait for a database that is slow
-# In one transaction; what else waits goes in the next one in any case, so that no client waits behind a lot of mail.
+MOST_WAITING: Final = 64 << 20  # bytes of mail that may wait for a slow database
+# The limit of one transaction. Other changes are not limited, so that no client waits behind a lot of mail.
 _ITEMS_AT_ONCE: Final = 500
 _PULLS_AT_ONCE: Final = 64
 _FIRST_RETRY: Final = 0.5  # seconds
 _LAST_RETRY: Final = 60.0
-_AWAY: Final = "the database of the mailboxes is away"
-# (mailbox, after, count), and who waits for the items
+_AWAY: Final = "the mailbox database is not reachable"
+# (mailbox, after, count), and the Deferred for the items
 _Pull = tuple[tuple[bytes, int, int], "Deferred[list[StoredItem]]"]
 
 
-class _Line:
-    """A thread, and the connection that it alone uses."""
+class _Channel:
+    """A thread, and the connection that only this thread uses."""
 
     def __init__(self, worker: Any) -> None:
         self.worker = worker
@@ -56,14 +57,14 @@ def _nothing() -> None:
 
 @implementer(IMailboxStore)
 class PostgreSQLMailboxes:
-    """An `IMailboxStore` in the schema `schema` of the database that `url` names, made where it is missing.
+    """An `IMailboxStore` in the schema `schema` of the database at `url`. A missing schema is created.
 
-    `url`: as libpq takes it, `postgresql://USER@HOST/DATABASE`; what it lacks libpq takes from its environment and its
-    files. Call `open` first. `commit_interval`: seconds in which what comes gathers, when nothing is on its way. While
-    the database is away everything fails with `DiskError` at once, and it is connected to again, at growing intervals.
-    `worker` makes a `WorkerThread` of (reactor, name), two of them from `open` to `close`.
+    `url`: a libpq URL, `postgresql://USER@HOST/DATABASE`; libpq takes missing parts from its environment and its files.
+    `commit_interval`: seconds for which changes are collected before a commit, if none is under way. `worker` makes a
+    `WorkerThread` of (reactor, name); there are two of them from `open` to `close`.
 
-    Raises `ConfigError` for a URL that is none, and where psycopg is not installed.
+    Call `open` first. While the database is not reachable, every call fails with `DiskError` at once, and the store
+    tries to reconnect at growing intervals. Raises `ConfigError` for an invalid URL, and if psycopg is not installed.
     """
 
     _log = Logger()
@@ -92,7 +93,7 @@ class PostgreSQLMailboxes:
         self._subscribers = Subscribers()
         self._make_worker = worker
         self._reactor = reactor
-        self._lines: tuple[_Line, _Line] | None = None  # the one that writes, and the one that reads
+        self._channels: tuple[_Channel, _Channel] | None = None  # one for writing, one for reading
         self._ready = False
         self._closed = False
         self._retry = _FIRST_RETRY
@@ -100,18 +101,18 @@ class PostgreSQLMailboxes:
         self._timer: IDelayedCall | None = None
         self._sweeper: IDelayedCall | None = None
         self._batch = Batch()
-        self._doubtful: set[bytes] = set()  # whose mail was on its way when the connection broke
+        self._doubtful: set[bytes] = set()  # mailboxes whose mail was being stored when the connection broke
         self._writing: Deferred[None] | None = None
         self._pulls: list[_Pull] = []
         self._reading: Deferred[None] | None = None
 
     async def open(self) -> None:
-        """Connect, make the tables where there are none, and count what is there.
+        """Connect, create missing tables, and count the mail.
 
-        Raises `DiskError`: the server cannot be reached, or another provider uses this schema.
+        Raises `DiskError` if the server cannot be reached, or if another provider uses this schema.
         """
-        writer, reader = (_Line(self._make_worker(self._reactor, name)) for name in ("mailboxes", "mailbox reads"))
-        self._lines = writer, reader
+        writer, reader = (_Channel(self._make_worker(self._reactor, name)) for name in ("mailboxes", "mailbox reads"))
+        self._channels = writer, reader
         try:
             await self._connect()
         except Exception:
@@ -131,11 +132,11 @@ class PostgreSQLMailboxes:
         return self._when_durable(self._batch.waiting)
 
     def find(self, mailbox: bytes) -> "Deferred[MailboxRecord | None]":
-        if self._lines is None or not self._ready:
+        if self._channels is None or not self._ready:
             return fail(DiskError(_AWAY))
-        _, line = self._lines
-        connection = line.connection
-        found: Deferred[MailboxRecord | None] = line.worker(lambda: self._server.find(connection, mailbox))
+        _, channel = self._channels
+        connection = channel.connection
+        found: Deferred[MailboxRecord | None] = channel.worker(lambda: self._server.find(connection, mailbox))
         return found.addErrback(self._not_found)
 
     def count(self) -> int:
@@ -149,7 +150,7 @@ class PostgreSQLMailboxes:
             return fail(DiskError(_AWAY))
         cost = cost_of(content)
         if self._batch.cost + cost > MOST_WAITING:
-            return fail(DiskError("the database of the mailboxes is too slow"))
+            return fail(DiskError("the mailbox database is too slow"))
         try:
             self._usage.take(mailbox, len(content))
         except NymtwError:
@@ -192,11 +193,11 @@ class PostgreSQLMailboxes:
                 if busy is not None:
                     await busy
         was_ready, self._ready = self._ready, False
-        lines, self._lines = self._lines or (), None
-        closed = [line.close() for line in lines]
-        for line in lines:
-            line.worker.stop()
-        if was_ready:  # else a thread may be busy connecting, for a while
+        channels, self._channels = self._channels or (), None
+        closed = [channel.close() for channel in channels]
+        for channel in channels:
+            channel.worker.stop()
+        if was_ready:  # otherwise a thread may still be trying to connect
             await gatherResults(closed)
 
     # writing
@@ -213,14 +214,14 @@ class PostgreSQLMailboxes:
 
     def _write(self) -> None:
         self._timer = None
-        if self._lines is None or not (self._ready and self._batch and self._writing is None):
+        if self._channels is None or not (self._ready and self._batch and self._writing is None):
             return
-        line, _ = self._lines
+        channel, _ = self._channels
         batch, self._batch = self._batch.split(_ITEMS_AT_ONCE)
         busy: Deferred[None] = Deferred()
         self._writing = busy
-        connection = line.connection
-        line.worker(lambda: self._server.write(connection, batch)).addCallbacks(
+        connection = channel.connection
+        channel.worker(lambda: self._server.write(connection, batch)).addCallbacks(
             self._written, self._not_written, callbackArgs=(batch,), errbackArgs=(batch,)
         ).addErrback(self._bug).addCallback(lambda _: self._go_on_writing(busy))
 
@@ -240,11 +241,11 @@ class PostgreSQLMailboxes:
             deferred.errback(error)
         if batch.expire_before is not None and not self._closed:
             self._arm_sweeper()
-        if self._look(error):
+        if self._check_connections(error):
             self._doubtful.update(mailbox for mailbox, *_ in batch.items)
 
     def _undo(self, batch: Batch) -> None:
-        """Count out what was not stored. Where that is not certain, all is counted when the database is back."""
+        """Subtract what was not stored. If that is uncertain, everything is counted again after reconnecting."""
         self._usage.not_registered(batch.registrations)
         self._usage.count_out((mailbox, size) for mailbox, _, _, _, size in batch.items)
 
@@ -256,15 +257,15 @@ class PostgreSQLMailboxes:
     # reading
 
     def _start_reading(self) -> None:
-        if self._lines is None or not (self._ready and self._pulls and self._reading is None):
+        if self._channels is None or not (self._ready and self._pulls and self._reading is None):
             return
-        _, line = self._lines
+        _, channel = self._channels
         pulls, self._pulls = self._pulls[:_PULLS_AT_ONCE], self._pulls[_PULLS_AT_ONCE:]
         busy: Deferred[None] = Deferred()
         self._reading = busy
         asked = [place for place, _ in pulls]
-        connection = line.connection
-        line.worker(lambda: self._server.pull(connection, asked)).addCallbacks(
+        connection = channel.connection
+        channel.worker(lambda: self._server.pull(connection, asked)).addCallbacks(
             self._pulled, self._not_pulled, callbackArgs=(pulls,), errbackArgs=(pulls,)
         ).addErrback(self._bug).addCallback(lambda _: self._go_on_reading(busy))
 
@@ -276,11 +277,11 @@ class PostgreSQLMailboxes:
         error = self._error(failure)
         for _, answer in pulls:
             answer.errback(error)
-        self._look(error)
+        self._check_connections(error)
 
     def _not_found(self, failure: Failure) -> None:
         error = self._error(failure)
-        self._look(error)
+        self._check_connections(error)
         raise error
 
     def _go_on_reading(self, busy: "Deferred[None]") -> None:
@@ -291,10 +292,10 @@ class PostgreSQLMailboxes:
     # the connections
 
     async def _connect(self) -> None:
-        """Both connections anew; what is there is counted."""
-        if self._lines is None:
+        """Replace both connections, and count the mail."""
+        if self._channels is None:
             raise DiskError(_AWAY)
-        writer, reader = self._lines
+        writer, reader = self._channels
         await gatherResults([writer.close(), reader.close()])
         writer.connection, held = await writer.worker(self._server.open_to_write)
         reader.connection = await reader.worker(self._server.open_to_read)
@@ -309,14 +310,14 @@ class PostgreSQLMailboxes:
         doubtful, self._doubtful = self._doubtful, set()
         self._subscribers.tell(doubtful)
 
-    def _look(self, error: DiskError) -> bool:
-        """Something has failed. Where it is a connection, whoever waits is told, and it is made anew. Whether it is."""
-        if self._lines is None or not any(line.is_broken for line in self._lines):
+    def _check_connections(self, error: DiskError) -> bool:
+        """After an error: whether a connection is broken. If so, fail everything that waits, and reconnect later."""
+        if self._channels is None or not any(channel.is_broken for channel in self._channels):
             return False
         if not self._ready:
             return True
         self._ready = False
-        self._log.error("{cause}; mail is refused until it is back", cause=str(error))
+        self._log.error("{cause}; mail is refused until the database is back", cause=str(error))
         batch, self._batch = self._batch, Batch()
         pulls, self._pulls = self._pulls, []
         self._undo(batch)
@@ -336,7 +337,7 @@ class PostgreSQLMailboxes:
         Deferred.fromCoroutine(self._connect()).addCallbacks(self._is_back, self._is_still_away)
 
     def _is_back(self, _: object) -> None:
-        self._log.info("The database of the mailboxes is back")
+        self._log.info("The mailbox database is back")
 
     def _is_still_away(self, failure: Failure) -> None:
         self._error(failure)
@@ -344,7 +345,7 @@ class PostgreSQLMailboxes:
             self._try_later()
 
     def _error(self, failure: Failure) -> DiskError:
-        """What callers are told. What is no error of the database is logged, where a fault of ours is to be found."""
+        """The error for callers. An error that did not come from the database is a bug of ours, and is logged."""
         if isinstance(failure.value, DiskError):
             return failure.value
         self._bug(failure)
@@ -353,7 +354,7 @@ class PostgreSQLMailboxes:
     def _bug(self, failure: Failure) -> None:
         self._log.failure("The mailboxes failed", failure)
 
-    # what nobody fetches
+    # items that are too old
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
         if self._sweeper is None and not self._closed:

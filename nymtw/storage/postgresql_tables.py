@@ -1,22 +1,22 @@
-"""The tables of mailboxes in PostgreSQL. All of it blocks, so it runs in the threads of `postgresql`.
+"""The mailbox tables in PostgreSQL. All calls block, so they run in the threads of `nymtw.storage.postgresql`.
 
-Everything raises `DiskError`; what failed has changed nothing, unless the connection broke in the middle of it.
+All of them raise `DiskError`. A failed call has changed nothing, unless the connection broke during it.
 """
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
 
 from nymtw.errors import ConfigError, DiskError
-from nymtw.storage.usage import SWEEP, MailboxRecord, StoredItem
+from nymtw.storage.records import MailboxRecord, StoredItem
+from nymtw.storage.usage import SWEEP
 
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
-# With the size in the index little else is read when all is counted. An item fits into a page: it is not compressed,
-# which it cannot be, nor kept apart from its row.
+# The index holds the size, so that counting reads little else. An item fits into a page, so it stays in its row; it is
+# encrypted, so it is not compressed.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS mailboxes (mailbox bytea PRIMARY KEY, public_key bytea NOT NULL, token_hash bytea NOT NULL);
 CREATE TABLE IF NOT EXISTS items (
@@ -41,7 +41,7 @@ _REGISTER: Final = (
     "INSERT INTO mailboxes VALUES (%s, %s, %s) "
     "ON CONFLICT (mailbox) DO UPDATE SET public_key = excluded.public_key, token_hash = excluded.token_hash"
 )
-# A third of the server's time that INSERT with arrays takes.
+# COPY takes a third of the server's time that INSERT with arrays takes.
 _STORE: Final = "COPY items (mailbox, kind, content, stored, size) FROM STDIN (FORMAT BINARY)"
 _CONFIRM: Final = (
     "DELETE FROM items USING unnest(%s::bigint[], %s::bytea[]) AS gone (number, mailbox) "
@@ -53,9 +53,9 @@ _EXPIRE: Final = (
     "RETURNING mailbox, size"
 )
 _COUNT: Final = "SELECT mailbox, count(*), sum(size) FROM items GROUP BY mailbox"
-# After kill -9 of a provider the server may take a moment to let go of its lock.
+# After kill -9 of a provider, the server may take a moment to release its lock.
 LOCK_TIMEOUT = "10s"
-# What the URL may say otherwise. A server that has gone without a word is noticed within half a minute.
+# Defaults, which the URL may override. A server that vanishes is noticed within half a minute.
 _DEFAULTS: Final = {
     "application_name": "nym-provider",
     "connect_timeout": "10",
@@ -68,12 +68,12 @@ _SETTINGS: Final = (
     "SET statement_timeout = '30s'; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = '60s'"
 )
 
-# What psycopg has to say of a connection that breaks we say ourselves: without this it writes to standard error.
+# We log broken connections ourselves; without a handler psycopg would write them to standard error.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 def _is_torn(given: dict[str, Any]) -> bool:
-    """Whether a part of a password may have been taken for a part of the address."""
+    """Whether libpq may have taken a part of a password for a part of the address."""
     ports = str(given.get("port", "")).split(",")
     return any("@" in str(given.get(part, "")) for part in ("host", "dbname")) or not all(
         port.isdecimal() or not port for port in ports
@@ -82,30 +82,30 @@ def _is_torn(given: dict[str, Any]) -> bool:
 
 @dataclass(slots=True)
 class Batch:
-    """What goes in one transaction, and who waits for it."""
+    """The changes of one transaction, and the Deferreds of their callers."""
 
     registrations: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
     # mailbox, kind, content, when it was stored, length of the content
     items: list[tuple[bytes, int, bytes, int, int]] = field(default_factory=list)
     confirmed: dict[tuple[int, bytes], None] = field(default_factory=dict)
     expire_before: int | None = None  # seconds since 1970
-    stored: "list[Deferred[None]]" = field(default_factory=list)  # who waits for each of `items`
-    waiting: "list[Deferred[None]]" = field(default_factory=list)  # who waits for the others
+    stored: list[Deferred[None]] = field(default_factory=list)  # one for each of `items`
+    waiting: list[Deferred[None]] = field(default_factory=list)  # those of the other changes
     cost: int = 0  # bytes of memory
 
     def __bool__(self) -> bool:
         return bool(self.stored or self.waiting) or self.expire_before is not None
 
     def split(self, most: int) -> "tuple[Batch, Batch]":
-        """One with at most so many items and all else, and one with the other items."""
+        """A batch with at most `most` items and all other changes, and a batch with the remaining items."""
         rest = Batch(items=self.items[most:], stored=self.stored[most:])
         rest.cost = sum(cost_of(item[2]) for item in rest.items)
         first = replace(self, items=self.items[:most], stored=self.stored[:most], cost=self.cost - rest.cost)
         return first, rest
 
     @property
-    def everybody(self) -> "list[Deferred[None]]":
-        """All who wait."""
+    def everybody(self) -> list[Deferred[None]]:
+        """The Deferreds of all callers."""
         return self.stored + self.waiting
 
 
@@ -115,12 +115,12 @@ def cost_of(content: bytes) -> int:
 
 
 def _columns(rows: Iterable[tuple[Any, ...]], count: int) -> list[list[Any]]:
-    """So many columns of the table, from its rows."""
+    """The `count` columns of a table, from its rows."""
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(count)]
 
 
 class Server:
-    """Where the database is. Raises `ConfigError` for a URL that is none, and where psycopg is not installed."""
+    """Address of a database. Raises `ConfigError` for an invalid URL, and if psycopg is not installed."""
 
     def __init__(self, url: str, schema: str) -> None:
         try:
@@ -135,27 +135,27 @@ class Server:
             if not url.startswith(SCHEMES) or _is_torn(given):
                 raise psycopg.ProgrammingError
         except psycopg.Error:
-            # libpq's words may have a part of the password in them.
+            # libpq's text may contain a part of the password.
             raise ConfigError(
-                "--store: this is no URL that PostgreSQL takes: postgresql://USER@HOST/NAME "
-                "(in a password @, :, / and # are written as %40, %3A, %2F and %23)"
+                "--store: not a valid PostgreSQL URL: postgresql://USER@HOST/NAME "
+                "(in a password, write @, :, / and # as %40, %3A, %2F and %23)"
             ) from None
         self._parameters = {**_DEFAULTS, **given}
 
     @property
     def has_password(self) -> bool:
-        """Whether a password stands in the URL itself."""
+        """Whether the URL itself contains a password."""
         return "password" in self._parameters
 
     def open_to_write(self) -> tuple[Any, tuple[list[bytes], list[tuple[bytes, int, int]]]]:
-        """A connection, and what is there: all mailboxes, and (mailbox, items, bytes) of those that hold something.
+        """A connection, and the content: all mailboxes, and (mailbox, items, bytes) of those that are not empty.
 
-        The tables are made where they are missing; nobody else writes to them while this connection lasts.
+        Missing tables are created. No other provider writes to the tables while this connection lasts.
         """
-        with self._told():
+        with self._translated_errors():
             connection = self._connect()
         try:
-            with self._told():
+            with self._translated_errors():
                 self._prepare(connection)
                 mailboxes = [bytes(mailbox) for (mailbox,) in connection.execute("SELECT mailbox FROM mailboxes")]
                 held = [(bytes(mailbox), count, int(size)) for mailbox, count, size in connection.execute(_COUNT)]
@@ -166,8 +166,8 @@ class Server:
         return connection, (mailboxes, held)
 
     def open_to_read(self) -> Any:
-        """A connection that reads tables that are there."""
-        with self._told():
+        """A connection for reading. The tables must exist."""
+        with self._translated_errors():
             connection = self._connect()
             connection.execute(_SETTINGS)
             return connection
@@ -178,13 +178,13 @@ class Server:
         return connection
 
     def _prepare(self, connection: Any) -> None:
-        """Lock the schema, and make what is missing."""
+        """Lock the schema, and create what is missing."""
         connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
         try:
             connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (self._schema,))
         except self._psycopg.errors.LockNotAvailable:
             raise DiskError(f"the mailboxes in schema {self._schema} are in use by another process") from None
-        # What was acknowledged must survive kill -9 of the server too.
+        # Acknowledged mail must survive kill -9 of the server too.
         if connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
             connection.execute("SET synchronous_commit = on")
         if connection.execute("SELECT to_regnamespace(%s)", (self._schema,)).fetchone() == (None,):
@@ -197,8 +197,8 @@ class Server:
         return self._psycopg.sql.Identifier(self._schema)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """PostgreSQL's errors become ours, in one line and without the password."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Turn PostgreSQL's errors into `DiskError`, in one line and without the password."""
         try:
             yield
         except self._psycopg.Error as error:
@@ -209,9 +209,9 @@ class Server:
             raise DiskError(f"the mailboxes in PostgreSQL: {text}") from None
 
     def write(self, connection: Any, batch: Batch) -> list[tuple[bytes, int]]:
-        """All of a batch in one transaction. (mailbox, bytes) of each item that was deleted."""
+        """Write a batch in one transaction. Returns (mailbox, bytes) of each deleted item."""
         gone: list[tuple[bytes, int]] = []
-        with self._told(), connection.transaction(), connection.cursor(binary=True) as cursor:
+        with self._translated_errors(), connection.transaction(), connection.cursor(binary=True) as cursor:
             if batch.registrations:
                 cursor.executemany(_REGISTER, [(mailbox, *keys) for mailbox, keys in batch.registrations.items()])
             if batch.items:
@@ -226,15 +226,15 @@ class Server:
         return gone
 
     def find(self, connection: Any, mailbox: bytes) -> MailboxRecord | None:
-        """What is registered of a mailbox."""
-        with self._told():
+        """The record of a mailbox, None if it is not registered."""
+        with self._translated_errors():
             row = connection.execute(_FIND, (mailbox,), prepare=True, binary=True).fetchone()
         return None if row is None else MailboxRecord(*row)
 
     def pull(self, connection: Any, asked: Sequence[tuple[bytes, int, int]]) -> list[list[StoredItem]]:
         """The items of each (mailbox, after, count), in one query."""
         found: list[list[StoredItem]] = [[] for _ in asked]
-        with self._told():
+        with self._translated_errors():
             for place, *item in connection.execute(_PULL, _columns(asked, 3), prepare=True, binary=True):
                 found[place].append(StoredItem(*item))
         return found

@@ -1,54 +1,37 @@
-"""What every mailbox store shares: its records, its limits, how much there is of what, and who is told of new mail."""
+"""What every mailbox store shares: the counts of items and bytes in each mailbox, and the subscribers to new mail."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
-
-import msgspec
 
 from twisted.logger import Logger
 
 from nymtw.errors import MailboxFull, UnknownDestination
 from nymtw.storage.limits import MailboxLimits
 
-SWEEP: Final = 1000  # items looked at in one go, so that nothing else waits for long
-LARGEST: Final = 2**63 - 1  # number of an item
+SWEEP: Final = 1000  # items examined in one step, so that nothing else waits for long
+LARGEST: Final = 2**63 - 1  # the highest number of an item
 _LONGEST_INTERVAL: Final = 3600.0
 
 
-class MailboxRecord(msgspec.Struct, frozen=True):
-    """What a provider knows of a mailbox: its owner's Ed25519 key and the hash of its token, 32 bytes each."""
-
-    public_key: bytes
-    token_hash: bytes
-
-
-class StoredItem(msgspec.Struct, frozen=True, gc=False):
-    """One item of mail. Numbers grow and are never used twice."""
-
-    number: int
-    kind: int
-    content: bytes
-
-
 def sweep_interval(limits: MailboxLimits) -> float:
-    """Seconds between two looks for what is too old."""
+    """Seconds between two searches for items that are too old."""
     return min(_LONGEST_INTERVAL, limits.item_age / 4)
 
 
 class MailboxUsage:
-    """How many items and bytes each mailbox holds, in memory: what is not yet durable is counted too, so that a store
-    can refuse at once what would be too much.
+    """How many items and bytes each mailbox holds, in memory. Items that are not yet durable count too, so that a store
+    can refuse at once what would exceed a limit.
     """
 
     def __init__(self, limits: MailboxLimits) -> None:
         self.limits = limits
-        self.counts: dict[bytes, int] = {}  # of every mailbox
-        self.sizes: dict[bytes, int] = {}  # of those that hold something
+        self.counts: dict[bytes, int] = {}  # items in every mailbox
+        self.sizes: dict[bytes, int] = {}  # bytes in each mailbox that is not empty
         self.bytes = 0
         self._coming: set[bytes] = set()
 
     def start_from(self, mailboxes: Iterable[bytes], held: Iterable[tuple[bytes, int, int]]) -> None:
-        """Count anew: all mailboxes, and (mailbox, items, bytes) of those that hold something."""
+        """Restart the counts from all mailboxes, and from (mailbox, items, bytes) of those that are not empty."""
         self.counts = dict.fromkeys(mailboxes, 0)
         self.sizes = {}
         self._coming.clear()
@@ -57,7 +40,7 @@ class MailboxUsage:
         self.bytes = sum(self.sizes.values())
 
     def expect(self, mailbox: bytes) -> None:
-        """A mailbox is about to be registered, perhaps again. Raises `MailboxFull`."""
+        """Reserve a place for a mailbox that is about to be registered, perhaps again. Raises `MailboxFull`."""
         if mailbox in self.counts or mailbox in self._coming:
             return
         if len(self.counts) + len(self._coming) >= self.limits.mailboxes:
@@ -65,17 +48,17 @@ class MailboxUsage:
         self._coming.add(mailbox)
 
     def registered(self, mailboxes: Iterable[bytes]) -> None:
-        """These are there now."""
+        """Count mailboxes whose registration is durable."""
         for mailbox in mailboxes:
             self._coming.discard(mailbox)
             self.counts.setdefault(mailbox, 0)
 
     def not_registered(self, mailboxes: Iterable[bytes]) -> None:
-        """These could not be registered after all."""
+        """Release the places of mailboxes whose registration failed."""
         self._coming.difference_update(mailboxes)
 
     def take(self, mailbox: bytes, size: int) -> None:
-        """Count an item in. Raises `UnknownDestination` or `MailboxFull`, and counts nothing then."""
+        """Add an item. Raises `UnknownDestination` or `MailboxFull`; nothing is added then."""
         count = self.counts.get(mailbox)
         if count is None:
             raise UnknownDestination
@@ -85,7 +68,7 @@ class MailboxUsage:
         self.counts[mailbox], self.sizes[mailbox], self.bytes = count + 1, held, total
 
     def count_out(self, gone: Iterable[tuple[bytes, int]]) -> None:
-        """(mailbox, bytes) of each item that is no longer there, or was not stored after all."""
+        """Subtract items that were deleted or could not be stored: (mailbox, bytes) of each."""
         for mailbox, size in gone:
             self.counts[mailbox] -= 1
             self.bytes -= size
@@ -97,7 +80,7 @@ class MailboxUsage:
 
 
 class Subscribers:
-    """Who is told of new mail. One that raises is logged and keeps nobody else from being told."""
+    """Callbacks for new mail. An error in one is logged; the others are still called."""
 
     _log = Logger()
 
@@ -105,15 +88,15 @@ class Subscribers:
         self._callbacks: list[Callable[[bytes], object]] = []
 
     def add(self, callback: Callable[[bytes], object]) -> None:
-        """Tell this one too, from now on."""
+        """Add a callback."""
         self._callbacks.append(callback)
 
     def tell(self, mailboxes: Iterable[bytes]) -> None:
-        """Mail of these mailboxes has become durable; each is told once, however often it is named."""
+        """Announce that mail of these mailboxes has become durable, once for each mailbox."""
         if self._callbacks:
             for mailbox in dict.fromkeys(mailboxes):
                 for callback in self._callbacks:
                     try:
                         callback(mailbox)
                     except Exception:
-                        self._log.failure("Who was told of new mail failed")
+                        self._log.failure("A callback for new mail failed")

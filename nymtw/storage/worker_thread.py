@@ -1,4 +1,4 @@
-"""A thread for what blocks, so that the reactor never waits for it."""
+"""A thread for blocking calls, so that the reactor never waits for them."""
 
 import sys
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-# Seconds for which the reactor keeps the interpreter while a thread that has heard from a server wants it. With
-# Python's own 5 ms a transaction of six round trips waits for 30.
+# Seconds for which the reactor keeps the interpreter while this thread wants it. With Python's default of 5 ms,
+# a transaction of six round trips waits for 30 ms.
 _SWITCH: Final = 0.0005
 
 
 class WorkerThread:
     """One thread. Call it with a function that blocks: it returns a Deferred, which fires in the reactor's thread.
 
-    It is a daemon: a database that does not answer does not keep the process from ending.
+    It is a daemon thread: a database that does not answer cannot keep the process alive.
     """
 
     def __init__(self, reactor: Any, name: str) -> None:
@@ -32,7 +32,7 @@ class WorkerThread:
         return answer
 
     def stop(self) -> None:
-        """End the thread, once it has done what it was given."""
+        """End the thread after the calls that it already has."""
         self._queue.put(None)
 
     def _run(self) -> None:

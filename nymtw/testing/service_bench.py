@@ -20,6 +20,7 @@ from nymtw.message.reassembly import Reassembler
 from nymtw.message.replies import ReceiptSchedule, make_reply_block, open_reply, reply_alpha
 from nymtw.message.sealing import seal
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.node.home import NodeHome
 from nymtw.provider.delivery import Deliveries, Delivery, MailKind
 from nymtw.provider.services.dispatch import DEFAULT_RATE
@@ -31,7 +32,6 @@ from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryHost, MemoryNetwork
 from nymtw.topology.address import Address
 from nymtw.topology.document import LAYERS, MIXNODE, PROVIDER, NodeRecord, Topology
-from nymtw.topology.routes import UniformRoutes
 
 EPOCH: Final = 7
 _LOOK: Final = 0.5

@@ -1,4 +1,4 @@
-"""A small HTTP server for a table of routes: bounded bodies, JSON errors, nothing about its inside to a client."""
+"""A small HTTP server for a table of routes: bounded bodies, JSON errors, and no internals in its answers."""
 
 import gzip
 import json
@@ -21,23 +21,23 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from nymtw.errors import DirectoryError, EncodingError
 
 BODY_LIMIT = 64 * 2**10  # bytes
-IDLE_TIMEOUT = 60  # seconds from one answer, or the connection, until the next request is complete
+IDLE_TIMEOUT = 60  # seconds from the connection, or from an answer, until the next request is complete
 MAX_CONNECTIONS = 10_000
-COMPRESS_FROM = 1024  # bytes: below that compression is not worth its header
+COMPRESS_FROM = 1024  # bytes: shorter bodies are not worth compressing
 _KEPT_COMPRESSED = 32  # bodies, by their entity tags
-# What the process needs besides connections: its log, its files, the reactor's own.
+# Descriptors that the process needs besides connections: its log, its files, the reactor's own.
 _RESERVED_DESCRIPTORS = 64
-_LEAVING = 32  # connections beyond the most, while those that make room for them end
+_LEAVING = 32  # connections above the limit, while the connections that they replace are closing
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a handler is told of a request."""
+    """A request, as a handler gets it."""
 
     body: bytes
-    query: Mapping[str, str]  # of a name that is given twice, the last
-    source: str  # the address it came from
-    headers: Mapping[str, str] = field(default_factory=dict, compare=False)  # by their names in lower case
+    query: Mapping[str, str]  # the last value of a repeated name
+    source: str  # the address of the sender
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)  # names in lower case
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +48,20 @@ class Answer:
     code: int = 200
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
-    # What tells this body from every other one of this path: who has it already is told so (304).
+    # Identifies this body among all bodies of this path: a client that has it already gets a 304.
     tag: str = ""
 
 
 class Unavailable(DirectoryError):
-    """That cannot be said now (503)."""
+    """The answer is not available now (503)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One method of one path. `handler` may return a Deferred.
 
-    It raises `EncodingError` or `DirectoryError` for a request it refuses (400), `Unavailable` (503). `operation` is
-    what the API's description says of it.
+    It raises `EncodingError` or `DirectoryError` to refuse a request (400), `Unavailable` (503). `operation`: its entry
+    in the API's description.
     """
 
     method: str
@@ -76,7 +76,7 @@ def as_json(value: Any, code: int = 200) -> Answer:
 
 
 class BoundedRequest(Request):
-    """Refuses a body longer than `BODY_LIMIT` while it is being read, whether its length was announced or not."""
+    """Refuses a body longer than `BODY_LIMIT` while it is read, with or without an announced length."""
 
     _left = BODY_LIMIT
     _refused = False
@@ -96,7 +96,7 @@ class BoundedRequest(Request):
             self._refuse()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """All of it has been read."""
+        """The whole request has been read."""
         if not self._refused:
             super().requestReceived(command, path, version)
 
@@ -115,7 +115,7 @@ class BoundedRequest(Request):
 
 
 class RoutesResource(Resource):
-    """Answers what the routes answer; 404, 405, 500 and 503 as JSON too."""
+    """Answers requests from the routes. Errors (404, 405, 500, 503) are JSON too."""
 
     isLeaf = True
     _log = Logger()
@@ -126,9 +126,9 @@ class RoutesResource(Resource):
         count: Callable[[str, str, int], None],
         upgrades: "Mapping[str, Callable[[Request], bool]] | None" = None,
     ) -> None:
-        """`count(method, path, code)` is called for every answer; method and path are a route's, or "other".
+        """`count(method, path, code)` is called for every answer; method and path are those of the route, or "other".
 
-        `upgrades`: for the path of a websocket, what takes a request over, or returns False if it is none.
+        `upgrades`: path of a websocket -> a function that takes a request over; False if it asks for no websocket.
         """
         super().__init__()
         self.routes = list(routes)
@@ -145,7 +145,7 @@ class RoutesResource(Resource):
         if method == "GET" and path in self._upgrades and self._upgrades[path](request):
             self._count("GET", path, 101)
             return NOT_DONE_YET
-        # A HEAD is answered like a GET: Request leaves out the body.
+        # HEAD is answered like GET: Request leaves out the body.
         route = self._routes.get(("GET" if method == "HEAD" else method, path))
         if route is None:
             return self._finished(None, request, self._no_route(method, path))
@@ -167,7 +167,7 @@ class RoutesResource(Resource):
         request.finish()
 
     def _finished(self, route: Route | None, request: Request, answer: Answer) -> bytes:
-        """The bytes of the body, once the head is set."""
+        """Set the head, and return the bytes of the body."""
         headers = {
             "Content-Type": answer.content_type,
             "Cache-Control": "no-cache" if answer.tag else "no-store",
@@ -226,19 +226,19 @@ class RoutesResource(Resource):
         if failure.check(EncodingError, DirectoryError):
             return as_json({"error": str(failure.value)}, 400)
         self._log.failure("{method} {path} failed", failure=failure, method=route.method, path=route.path)
-        return as_json({"error": "this is a fault of the server; its log says more"}, 500)
+        return as_json({"error": "the server failed; its log has the details"}, 500)
 
 
 class QuietChannel(HTTPChannel):
-    """Ends a connection whose next request is not complete in time, without logging whose it was.
+    """Ends a connection whose next request is not complete in time, without logging the address.
 
-    A request can be taken over by another protocol (`switch_to`), which then has the connection to itself.
+    Another protocol can take over a request (`switch_to`), and then the whole connection.
     """
 
     _successor: Any = None
 
     def connectionMade(self) -> None:
-        """Nothing has been asked yet."""
+        """The connection is idle until the first request."""
         super().connectionMade()
         self._idle()[self] = None
 
@@ -248,7 +248,7 @@ class QuietChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
-        """It has been answered."""
+        """A request has been answered."""
         super().requestDone(request)
         if self._successor is None:
             self._idle()[self] = None
@@ -259,41 +259,41 @@ class QuietChannel(HTTPChannel):
         return idle
 
     def switch_to(self, successor: Any) -> None:
-        """From now on what comes goes to `successor`, an `IProtocol` with `blocked(bool)`: whether to write more."""
+        """Pass all data to `successor` from now on: an `IProtocol` with `blocked(bool)`, called by the transport."""
         self._successor = successor
         self.setTimeout(None)
         successor.makeConnection(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Data has arrived."""
         if self._successor is None:
             super().dataReceived(data)
         else:
             self._successor.dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is over."""
+        """The connection has ended."""
         if self._successor is not None:
             self._successor.connectionLost(reason)
         self._idle().pop(self, None)
         super().connectionLost(reason)
 
     def pauseProducing(self) -> None:
-        """The transport has as much to send as it takes."""
+        """The transport's buffer is full."""
         if self._successor is None:
             super().pauseProducing()
         else:
             self._successor.blocked(True)
 
     def resumeProducing(self) -> None:
-        """It has sent enough of it."""
+        """The transport takes data again."""
         if self._successor is None:
             super().resumeProducing()
         else:
             self._successor.blocked(False)
 
     def resetTimeout(self) -> None:
-        """Nothing: bytes that drip do not give a request more time. The next request has its own."""
+        """Do nothing: slowly dripping bytes must not give a request more time."""
 
     def timeoutConnection(self) -> None:
         """No request has been completed for `IDLE_TIMEOUT` seconds."""
@@ -302,15 +302,15 @@ class QuietChannel(HTTPChannel):
 
 
 class QuietSite(Site):
-    """No access log: an address and a time tie a person to a network."""
+    """A site without an access log: an address and a time would link a person to the network."""
 
-    protocol = QuietChannel  # type: ignore[assignment]  # Twisted has a proxy here, for HTTP/2
+    protocol = QuietChannel  # type: ignore[assignment]  # Twisted uses a proxy here, for HTTP/2
     requestFactory = BoundedRequest
     noisy = False
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        # Channels on which nothing is being answered; who was served or connected last stands behind.
+        # Channels without a running request; the most recently served or connected one is last.
         self.idle: dict[QuietChannel, None] = {}
 
     def log(self, request: Any) -> None:
@@ -318,9 +318,9 @@ class QuietSite(Site):
 
 
 class BoundedFactory(WrappingFactory):
-    """At most `limit` connections at once: who comes then takes the place of the one that has been idle for longest.
+    """Allows at most `limit` connections. A further one replaces the connection that has been idle for longest.
 
-    Where none is, he is hung up on. `idle` is that of the `QuietSite`.
+    If no connection is idle, the new one is closed. `idle` is that of the `QuietSite`.
     """
 
     noisy = False
@@ -330,9 +330,9 @@ class BoundedFactory(WrappingFactory):
         self.limit, self._idle = limit, idle
 
     def buildProtocol(self, addr: Any) -> Any:
-        """None, which closes the connection, if there are enough."""
+        """None, which closes the connection, if the limit is reached and no connection is idle."""
         if len(self.protocols) >= self.limit:
-            # Who is hung up on is gone a moment later.
+            # The replaced connection is gone a moment later.
             if not self._idle or len(self.protocols) >= self.limit + _LEAVING:
                 return None
             channel = next(iter(self._idle))
@@ -342,9 +342,10 @@ class BoundedFactory(WrappingFactory):
 
 
 def bounded_site(routes: Resource, reactor: Any, security: Any = None, most: int = MAX_CONNECTIONS) -> BoundedFactory:
-    """The factory to listen with: idle connections end after a minute, and there are never more than `most`, or fit.
+    """The factory to listen with. Idle connections end after a minute. There are at most `most` connections, and never
+    more than the process has descriptors for.
 
-    With `security` (an `IOpenSSLServerConnectionCreator`) it speaks HTTPS, to a tenth of them.
+    With `security` (an `IOpenSSLServerConnectionCreator`) it serves HTTPS, for a tenth of the connections.
     """
     site: Any = QuietSite(routes, timeout=IDLE_TIMEOUT, reactor=reactor)
     site.displayTracebacks = False
@@ -352,7 +353,7 @@ def bounded_site(routes: Resource, reactor: Any, security: Any = None, most: int
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = min(most, descriptors - _RESERVED_DESCRIPTORS)
     if security is not None:
-        # Its connections take fifty times the memory, and have their share of the descriptors.
+        # TLS connections take fifty times the memory, and have their own share of the descriptors.
         site, limit = TLSMemoryBIOFactory(security, False, site), limit // 10
     return BoundedFactory(site, max(16, limit), idle)
 

@@ -1,4 +1,4 @@
-"""An API's description (OpenAPI 3.1), made of the same table that makes the routes."""
+"""The OpenAPI 3.1 description of an API, made from its table of routes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ KEY: Mapping[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}=$"}
 
 
 def record(**properties: Any) -> dict[str, Any]:
-    """An object that has all of these properties and no other."""
+    """The schema of an object with exactly these properties."""
     return {
         "type": "object",
         "properties": properties,
@@ -23,17 +23,17 @@ def record(**properties: Any) -> dict[str, Any]:
 
 
 def many(items: Any) -> dict[str, Any]:
-    """A list."""
+    """The schema of a list."""
     return {"type": "array", "items": items}
 
 
 def reference(name: str) -> dict[str, str]:
-    """The schema of this name."""
+    """A reference to a named schema."""
     return {"$ref": f"{SCHEMAS_AT}{name}"}
 
 
 def answers(schema: Any, code: int = 200, *, kind: str = "application/json", also: Mapping[int, str]) -> dict[str, Any]:
-    """The answers of an operation: one that it is for, and refusals, whose schema is called Error."""
+    """The answers of an operation: the normal one, and refusals with the schema Error."""
     good = {"description": "OK", "content": {kind: {"schema": schema}}}
     refusals = {
         str(number): {"description": text, "content": {"application/json": {"schema": reference("Error")}}}
@@ -53,9 +53,9 @@ def reading(
     query: Sequence[Mapping[str, Any]] = (),
     **also: str,
 ) -> dict[str, Any]:
-    """A GET. `schema`: of its answer, a schema or the name of one; `also`: `_400="why"` and the like.
+    """The description of a GET. `schema`: a schema, or the name of one, of the answer. `also`: `_400="why"` and so on.
 
-    `content` in place of `schema` and `kind`: a schema for each type of content.
+    `content` replaces `schema` and `kind`: a schema for each type of content.
     """
     said = {int(code.removeprefix("_")): text for code, text in also.items()}
     shape = reference(schema) if isinstance(schema, str) else schema
@@ -66,12 +66,12 @@ def reading(
 
 
 def parameter(name: str, schema: Any, description: str, required: bool = False) -> dict[str, Any]:
-    """One of the query."""
+    """A parameter of the query."""
     return {"name": name, "in": "query", "required": required, "schema": schema, "description": description}
 
 
 def document(routes: Sequence[Route], title: str, description: str, schemas: Mapping[str, Any]) -> dict[str, Any]:
-    """The description of those routes that have an operation; `schemas` are those that they refer to, by name."""
+    """The OpenAPI document of all routes with an operation. `schemas`: the named schemas that they refer to."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         if route.operation:
@@ -90,7 +90,7 @@ def document(routes: Sequence[Route], title: str, description: str, schemas: Map
 
 
 def description_route(described: Mapping[str, Any], prefix: str = "") -> Route:
-    """`GET PREFIX/swagger/doc.json`, which is what `document` returned."""
+    """`GET PREFIX/swagger/doc.json`, which returns the result of `document`."""
     body = json.dumps(described, separators=(",", ":")).encode()
 
     def describe(call: Call) -> Answer:

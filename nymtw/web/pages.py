@@ -1,4 +1,4 @@
-"""Files out of a package, each at a path of its own, Swagger UI among them; a browser loads nothing from elsewhere."""
+"""Routes for packaged files, among them Swagger UI. A browser loads nothing from other servers."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Final
 
 from nymtw.web.http import Answer, Call, Route
 
-# No inline script or style, no other address, no frame around it, no form.
+# No inline scripts or styles, no other servers, no frame around the page, no forms.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,12 +22,12 @@ _KINDS: Final = {
 
 
 def swagger_routes(prefix: str = "") -> list[Route]:
-    """`PREFIX/swagger/index.html` and what it loads; it shows what `description_route` serves."""
+    """`PREFIX/swagger/index.html` and its files. It shows the document of `description_route`."""
     return [page(f"{prefix}/swagger/{name}", "nymtw.web", f"swagger/{name}") for name in _SWAGGER]
 
 
 def page(path: str, package: str, name: str) -> Route:
-    """The packaged file `name` of `package` at `path`."""
+    """A route for the packaged file `name` of `package`."""
     body = files(package).joinpath(*name.split("/")).read_bytes()
     headers: Mapping[str, str] = {"Content-Security-Policy": POLICY, "Cross-Origin-Opener-Policy": "same-origin"}
     kind = _KINDS[name.rpartition(".")[2]]

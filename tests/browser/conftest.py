@@ -20,7 +20,7 @@ from nymtw.topology.presence import make_heartbeat, make_metric
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))  # where programs are started and sites are served
-DEADLINE = 20.0
+DEADLINE = 100.0
 PATHS = {"mixnode": "mixnodes", "provider": "mixproviders", "gateway": "gateways"}
 ARGUMENTS = (
     "--headless",

@@ -13,9 +13,9 @@ from nymtw.encoding import key_text
 from nymtw.topology.address import Address
 from nymtw.topology.presence import make_validator
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.browser
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title="hacked"</script>'
-LIMIT = 15.0
+LIMIT = 75.0
 
 
 def until(condition: Callable[[], Any], limit: float = LIMIT) -> Any:

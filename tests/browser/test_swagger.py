@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.browser
 KEY = "A" * 43 + "="
 
 
-def read_and_try(browser: Any, url: str, page: str, shows: set[str], tries: str, answer: str) -> None:
+def assert_can_be_tried(browser: Any, url: str, page: str, shows: set[str], tries: str, answer: str) -> None:
     """The page shows these operations; one of them, tried, gives an answer with this text."""
     browser.get(url + page)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 100
     paths = "return [...document.querySelectorAll('.opblock-summary-path')].map(e => e.dataset.path)"
     while not shows <= set(browser.execute_script(paths)):
         assert time.monotonic() < end, browser.execute_script("return document.body.innerText")
@@ -46,7 +46,7 @@ def read_and_try(browser: Any, url: str, page: str, shows: set[str], tries: str,
 def test_the_directory_s_api_can_be_read_and_tried(site: Any, chromium: Any, screenshots: Path) -> None:
     browser = chromium(1280, 1600)
     shows = {"/api/v1/topology", "/ws", "/api/presence/mixnodes", "/api/presence/nodes"}
-    read_and_try(browser, site.url, "/swagger/index.html", shows, "/api/healthcheck", '"ok": true')
+    assert_can_be_tried(browser, site.url, "/swagger/index.html", shows, "/api/healthcheck", '"ok": true')
     browser.save_screenshot(str(screenshots / "swagger.png"))
 
 
@@ -67,10 +67,10 @@ def node(tmp_path: Path) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 150
         while True:
             try:
-                urllib.request.urlopen(f"{url}/api/v1/roles", timeout=5).close()
+                urllib.request.urlopen(f"{url}/api/v1/roles", timeout=25).close()
                 break
             except OSError:
                 assert time.monotonic() < end
@@ -79,11 +79,11 @@ def node(tmp_path: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(150)
 
 
 def test_a_node_s_api_can_be_read_and_tried(node: str, chromium: Any, screenshots: Path) -> None:
     browser = chromium(1280, 1600)
     shows = {"/api/v1/roles", "/api/v1/health", "/api/v1/metrics/packets"}
-    read_and_try(browser, node, "/", shows, "/api/v1/roles", '"place": "mixnode-2"')
+    assert_can_be_tried(browser, node, "/", shows, "/api/v1/roles", '"place": "mixnode-2"')
     browser.save_screenshot(str(screenshots / "swagger-node.png"))

@@ -52,7 +52,7 @@ def test_the_hash_or_the_chains_own_error_comes_back(seed: int) -> None:
         assert send("eth", b"\x01\x02") == "0xabcd"
         with pytest.raises(BroadcastFailed, match=r"insufficient funds \(code -32000\)"):
             send("eth", b"\x03")
-        with pytest.raises(BroadcastFailed, match="does not know the chain"):
+        with pytest.raises(BroadcastFailed, match="does not support the chain"):
             send("bitcoin", b"\x01")
         node.stopListening()
 

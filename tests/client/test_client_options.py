@@ -13,6 +13,8 @@ from nymtw.errors import ConfigError
 from nymtw.node.config import parse_config, read_config
 from nymtw.node.home import NodeHome
 
+pytestmark = pytest.mark.pythons
+
 PROVIDER, GATEWAY = bytes(range(32)), bytes(range(32, 64))
 DIRECTORY = f"--directory-key={key_text(bytes(range(64, 96)))}"
 

@@ -26,6 +26,8 @@ from nymtw.client.receiving.inbox import Received
 from nymtw.client.sockets.tcp import MOST_APPLICATIONS, RequestSocketFactory
 from nymtw.client.sockets.websocket import FRAME, MixSocketFactory, is_local
 
+pytestmark = pytest.mark.pythons
+
 
 class Transport(StringTransport):
     aborted = False

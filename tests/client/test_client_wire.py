@@ -16,6 +16,8 @@ from nymtw.client.sockets.wire import STEP, RawRequest, RequestParser, decode, e
 from nymtw.errors import AddressError, EncodingError
 from nymtw.topology.address import Address
 
+pytestmark = pytest.mark.pythons
+
 NETWORK = bytes(16)
 ADDRESS = Address(b"m" * 32, b"k" * 32, b"p" * 32)
 TEXT = ADDRESS.encode(NETWORK)

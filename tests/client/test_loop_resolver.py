@@ -11,6 +11,8 @@ from zope.interface import implementer
 
 from nymtw.client.asyncio_resolver import AsyncioResolver
 
+pytestmark = pytest.mark.pythons
+
 
 @implementer(IResolutionReceiver)
 class Receiver:

@@ -161,7 +161,7 @@ def test_credentials_that_run_together_are_told_apart() -> None:
 @given(st.lists(st.binary(max_size=40), max_size=40))
 def test_anything_at_all(pieces: list[bytes]) -> None:
     """Nothing but `SocksError` is raised, and nothing is kept beyond what a request may be."""
-    held(Handshake(), pieces)
+    assert_bounded(Handshake(), pieces)
 
 
 @given(
@@ -169,7 +169,7 @@ def test_anything_at_all(pieces: list[bytes]) -> None:
     st.lists(st.binary(max_size=300), max_size=10),
 )
 def test_anything_behind_a_good_beginning(begin: bytes, pieces: list[bytes]) -> None:
-    held(Handshake(), [begin, *pieces])
+    assert_bounded(Handshake(), [begin, *pieces])
 
 
 @given(st.sampled_from(list(GOOD.values())), st.lists(st.integers(0, 1500), max_size=8), st.binary(max_size=50))
@@ -183,7 +183,7 @@ def test_however_it_is_cut(good: tuple[bytes, bytes, SocksRequest], cuts: list[i
     assert handshake.take_rest() == behind
 
 
-def held(handshake: Handshake, pieces: list[bytes]) -> None:
+def assert_bounded(handshake: Handshake, pieces: list[bytes]) -> None:
     try:
         for piece in pieces:
             handshake.receive(piece)

@@ -24,6 +24,8 @@ from nymtw.directory.dashboard.recorder import (
 from nymtw.errors import DirectoryError, DiskError
 from nymtw.testing.clock import FakeClock
 
+pytestmark = pytest.mark.pythons
+
 ONE, TWO = bytes([1]) * 32, bytes([2]) * 32
 START = 1_800_000_000  # the beginning of an hour
 

@@ -67,7 +67,7 @@ def begin(council: Council, *liars: int) -> tuple[list[int], list[Liar]]:
     return honest, [each for each in found if isinstance(each, Liar)]
 
 
-def sound(council: Council, honest: list[int], nodes: set[int] = frozenset(NODES)) -> None:  # type: ignore[assignment]
+def assert_sound(council: Council, honest: list[int], nodes: set[int] = frozenset(NODES)) -> None:  # type: ignore[assignment]
     """No version failed, the honest have the same, and the nodes in the newest are these."""
     unbroken(council, *honest)
     either = {node_identity(node) for node in SWINGS}
@@ -87,7 +87,7 @@ def test_one_that_says_nothing(council: Council) -> None:
     honest, [liar] = begin(council, 3)
     liar.lie = lambda target, notice: None
     council.run(4)
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 def test_one_that_speaks_to_one_alone(council: Council) -> None:
@@ -96,7 +96,7 @@ def test_one_that_speaks_to_one_alone(council: Council) -> None:
         council.heard_by[number] |= {3}
     liar.lie = lambda target, notice: notice if target == 1 else None
     council.run(4)
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 def test_one_that_withholds_nodes(council: Council) -> None:
@@ -105,7 +105,7 @@ def test_one_that_withholds_nodes(council: Council) -> None:
         notice, liar, liar.cast(notice.serial, liar.vote(notice.serial, [liar.seen(1)]))
     )
     council.run(4)
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 def test_one_that_has_seen_nodes_that_nobody_else_has(council: Council) -> None:
@@ -114,7 +114,7 @@ def test_one_that_has_seen_nodes_that_nobody_else_has(council: Council) -> None:
         council.add_node(number)
         council.heard_by[number] = {3}
     council.run(4)
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 def test_one_that_repeats_what_nodes_said_long_ago(council: Council) -> None:
@@ -125,7 +125,7 @@ def test_one_that_repeats_what_nodes_said_long_ago(council: Council) -> None:
     council.run(1.2)
     liar.lie = lambda target, notice: with_votes(notice, liar, liar.cast(notice.serial, liar.vote(notice.serial, old)))
     council.run(3)
-    sound(council, honest)
+    assert_sound(council, honest)
     assert {tuple(node.sphinx_keys) for node in council.topology(1).nodes} == {(2,)}
 
 
@@ -139,7 +139,7 @@ def test_one_that_votes_differently_to_everybody(council: Council) -> None:
 
     liar.lie = lie
     council.run(4)
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 def test_one_that_signs_many_votes_and_gives_out_one(council: Council) -> None:
@@ -155,7 +155,7 @@ def test_one_that_signs_many_votes_and_gives_out_one(council: Council) -> None:
 
     liar.lie = lie
     council.run(4)
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 @pytest.mark.parametrize("council", [3, 5, 7], indirect=True)
@@ -194,7 +194,7 @@ def test_some_that_show_one_a_vote_at_the_last_moment(council: Council, moment: 
         council.clock.advance(0.25)
         show()
     assert len(shown) >= 3
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 def test_one_that_signs_another_topology_and_every_topology(council: Council) -> None:
@@ -214,7 +214,7 @@ def test_one_that_signs_another_topology_and_every_topology(council: Council) ->
 
     liar.lie = lie
     council.run(4)
-    sound(council, honest)
+    assert_sound(council, honest)
     assert other
     with pytest.raises(TopologySignatureError, match="1 valid signatures of the 2 needed"):
         verify_topology(other[-1], council.trust, council.clock.wall_clock())
@@ -230,7 +230,7 @@ def test_one_that_claims_another_time(council: Council, claimed: int) -> None:
 
     liar.lie = lie
     council.run(5)
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 def test_one_that_hurries_everybody_with_the_fastest_clock(council: Council) -> None:
@@ -242,14 +242,14 @@ def test_one_that_hurries_everybody_with_the_fastest_clock(council: Council) -> 
         notice, claims={**notice.claims, liar.identity: Claim(2**62, signature)}
     )
     council.run(8)
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 def test_one_that_is_slower_than_a_round(council: Council) -> None:
     honest, [_] = begin(council, 3)
     council.slow[3] = 2.5 * round_length(REFRESH, 1)
     council.run(6)
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 def test_one_that_passes_votes_and_claims_on_with_wrong_signatures(council: Council) -> None:
@@ -263,7 +263,7 @@ def test_one_that_passes_votes_and_claims_on_with_wrong_signatures(council: Coun
 
     liar.lie = lie
     council.run(4)
-    sound(council, honest)
+    assert_sound(council, honest)
     assert any("a signature of a vote is wrong" in text for _, _, text in council.refused)
 
 
@@ -288,7 +288,7 @@ def test_whoever_is_no_directory_can_say_what_he_wants(council: Council) -> None
         with pytest.raises(EncodingError):
             member.agreement.receive(body)
     council.run(2)
-    sound(council, honest)
+    assert_sound(council, honest)
 
 
 @pytest.mark.parametrize("game", range(3))
@@ -350,4 +350,4 @@ def test_liars_that_do_what_they_can_together_at_random(council: Council, game: 
     unbroken(council, *honest)
     for topology in agreed(council, *honest).values():
         assert not identities(topology) & {node_identity(number) for number in SYBILS}
-    sound(council, honest)
+    assert_sound(council, honest)

@@ -25,13 +25,13 @@ from nymtw.message.fragments import FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
 from nymtw.message.sealing import unseal
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.provider.services.installed_plugins import find_implementations
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import CredentialVerifierContract
 from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import Address
 from nymtw.topology.document import GATEWAY, MIXNODE, Recommended, Topology
-from nymtw.topology.routes import UniformRoutes
 
 pytestmark = pytest.mark.long
 

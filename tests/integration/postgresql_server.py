@@ -47,7 +47,7 @@ class PostgreSQLServer:
     def kill(self) -> None:
         """SIGKILL for the server's first process; its others end when they notice."""
         os.kill(self._pid(), signal.SIGKILL)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 150
         while self.pids() and time.monotonic() < end:
             time.sleep(0.05)
         # Where nobody collects dead processes its number still looks like that of a server.
@@ -70,7 +70,7 @@ class PostgreSQLServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._prefix, f"{self._programs}/{program}", *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder, timeout=60)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder, timeout=300)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
-START = 60.0  # seconds, on a machine that has other things to do
-STOP = 20.0
+START = 300.0  # seconds, on a machine that has other things to do
+STOP = 100.0
 
 
 class Program:

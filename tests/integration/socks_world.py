@@ -161,7 +161,7 @@ def set_rates(file: Path, rates: dict[str, str]) -> None:
     file.write_text(text)
 
 
-def curl(*words: str | Path, limit: float = 120.0) -> bytes:
+def curl(*words: str | Path, limit: float = 600.0) -> bytes:
     """What curl writes. Skips where it is not installed, fails where curl does."""
     program = shutil.which("curl")
     if program is None:

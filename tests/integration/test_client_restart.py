@@ -14,7 +14,7 @@ from nymtw.localnet.client_socket import from_base64, to_base64
 from nymtw.localnet.localnet import Localnet
 from nymtw.localnet.processes import sleep
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 
 async def progress(localnet: Localnet, identifier: str) -> Any:
@@ -34,10 +34,10 @@ async def progress(localnet: Localnet, identifier: str) -> Any:
 def test_alice_is_killed_while_she_sends(tmp_path: Path) -> Any:
     from twisted.internet import reactor
 
-    yield Deferred.fromCoroutine(kill_alice(reactor, tmp_path)).addTimeout(150, reactor)
+    yield Deferred.fromCoroutine(assert_that_she_finishes(reactor, tmp_path)).addTimeout(750, reactor)
 
 
-async def kill_alice(reactor: Any, tmp_path: Path) -> None:
+async def assert_that_she_finishes(reactor: Any, tmp_path: Path) -> None:
     message = os.urandom(300_000)
     received: Deferred[bytes] = Deferred()
 

@@ -40,10 +40,10 @@ def test_the_directory_speaks_https(tmp_path: Path) -> None:
                 if "identity key" in line:
                     break
             context = ssl.create_default_context(cafile=str(certificate))
-            with urllib.request.urlopen(f"https://localhost:{port}/", timeout=10, context=context) as answer:
+            with urllib.request.urlopen(f"https://localhost:{port}/", timeout=50, context=context) as answer:
                 assert b"<title>nymtw" in answer.read()
             with (
-                socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+                socket.create_connection(("127.0.0.1", port), timeout=50) as plain,
                 context.wrap_socket(plain, server_hostname="localhost") as secure,
             ):
                 nonce = base64.b64encode(os.urandom(16)).decode()

@@ -14,7 +14,7 @@ from nymtw.link import control
 from nymtw.link.frames import Frame, FrameParser, FrameType
 
 pytestmark = pytest.mark.integration
-LIMIT = 30.0  # seconds for anything
+LIMIT = 150.0  # seconds for anything
 Start = Callable[[], Running]
 
 
@@ -109,11 +109,10 @@ def start(tmp_path: Path, port: int) -> Iterator[Start]:
     yield begin
     for running in started:
         running.process.kill()
-        running.process.wait(30)
+        running.process.wait(150)
         running.lines.close()
 
 
-@pytest.mark.timeout(120)
 def test_a_login_is_worth_nothing_to_whoever_has_recorded_it_and_mailboxes_outlive_a_kill(
     start: Start, port: int
 ) -> None:
@@ -151,7 +150,7 @@ def test_a_login_is_worth_nothing_to_whoever_has_recorded_it_and_mailboxes_outli
     other.close()
 
     gateway.process.kill()
-    gateway.process.wait(30)
+    gateway.process.wait(150)
     client.close()
     start()
     again = Client(port, key)

@@ -20,7 +20,7 @@ from nymtw.topology.document import Trust, verify_topology
 
 pytestmark = pytest.mark.integration
 
-DEADLINE = 30.0  # seconds
+DEADLINE = 150.0  # seconds
 TWISTD = "from twisted.scripts.twistd import run; run()"
 RUN = "import sys; from nymtw.directory.commands import main; sys.exit(main())"
 MODES = {
@@ -57,7 +57,7 @@ def finish(command: Sequence[str], folder: Path, environment: dict[str, str]) ->
 
 
 def get(port: int, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=25) as answer:
         return bytes(answer.read())
 
 

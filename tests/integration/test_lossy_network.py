@@ -1,5 +1,7 @@
 """A large message where every link loses, doubles and reorders; a fake clock, real work for a core."""
 
+import math
+import os
 import random
 
 import pytest
@@ -8,7 +10,7 @@ from nymtw.client.config import DebugSection
 from nymtw.client.sending.outbox import State
 from nymtw.testing.simulation import SimulatedNetwork
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 # No cover when there is nothing to send: at that loss most of the time is spent waiting for acks.
 QUIET = DebugSection(
@@ -19,8 +21,11 @@ QUIET = DebugSection(
 )
 
 
-def test_5_mib_arrive_intact_and_once_at_20_percent_loss_on_every_link() -> None:
-    data = random.Random(5).randbytes(5 * 1024 * 1024)
+SIZE = (5 if os.environ.get("NYMTW_FULL") else 1) * 1024 * 1024
+
+
+def test_a_large_message_arrives_intact_and_once_at_20_percent_loss_on_every_link() -> None:
+    data = random.Random(5).randbytes(SIZE)
     with SimulatedNetwork(5, refresh=30.0, debug=QUIET) as network:
         alice, bob = network.clients["alice"], network.clients["bob"]
         network.impair(None, loss=0.2, duplicate=0.1, reorder=0.2)
@@ -36,9 +41,10 @@ def test_5_mib_arrive_intact_and_once_at_20_percent_loss_on_every_link() -> None
         assert progress is not None
         assert progress.state is State.DONE
         assert bob.received == [data]
-        # Of each link's packets a fifth was lost: an ack comes back for one transmission in six.
+        # Of each link's packets a fifth was lost: an ack comes back for one transmission in six, within 3 deviations.
         sent = progress.fragments + alice.core.status()["retransmissions"]
-        assert sent / progress.fragments == pytest.approx(0.8**-8, rel=0.05)
+        rare = 3 * math.sqrt((1 - 0.8**8) / progress.fragments)
+        assert sent / progress.fragments == pytest.approx(0.8**-8, rel=rare)
         for name, impairment in network.impairments.items():
             if name not in network.clients:
                 assert min(impairment.lost, impairment.doubled, impairment.reordered) > 100, name

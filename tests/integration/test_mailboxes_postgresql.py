@@ -74,7 +74,7 @@ class ThreadsClock(FakeClock):
 
     def _let_threads_work(self):
         while self.busy:
-            call, arguments = self._calls.get(timeout=60)
+            call, arguments = self._calls.get(timeout=300)
             self.busy -= 1
             call(*arguments)
 

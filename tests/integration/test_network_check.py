@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.integration
 NYMTW = [sys.executable, "-c", "import sys; from nymtw.commands import main; sys.exit(main())"]
 
 
 def run(*words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*NYMTW, *words], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*NYMTW, *words], capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_mixnode_that_stands_still_is_named(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_mixnode_that_stands_still_is_named(tmp_path: Path) -> None:
         localnet = subprocess.Popen([*NYMTW, "localnet", "--dir", str(tmp_path / "net")], stdout=out, stderr=out)
     frozen = 0
     try:
-        end = time.monotonic() + 90
+        end = time.monotonic() + 450
         while "Running until" not in (text := (tmp_path / "out").read_text()):
             assert time.monotonic() < end, text
             assert localnet.poll() is None, text
@@ -38,7 +38,7 @@ def test_a_mixnode_that_stands_still_is_named(tmp_path: Path) -> None:
         assert "6 of 6 mixnodes" in sound.stdout
         wrong = run("check", f"--directory={url}", "--directory-key=" + "A" * 43 + "=")
         assert wrong.returncode == 1
-        assert "somebody else signs" in wrong.stdout
+        assert "another key has signed" in wrong.stdout
         listed = subprocess.run(["pgrep", "-f", "--", "--id=mixnode-2-1"], capture_output=True, text=True, check=True)
         [frozen] = [int(pid) for pid in listed.stdout.split() if _parent(int(pid)) == localnet.pid]
         os.kill(frozen, signal.SIGSTOP)
@@ -51,7 +51,7 @@ def test_a_mixnode_that_stands_still_is_named(tmp_path: Path) -> None:
         if frozen:
             os.kill(frozen, signal.SIGCONT)
         localnet.send_signal(signal.SIGINT)
-        localnet.wait(30)
+        localnet.wait(150)
 
 
 def _parent(pid: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from program import Program
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.integration
 EPOCH = 60
 
 
@@ -32,7 +32,7 @@ def free_ports(number: int) -> list[int]:
 def curl(url: str, *options: str) -> "subprocess.CompletedProcess[str]":
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    return subprocess.run(["curl", "-sS", *options, url], capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(["curl", "-sS", *options, url], capture_output=True, text=True, timeout=100, check=False)
 
 
 class Network:
@@ -123,9 +123,9 @@ def test_a_network_of_nodes_in_every_mode_carries_a_message_and_tells_what_it_is
     network.node("exit", "--mode=exit-gateway")
     network.node("auto", "--mode=auto")
     for name in network.http:
-        network.wait_for_api(name, "health", 60, status="up")
+        network.wait_for_api(name, "health", 300, status="up")
     # What the others lack:
-    network.wait_for_api("auto", "roles", 30, place="mixnode-3")
+    network.wait_for_api("auto", "roles", 150, place="mixnode-3")
     roles = {name: network.api(name, "roles") for name in network.http}
     assert {name: role["place"] for name, role in roles.items()} == {
         "one": "mixnode-1",
@@ -177,8 +177,8 @@ def test_an_auto_node_takes_the_layer_that_falls_out_at_the_next_epoch(network: 
     for name in names:
         network.node(name, "--mode=auto")
     for name in names:
-        network.wait_for_api(name, "health", 60, status="up")
-    end = time.monotonic() + 30
+        network.wait_for_api(name, "health", 300, status="up")
+    end = time.monotonic() + 150
     while "" in (places := {name: network.api(name, "roles")["place"] for name in names}).values():
         assert time.monotonic() < end, places
         time.sleep(0.3)

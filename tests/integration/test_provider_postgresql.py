@@ -24,7 +24,7 @@ def run(home: Path, url: str) -> Running:
 def ended(running: Running) -> str:
     """What it said until it ended by itself, with status 1."""
     try:
-        assert running.process.wait(60) == 1
+        assert running.process.wait(300) == 1
         return running.lines.read()
     finally:
         running.process.kill()
@@ -43,14 +43,14 @@ def test_a_provider_with_postgresql_runs_and_ends(server: PostgreSQLServer, tmp_
             assert second.wait_for("The mailboxes are in PostgreSQL").split()[-1] != schema
             assert "nymtw_mailboxes 0" in second.figures()  # from now on its reactor runs
             second.process.send_signal(signal.SIGTERM)
-            assert second.process.wait(30) == 0
+            assert second.process.wait(150) == 0
         finally:
             second.process.kill()
             second.lines.close()
         with psycopg.connect(server.url) as other:
             assert other.execute(f"SELECT count(*) FROM {schema}.items").fetchone() == (0,)
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(30) == 0
+        assert running.process.wait(150) == 0
         assert "Traceback" not in running.lines.read()
     finally:
         running.process.kill()
@@ -61,7 +61,7 @@ def test_a_server_that_cannot_be_reached_ends_the_provider_with_one_line(tmp_pat
     pytest.importorskip("psycopg")
     said = ended(run(tmp_path, "postgresql://nymtw:geheim@127.0.0.1:1/nymtw"))
     assert "the mailboxes in PostgreSQL: connection" in said
-    assert "The password in --store is there for everybody on this machine to see" in said
+    assert "The password in --store is visible to everyone on this machine" in said
     assert "geheim" not in said
     assert "Traceback" not in said
 
@@ -69,6 +69,6 @@ def test_a_server_that_cannot_be_reached_ends_the_provider_with_one_line(tmp_pat
 def test_a_url_that_is_none_ends_the_provider_with_one_line(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     said = ended(run(tmp_path, "mysql://nymtw:geheim@127.0.0.1/nymtw"))
-    assert "--store: this is no URL that PostgreSQL takes" in said
+    assert "--store: not a valid PostgreSQL URL" in said
     assert "geheim" not in said
     assert "Traceback" not in said

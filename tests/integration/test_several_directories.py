@@ -16,7 +16,7 @@ from nymtw.encoding import key_text
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, save_private, save_public
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 NYMTW = [sys.executable, "-c", "import sys; from nymtw.commands import main; sys.exit(main())"]
 TWISTD = [sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
 NUMBERS = (1, 2, 3)
@@ -70,7 +70,7 @@ class World:
         self.start("store", "nym-provider", "--id=p", "--port=0", "--client-port=0", *common)
 
     def check(self) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([*NYMTW, "check", *self.where], capture_output=True, text=True, timeout=90, check=False)
+        return subprocess.run([*NYMTW, "check", *self.where], capture_output=True, text=True, timeout=450, check=False)
 
     def until(self, text: str, seconds: float) -> str:
         """The report of `nymtw check`, once `text` is in it."""
@@ -87,7 +87,7 @@ class World:
         for process in self.running.values():
             process.send_signal(signal.SIGTERM)
         for process in self.running.values():
-            process.wait(30)
+            process.wait(150)
 
 
 def free_port() -> int:
@@ -107,23 +107,21 @@ def test_killing_one_of_three_directories_changes_nothing(world: World) -> None:
     for number in NUMBERS:
         world.start_directory(number)
     world.start_nodes()
-    sound = world.until("No problem was found.", 90)
+    sound = world.until("No problem was found.", 450)
     assert "(3 of 3, 2 are needed)" in sound
     assert "3 of 3 mixnodes" in sound
     world.running["d2"].kill()
     world.running.pop("d2").wait()
-    time.sleep(25)  # so that what follows was made without it
-    said = world.check().stdout
-    assert "(2 of 3, 2 are needed)" in said, said + world.logs()
+    said = world.until("(2 of 3, 2 are needed)", 300)  # so that what follows was made without it
     assert "3 of 3 mixnodes" in said
     bad = [line for line in said.splitlines() if line.startswith("BAD")]
     assert len(bad) == 2, said
     assert world.text(2) in bad[0]
     assert world.url(2) in bad[1]
     shown = subprocess.run(
-        [*NYMTW, "topology", *world.where], capture_output=True, text=True, timeout=60, check=True
+        [*NYMTW, "topology", *world.where], capture_output=True, text=True, timeout=300, check=True
     ).stdout
     assert "4 nodes" in shown
     assert f"{world.text(2)} has not signed it" in shown
     world.start_directory(2)
-    assert "(3 of 3, 2 are needed)" in world.until("No problem was found.", 60)
+    assert "(3 of 3, 2 are needed)" in world.until("No problem was found.", 300)

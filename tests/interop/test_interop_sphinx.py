@@ -27,6 +27,7 @@ from nymtw.sphinx.keys import sender_keys
 pytestmark = pytest.mark.interop
 
 HERE = Path(__file__).resolve().parent
+CARGO = (1, 85)  # what Cargo.lock and the crates in it ask for
 VERSIONS = (258, 259)
 REPEATS = 4
 # Every size class, version and length of route, four times over: 200 cases a test.
@@ -112,6 +113,9 @@ class Case:
 def crate():
     if shutil.which("cargo") is None:
         pytest.skip("cargo is not installed")
+    said = subprocess.run(["cargo", "--version"], capture_output=True, text=True, check=True).stdout
+    if tuple(map(int, said.split()[1].split(".")[:2])) < CARGO:
+        pytest.skip(f"cargo {'.'.join(map(str, CARGO))} or later is needed: this is {said.strip()}")
     target = HERE / "target"
     subprocess.run(
         ["cargo", "build", "--quiet", "--release", "--locked", "--target-dir", target], cwd=HERE, check=True

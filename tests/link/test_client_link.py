@@ -416,6 +416,7 @@ def test_hostile_bytes_never_raise_at_either_end(chunks, logged_in):
         world.clock.advance(0.01)
     raw.transport.abortConnection()
     connection.abort()
+    assert not world.logged_in("bob")[0].ended, "others are served all the same"
     world.close()
 
 

@@ -79,7 +79,7 @@ def test_strange_numbers_of_slots_are_frame_errors(slots):
 def test_no_bytes_raise_anything_else(data):
     for parse in (parse_request, parse_answer, lambda data: parse_pull(data, 4), lambda data: parse_mail(data, 1)):
         try:
-            parse(data)
+            assert parse(data) is not None
         except FrameError:
             pass
 
@@ -131,7 +131,7 @@ def test_a_flipped_byte_of_mail_raises_nothing_else(mail, data):
     damaged = bytearray(body(encode_mail(mail, 4)))
     damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        parse_mail(bytes(damaged), 4)
+        assert len(parse_mail(bytes(damaged), 4)) <= 4
     except FrameError:
         pass
 

@@ -15,6 +15,8 @@ from nymtw.link.frames import (
     encode_submit,
 )
 
+pytestmark = pytest.mark.pythons
+
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "link-frames.json").read_text())
 KEY, TOKEN, SIGNATURE = (bytes([byte]) * length for byte, length in ((0x6B, 32), (0x74, 32), (0x73, 64)))
 PACKET = bytes(index % 251 for index in range(386))

@@ -409,6 +409,7 @@ def test_hostile_bytes_never_raise_where_mail_is_pushed(chunks, rate, slow):
         session.transport.write(chunk)
         world.clock.advance(0.007)
     connection.abort()
+    assert not world.logged_in("bob")[0].ended, "others are served all the same"
     world.close()
 
 

@@ -21,6 +21,8 @@ from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 
+pytestmark = pytest.mark.pythons
+
 ALICE, BOB, MALLORY = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3))
 
 
@@ -69,7 +71,7 @@ class Meeting:
 
 
 def test_interface():
-    verifyObject(ILinkSecurity, TLSSecurity(None))
+    assert verifyObject(ILinkSecurity, TLSSecurity(None))
 
 
 def test_both_ends_know_each_other():

@@ -49,8 +49,11 @@ def test_the_bar_shows_fragments_rate_and_time_left_and_goes_away() -> None:
 
 
 def test_a_terminal_that_was_closed_is_no_fault() -> None:
+    tried = []
+
     class Closed(Terminal):
         def write(self, text: str) -> int:
+            tried.append(text)
             raise OSError(5, "Input/output error")
 
     console = Console(Closed())
@@ -59,6 +62,8 @@ def test_a_terminal_that_was_closed_is_no_fault() -> None:
     console.progress(0, 2)
     console.progress(2, 2)
     console.end_progress()
+    assert any("1 of 2" in text for text in tried)
+    assert any("done" in text for text in tried)
 
 
 def test_how_a_process_ended() -> None:

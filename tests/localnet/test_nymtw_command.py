@@ -9,6 +9,8 @@ import pytest
 
 from nymtw.commands import COMMANDS, main
 
+pytestmark = pytest.mark.pythons
+
 
 def test_alone_it_prints_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0

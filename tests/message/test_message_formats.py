@@ -33,6 +33,8 @@ from nymtw.message.fragments import (
 from nymtw.message.payload import AckSection, join_payload, split_payload
 from nymtw.message.sealing import SEAL_OVERHEAD, seal, unseal
 
+pytestmark = pytest.mark.pythons
+
 ID = bytes(range(16))
 
 

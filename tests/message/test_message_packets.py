@@ -24,10 +24,12 @@ from nymtw.message.replies import (
 )
 from nymtw.message.sealing import unseal
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.sphinx import FinalHop, ForwardHop, generate_keypair, process_packet, recover_message
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Topology
-from nymtw.topology.routes import UniformRoutes
+
+pytestmark = pytest.mark.pythons
 
 EPOCH = 7
 ROUTES, DELAYS = UniformRoutes(), ExponentialDelays(0.05)

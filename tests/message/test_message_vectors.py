@@ -16,6 +16,8 @@ from nymtw.message.payload import split_payload
 from nymtw.message.sealing import unseal
 from nymtw.message.stream import StreamMessage
 
+pytestmark = pytest.mark.pythons
+
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 
 

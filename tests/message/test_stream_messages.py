@@ -106,7 +106,7 @@ def test_what_nobody_may_send_is_an_encoding_error(plain):
 @given(st.binary(max_size=200))
 def test_hostile_bytes_are_an_encoding_error(data):
     try:
-        StreamMessage.parse(data)
+        assert isinstance(StreamMessage.parse(data), StreamMessage)
     except EncodingError:
         pass
 

@@ -50,7 +50,7 @@ def shifted(packet: bytes, low_order: int) -> bytes:
     return with_alpha(packet, u.to_bytes(32, "little"))
 
 
-def passes_once(chain: Chain, packet: bytes, twin: bytes, reason: DropReason) -> None:
+def assert_passes_once(chain: Chain, packet: bytes, twin: bytes, reason: DropReason) -> None:
     """`packet` crosses the network; `twin` does not, before it or after."""
     first = chain.mixnodes[0]
     chain.enter(packet)
@@ -68,14 +68,16 @@ def test_the_same_packet_with_the_top_bit_of_its_alpha_set() -> None:
     packet = chain.data_packet()
     twin = with_alpha(packet, packet[:31] + bytes([packet[31] | 0x80]))
     assert crypto_scalarmult(bytes(range(32)), twin[:32]) == crypto_scalarmult(bytes(range(32)), packet[:32])
-    passes_once(chain, packet, twin, DropReason.NON_CANONICAL_POINT)
+    assert_passes_once(chain, packet, twin, DropReason.NON_CANONICAL_POINT)
 
 
 @pytest.mark.parametrize("u", [2, 9, 18])
 def test_an_alpha_in_non_canonical_form(u: int) -> None:
     chain = Chain(101)
     packet = chain.data_packet()
-    passes_once(chain, packet, with_alpha(packet, (u + P).to_bytes(32, "little")), DropReason.NON_CANONICAL_POINT)
+    assert_passes_once(
+        chain, packet, with_alpha(packet, (u + P).to_bytes(32, "little")), DropReason.NON_CANONICAL_POINT
+    )
 
 
 @pytest.mark.parametrize("low_order", LOW_ORDER)
@@ -99,7 +101,7 @@ def test_the_same_packet_shifted_by_a_low_order_point(low_order: int) -> None:
 def test_a_low_order_point_itself(low_order: int) -> None:
     chain = Chain(103)
     packet = chain.data_packet()
-    passes_once(chain, packet, with_alpha(packet, low_order.to_bytes(32, "little")), DropReason.LOW_ORDER_POINT)
+    assert_passes_once(chain, packet, with_alpha(packet, low_order.to_bytes(32, "little")), DropReason.LOW_ORDER_POINT)
 
 
 def test_across_epochs() -> None:

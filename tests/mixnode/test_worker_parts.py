@@ -13,7 +13,7 @@ from crew import WorkerParts
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import EncodingError, ListenError
 from nymtw.mixnode import options as mixnode
-from nymtw.mixnode.workers.counts import LENGTH, Seen, WorkerCounts, shared_file, shared_memory
+from nymtw.mixnode.workers.counts import LENGTH, CountTransfer, WorkerCounts, shared_file, shared_memory
 from nymtw.mixnode.workers.pool import assign
 from nymtw.mixnode.workers.spawn import Acceptor
 from nymtw.mixnode.workers.wire import (
@@ -38,6 +38,8 @@ from nymtw.mixnode.workers.wire import (
 )
 from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.testing.clock import FakeClock
+
+pytestmark = pytest.mark.pythons
 
 # the pipe
 
@@ -107,15 +109,15 @@ def test_a_worker_that_says_nonsense_is_killed() -> None:
 def test_counts_are_shared_and_taken_over_once() -> None:
     descriptor = shared_file()
     worker, node = WorkerCounts(shared_memory(descriptor)), WorkerCounts(shared_memory(descriptor))
-    seen, counters = Seen(node), PacketCounters()
+    transfer, counters = CountTransfer(node), PacketCounters()
     for _ in range(2):
         worker.received(5)
         worker.forwarded(2)
         worker.dropped(DropReason.REPLAYED, 1)
-        seen.take_out(counters)
-        seen.take_in(counters)
-    seen.take_out(counters)
-    seen.take_in(counters)
+        transfer.add_departures(counters)
+        transfer.add_arrivals(counters)
+    transfer.add_departures(counters)
+    transfer.add_arrivals(counters)
     snapshot = counters.snapshot()
     assert (snapshot.received, snapshot.forwarded, snapshot.queued) == (10, 4, 4)
     assert snapshot.dropped == {DropReason.REPLAYED: 2}

@@ -12,6 +12,8 @@ from nymtw.mixnode.loop_loss import GO_ON, PAUSE
 from nymtw.mixnode.workers.handle import GOOD_LIFE, HUNG
 from nymtw.sphinx import generate_keypair
 
+pytestmark = pytest.mark.pythons
+
 
 def test_a_packet_leaves_when_it_is_due_whichever_worker_has_taken_it_and_has_the_link() -> None:
     crew = WorkerParts(1)

@@ -11,6 +11,8 @@ from msgspec import Meta
 from nymtw.errors import ConfigError
 from nymtw.node.config import load_config, parse_config, read_config
 
+pytestmark = pytest.mark.pythons
+
 
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: Annotated[str, Meta(description="The name.")]

@@ -16,6 +16,8 @@ from nymtw.errors import ConfigError, DirectoryError
 from nymtw.interfaces import IDirectory
 from nymtw.node.directories.http_directory import ANSWER_LIMIT, HTTPDirectory, check_directory_url
 
+pytestmark = pytest.mark.pythons
+
 URL = "http://127.0.0.1:8080"
 
 

@@ -10,6 +10,8 @@ import pytest
 from nymtw.errors import ConfigError
 from nymtw.node.home import NodeHome, nym_home, private_folder, write_file
 
+pytestmark = pytest.mark.pythons
+
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)

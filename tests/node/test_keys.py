@@ -22,6 +22,8 @@ from nymtw.node.keys import (
     save_public,
 )
 
+pytestmark = pytest.mark.pythons
+
 KEY = bytes(range(32))
 
 

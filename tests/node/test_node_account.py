@@ -1,7 +1,11 @@
 """received = forwarded + delivered + queued + dropped."""
 
+import pytest
+
 from nymtw.drop_reasons import DropReason
 from nymtw.node.engine.packet_counters import PacketCounters
+
+pytestmark = pytest.mark.pythons
 
 
 def test_every_packet_is_in_one_place() -> None:

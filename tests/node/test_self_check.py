@@ -96,7 +96,7 @@ def test_the_command_ends_with_one_line_and_status_1(tmp_path: Path, program: st
         env={**os.environ, "NYMTW_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

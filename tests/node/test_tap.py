@@ -19,6 +19,8 @@ from nymtw.node.process import parent_watch
 from nymtw.node.process.log import LineObserver
 from nymtw.node.tap import NodeOptions, RoleOptions, RoleService, port_number, run_or_exit
 
+pytestmark = pytest.mark.pythons
+
 
 class Role(Service):
     """Records what is asked of it, and fails where the test wants."""
@@ -139,7 +141,12 @@ def test_another_logger_is_left_alone() -> None:
 
 
 def test_a_parent_that_is_no_application_gets_no_observer() -> None:
-    run(Role()).setServiceParent(MultiService())
+    parent = MultiService()
+    service = run(Role())
+    service.setServiceParent(parent)
+    parent.startService()
+    assert list(parent) == [service]
+    parent.stopService()
 
 
 def test_options_that_are_not_given_are_none() -> None:

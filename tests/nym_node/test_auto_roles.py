@@ -166,7 +166,7 @@ def test_a_gateway_with_a_mailbox_takes_clients_all_the_time(world: AnyNetwork) 
 
 def test_a_mixnode_takes_no_clients(world: AnyNetwork) -> None:
     name = next(name for name, place in world.places().items() if place.startswith("mixnode"))
-    assert world.services[name].closed() == "this node is no gateway now"
+    assert world.services[name].closed() == "this node is not a gateway at present"
     with pytest.raises(TimeoutError):
         world.join("carol", name)
     assert world.services[name].clients.store.count() == 0

@@ -12,6 +12,8 @@ from nymtw.node.home import NodeHome
 from nymtw.nym_node.config import NymNodeConfig
 from nymtw.nym_node.options import Options, configure
 
+pytestmark = pytest.mark.pythons
+
 KEY = "A" * 43 + "="
 
 

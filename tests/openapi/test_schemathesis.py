@@ -21,7 +21,7 @@ from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, save_private, save_public
 from nymtw.topology.presence import make_heartbeat
 
-pytestmark = [pytest.mark.openapi, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.openapi
 # What is posted has to be signed, which a schema cannot say: what fits it is refused all the same.
 # A list that is too long may also be a body that is too long (413).
 CONFIG = """
@@ -46,7 +46,7 @@ def running(folder: Path, log: Path, says: str, *words: str) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 150
         while says not in (text := log.read_text()):
             assert time.monotonic() < end, text
             time.sleep(0.1)
@@ -54,7 +54,7 @@ def running(folder: Path, log: Path, says: str, *words: str) -> Iterator[str]:
         assert "Traceback" not in log.read_text()
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(150)
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def directory(folder: Path, *words: str) -> Iterator[tuple[str, str]]:
         yield text.split("The directory is at ")[1].split()[0], text.split("identity key is ")[1][:44]
 
 
-def keeps_to(description: str, folder: Path) -> None:
+def assert_keeps_to(description: str, folder: Path) -> None:
     """Have schemathesis ask all that the description allows, and what it does not."""
     (folder / "schemathesis.toml").write_text(CONFIG)
     program = shutil.which("schemathesis", path=str(Path(sys.executable).parent)) or "schemathesis"
@@ -73,7 +73,7 @@ def keeps_to(description: str, folder: Path) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=350,
+        timeout=1000,
         check=False,
     )
     print(done.stdout[-8000:])
@@ -95,9 +95,9 @@ def test_a_live_directory_keeps_to_its_description(tmp_path: Path) -> None:
             description="<b>here</b>",
         )
         urllib.request.urlopen(
-            urllib.request.Request(f"{url}/api/presence/mixnodes", json.dumps(heartbeat).encode()), timeout=10
+            urllib.request.Request(f"{url}/api/presence/mixnodes", json.dumps(heartbeat).encode()), timeout=50
         ).close()
-        keeps_to(f"{url}/swagger/doc.json", tmp_path)
+        assert_keeps_to(f"{url}/swagger/doc.json", tmp_path)
 
 
 def test_a_live_node_keeps_to_its_description(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_live_node_keeps_to_its_description(tmp_path: Path) -> None:
         words = ["--mode=auto", "--id=n", "--host=127.0.0.1", "--port=0", "--client-port=0", f"--http-port={port}"]
         words += ["--rate=50", f"--directory={url}", f"--directory-key={key}", "--moniker=<b>here</b>"]
         with running(tmp_path, tmp_path / "node.log", "From key epoch", "nym-node", *words):
-            keeps_to(f"http://127.0.0.1:{port}/api/v1/swagger/doc.json", tmp_path)
+            assert_keeps_to(f"http://127.0.0.1:{port}/api/v1/swagger/doc.json", tmp_path)
 
 
 def test_a_directory_that_signs_with_another_one_keeps_to_its_description(tmp_path: Path) -> None:
@@ -128,15 +128,15 @@ def test_a_directory_that_signs_with_another_one_keeps_to_its_description(tmp_pa
         running(tmp_path, tmp_path / "other.log", "signs together", *words(1)),
     ):
         url = f"http://127.0.0.1:{ports[0]}"
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while True:
             try:
-                urllib.request.urlopen(f"{url}/api/v1/topology", timeout=10).close()
+                urllib.request.urlopen(f"{url}/api/v1/topology", timeout=50).close()
                 break
             except urllib.error.HTTPError:  # there is none yet
                 assert time.monotonic() < end
                 time.sleep(0.5)
-        keeps_to(f"{url}/swagger/doc.json", tmp_path)
+        assert_keeps_to(f"{url}/swagger/doc.json", tmp_path)
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""Builds wheel and sdist, installs them and an editable copy in fresh virtual environments, and asks for plugins.
+"""Builds the sdist and from it the wheel, installs the wheel and then an editable copy, and asks for plugins.
 
 Every question is asked outside the source tree, with `examples/third-party-provider` beside nymtw as wheel and as
 editable install. Exits with a status other than zero at the first answer that is wrong.
@@ -53,7 +53,10 @@ class Environment:
         return run(self.folder / "bin" / command, *words, cwd=self.outside, status=status)
 
     def install(self, *words: str | Path) -> None:
-        self("python", "-m", "pip", "install", "--quiet", *words)
+        self("python", "-m", "pip", "install", "--quiet", "--no-compile", *words)
+
+    def uninstall(self, name: str) -> None:
+        self("python", "-m", "pip", "uninstall", "--quiet", "--yes", name)
 
     def plugins(self) -> Path:
         """The folder of the plugin modules that wheels have brought."""
@@ -68,7 +71,7 @@ def copied(source: Path, target: Path) -> Path:
 
 
 def build(source: Path, target: Path) -> tuple[Path, Path]:
-    """The wheel and the sdist of a source tree."""
+    """The wheel, which is built from the sdist, and the sdist of a source tree."""
     run(sys.executable, "-m", "build", "--outdir", target, source, cwd=target.parent)
     (wheel,), (sdist,) = target.glob("*.whl"), target.glob("*.tar.gz")
     return wheel, sdist
@@ -101,14 +104,15 @@ def check_files(wheel: Path, sdist: Path) -> None:
         assert name not in in_wheel | in_sdist, f"{name} hides Twisted"
 
 
-def check_commands(environment: Environment) -> None:
-    """Every role is a command of `twistd`, of `twist`, and by itself."""
+def check_commands(environment: Environment, each: bool) -> None:
+    """Every role is a command of `twistd` and of `twist`, and (`each`) has its help there and by itself."""
     for program in ("twistd", "twist"):
         answer = environment(program, "--help")
         for command in COMMANDS:
             assert f"\n    {command} " in answer, f"{program} --help does not list {command}:\n{answer}"
-            environment(program, command, "--help")
-    for command in COMMANDS:
+            if each:
+                environment(program, command, "--help")
+    for command in COMMANDS if each else ():
         assert "Commands:" in environment(command), f"{command} alone does not print its commands"
 
 
@@ -134,7 +138,7 @@ def check_third_party(environment: Environment, wheel: Path, source: Path) -> No
     for words in ((wheel,), ("--editable", source)):
         environment.install("--no-deps", *words)
         check_implementations(environment, third_party=True)
-        environment("python", "-m", "pip", "uninstall", "--quiet", "--yes", "nymtw-hello")
+        environment.uninstall("nymtw-hello")
         check_implementations(environment, third_party=False)
 
 
@@ -158,18 +162,19 @@ def main() -> None:
         wheel, sdist = build(source, folder / "dist")
         third_party_wheel, _ = build(third_party, folder / "third-party-dist")
         check_files(wheel, sdist)
-        for way, words in (("wheel", (wheel,)), ("sdist", (sdist,)), ("editable", ("--editable", source))):
+        environment = Environment(folder / "venv")
+        for way, words in (("wheel", (wheel,)), ("editable", ("--no-deps", "--editable", source))):
             started = time.monotonic()
-            environment = Environment(folder / way)
             environment.install(*words)
-            check_commands(environment)
+            check_commands(environment, each=way == "wheel")
             check_third_party(environment, third_party_wheel, third_party)
             if way == "wheel":
                 check_broken(environment)
-                environment.install(f"{third_party}[test]")
+                environment.install(f"{third_party_wheel}[test]")
                 environment("python", "-m", "pytest", "-q", third_party / "tests")
+                environment.uninstall("nymtw-hello")
+            environment.uninstall("nymtw")
             print(f"{way}: all plugins found ({time.monotonic() - started:.0f} s)", flush=True)
-            shutil.rmtree(environment.folder)
 
 
 if __name__ == "__main__":

@@ -152,9 +152,15 @@ class TestContract(ServiceContract):
             "non-mandatory-script-verify-flag (Signature must be zero) (code -26)",
         ),
         ("eth", 8545, GETH_REFUSED, "", "nonce too low: next nonce 7, tx nonce 3 (code -32000)"),
-        ("eth", 8545, b"<html>", "", "the node's answer is not that of such a chain"),
-        ("eth", 8545, {"jsonrpc": "2.0", "id": 1, "result": 5}, "", "the node's answer is not that of such a chain"),
-        ("eth", 8545, b"[" * 5000, "", "the node's answer is not that of such a chain"),
+        ("eth", 8545, b"<html>", "", "the node's answer is not valid for this kind of chain"),
+        (
+            "eth",
+            8545,
+            {"jsonrpc": "2.0", "id": 1, "result": 5},
+            "",
+            "the node's answer is not valid for this kind of chain",
+        ),
+        ("eth", 8545, b"[" * 5000, "", "the node's answer is not valid for this kind of chain"),
         ("eth", 8545, bytes(2 * 2**20), "", "the answer is longer than an answer may be"),
         ("eth", 8545, (401, b""), "", "the node refuses this broadcaster"),
     ],
@@ -225,7 +231,8 @@ def test_one_transaction_of_many_senders_is_handed_over_once(bench: ServiceBench
 
 def test_an_unknown_chain(bench: ServiceBench) -> None:
     assert (
-        ask(bench, "dogecoin", b"x").error == "this broadcaster does not know the chain; it has bitcoin, cometbft, eth"
+        ask(bench, "dogecoin", b"x").error
+        == "this broadcaster does not support the chain; it supports bitcoin, cometbft, eth"
     )
 
 
@@ -249,7 +256,7 @@ def test_nodes_on_the_command_line(tmp_path: Path) -> None:
             parse_node(text)
     options = Options()
     options.parseOptions([])
-    with pytest.raises(ConfigError, match="needs a --chain"):
+    with pytest.raises(ConfigError, match="needs at least one --chain"):
         make_provider(None, options)  # type: ignore[arg-type]
 
 

@@ -216,10 +216,11 @@ def test_a_name_with_several_addresses_goes_to_one_that_is_allowed(world: World)
 
 
 def test_a_name_with_an_address_where_nobody_answers_goes_to_the_next(world: World) -> None:
-    world.serve(OTHER, greeting=b"here")
+    serving = world.serve(OTHER, greeting=b"here")
     world.names.answers["a.example"] = [[PUBLIC, OTHER]]
     stream = world.caller().open("a.example")
     world.until(lambda: stream.got == b"here")
+    assert len(serving.connections) == 1
 
 
 def test_an_answer_that_changes_between_check_and_connect_does_not_matter(world: World) -> None:
@@ -249,12 +250,13 @@ def test_the_exits_own_machine_is_not_reached_by_its_public_address(seed: int) -
 
 def test_private_addresses_where_the_operator_allows_them(seed: int) -> None:
     with World("--exit-private", seed=seed) as world:
-        world.serve(PRIVATE, greeting=b"inside")
+        serving = world.serve(PRIVATE, greeting=b"inside")
         world.names.answers["inside.example"] = [[PRIVATE]]
         caller = world.caller()
         for host in (PRIVATE, "inside.example"):
             stream = caller.open(host)
             world.until(lambda stream=stream: stream.got == b"inside")
+        assert len(serving.connections) == 2
 
 
 def test_ports_that_the_policy_refuses_are_not_even_resolved(world: World) -> None:

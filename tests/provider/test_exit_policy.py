@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from nymtw.errors import ConfigError
 from nymtw.provider.exit.policy import DEFAULT_POLICY, ExitPolicy
 
+pytestmark = pytest.mark.pythons
+
 
 @pytest.mark.parametrize(
     ("policy", "address", "port", "accepted"),
@@ -76,7 +78,7 @@ def test_what_is_accepted(policy: str, address: str, port: int, accepted: bool) 
         ("accept [10.0.0.0/8]x:80", "is not 'accept' or 'reject'"),
         ("accept 2001:db8::1:80", "'db8::1:80' is not a port"),
         ("accept [2001:db8::1]/129:80", "is not an address or a network"),
-        ("accept6 10.0.0.0/8:80", "accept6 is for IPv6, and 10.0.0.0/8 is not"),
+        ("accept6 10.0.0.0/8:80", "accept6 is for IPv6, but 10.0.0.0/8 is not IPv6"),
         ("reject6 *4:80", "reject6 is for IPv6"),
         ("accept *:0", "'0' is not a port"),
         ("accept *:65536", "is not a port"),
@@ -96,9 +98,10 @@ def test_any_text_is_a_policy_or_a_configuration_error(text: str) -> None:
     try:
         policy = ExitPolicy.parse(text)
     except ConfigError as error:
-        error.args[0].index("line")
+        said = str(error)
     else:
-        policy.accepts("198.51.100.1", 80)
+        said = f"line that accepts: {policy.accepts('198.51.100.1', 80)}"
+    assert "line" in said
 
 
 @pytest.mark.parametrize(

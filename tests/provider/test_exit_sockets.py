@@ -225,6 +225,7 @@ async def test_a_name_of_this_machine(line: Line) -> None:
     await line.until(lambda: stream.got == b"inside")
     stream.reset()
     await line.until(lambda: len(line.exit) == 0)
+    assert stream.failed is None
 
 
 @pytest.mark.parametrize(

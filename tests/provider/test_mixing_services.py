@@ -20,6 +20,7 @@ from nymtw.message.fragments import FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
 from nymtw.message.sealing import unseal
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
 from nymtw.mixnode.service import MixnodeService
 from nymtw.node.engine.mix_node import Environment, MixNode
@@ -34,7 +35,6 @@ from nymtw.testing.security import MemorySecurity
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import NodeRecord, Recommended, Topology, Trust, sign_topology
 from nymtw.topology.presence import read_heartbeat, read_metric
-from nymtw.topology.routes import UniformRoutes
 
 KEY = SigningKey(bytes(range(32)))
 
@@ -463,7 +463,7 @@ def test_a_store_that_cannot_open_its_mailboxes_ends_the_node_with_one_line(worl
     ("make", "error"),
     [
         (lambda context, options: 1 / 0, "the provider 'other' cannot be made: ZeroDivisionError"),
-        (lambda context, options: object(), "what it makes provides neither IProvider nor IService"),
+        (lambda context, options: object(), "make_provider returns neither an IProvider nor an IService"),
     ],
 )
 def test_an_implementation_that_cannot_be_made_ends_the_node_with_one_line(world: World, make: Any, error: str) -> None:

@@ -41,7 +41,7 @@ def test_a_name_with_dashes_makes_names_that_python_takes(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["list", "Hello", "a b", "-a", "a-", "a--b", "", "é", "../x"])
 def test_a_name_that_cannot_be_one_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="cannot be a provider's name"):
+    with pytest.raises(ConfigError, match="is not a valid name of a provider"):
         write(name, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

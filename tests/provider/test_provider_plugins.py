@@ -21,6 +21,8 @@ from nymtw.provider.plugin import ProviderFactory
 from nymtw.provider.services.installed_plugins import find_implementations, load_options
 from nymtw.provider.services.plugin_listing import help_text, list_text
 
+pytestmark = pytest.mark.pythons
+
 FACTORY = """
 from nymtw.provider.plugin import ProviderFactory
 {name} = ProviderFactory({text!r}, "Does things.", "nymtw.provider.store")
@@ -66,7 +68,7 @@ def test_implementations_are_sorted_and_chosen_by_their_exact_name(plugins: Plug
     found = find_implementations(plugins(one=factory("zebra"), two=factory("aardvark")))
     assert found.names() == ["aardvark", "zebra"]
     assert found.choose("zebra").name == "zebra"
-    with pytest.raises(PluginError, match="no provider called 'zeb'; there are: aardvark, zebra"):
+    with pytest.raises(PluginError, match="no provider is called 'zeb'; there are: aardvark, zebra"):
         found.choose("zeb")
 
 
@@ -95,7 +97,7 @@ def test_a_module_that_cannot_be_imported_is_told_and_hides_no_other(
     ((module, told),) = found.broken.items()
     assert module.endswith(".broken")
     assert told.startswith(cause)
-    with pytest.raises(PluginError, match=r"no provider called 'x'; there are: whole; \S+\.broken cannot be read: "):
+    with pytest.raises(PluginError, match=r"no provider is called 'x'; there are: whole; \S+\.broken cannot be read: "):
         found.choose("x")
 
 
@@ -129,7 +131,7 @@ def test_a_module_that_was_whole_when_it_was_cached_and_no_longer_is(
 def test_a_name_that_no_command_line_could_give_is_told(plugins: Plugins, name: str) -> None:
     found = find_implementations(plugins(one=factory(name), two=factory("whole")))
     assert found.names() == ["whole"]
-    assert "cannot be a provider's name" in next(iter(found.broken.values()))
+    assert "is not a valid name of a provider" in next(iter(found.broken.values()))
 
 
 def test_an_implementation_whose_code_is_missing_is_refused_when_it_is_chosen() -> None:
@@ -196,8 +198,8 @@ def test_the_store_is_what_a_provider_does_unless_it_is_told() -> None:
 @pytest.mark.parametrize(
     ("argv", "error"),
     [
-        (["--impl=zzz"], "no provider called 'zzz'; there are: .*store"),
-        (["--impl="], "no provider called ''"),
+        (["--impl=zzz"], "no provider is called 'zzz'; there are: .*store"),
+        (["--impl="], "no provider is called ''"),
         (["--impl=store", "--nope"], "option --nope not recognized"),
         (["--imp=other"], "write --impl=other in full"),
         (["--impl=store", "--impl=store"], "--impl=store is given twice"),
@@ -243,7 +245,9 @@ def test_two_implementations_with_an_option_of_one_name_are_refused() -> None:
     class Other(usage.Options):
         optParameters = [["own", None, None, "The same name."]]
 
-    with pytest.raises(PluginError, match="the providers 'a' and 'b' both have an option --own: run them in nodes"):
+    with pytest.raises(
+        PluginError, match="the providers 'a' and 'b' both have an option --own: run them in separate nodes"
+    ):
         check_together(["a", "b"], {"a": Other, "b": Clashing})
 
 

@@ -238,8 +238,11 @@ def test_a_message_comes_once_however_often_its_fragments_do(seed: int) -> None:
 
 
 def test_two_with_mailboxes_do_not_fit_one_node(seed: int) -> None:
-    one, other = ServiceBench("store", seed=seed), ServiceBench("store", seed=seed + 1)
-    with pytest.raises(PluginError, match="store and store both have mailboxes"):
+    with (
+        ServiceBench("store", seed=seed) as one,
+        ServiceBench("store", seed=seed + 1) as other,
+        pytest.raises(PluginError, match="store and store both have mailboxes"),
+    ):
         Multiplexer([one.service_host, other.service_host])
 
 

@@ -18,6 +18,8 @@ from nymtw.provider.store import make_provider, schema_of
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
 
+pytestmark = pytest.mark.pythons
+
 PASSWORD = "geheim"
 
 
@@ -49,7 +51,7 @@ def test_each_provider_has_a_schema_of_its_own() -> None:
 @pytest.mark.parametrize("url", [f"mysql://u:{PASSWORD}@h/d", f"postgresql://u:%zz{PASSWORD}@h/d", "mail.sqlite"])
 def test_a_url_that_is_none_is_said_without_it(tmp_path: Path, url: str) -> None:
     pytest.importorskip("psycopg")
-    with pytest.raises(ConfigError, match="--store: this is no URL that PostgreSQL takes: postgresql://") as caught:
+    with pytest.raises(ConfigError, match="--store: not a valid PostgreSQL URL: postgresql://") as caught:
         provider(tmp_path, f"--store={url}")
     assert PASSWORD not in str(caught.value)
 

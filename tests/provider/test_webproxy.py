@@ -160,7 +160,7 @@ def test_a_head_has_no_body(bench: ServiceBench) -> None:
 
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE", "GETS"])
 def test_a_method_that_is_none_of_the_web_is_refused(bench: ServiceBench, method: str) -> None:
-    assert fetch(bench, f"http://{PUBLIC}/", method=method).error == f"this web proxy does not speak {method}"
+    assert fetch(bench, f"http://{PUBLIC}/", method=method).error == f"this web proxy does not support {method}"
 
 
 @pytest.mark.long
@@ -247,7 +247,7 @@ def test_a_redirect_to_another_site_does_not_carry_secrets(bench: ServiceBench) 
 def test_private_addresses_are_refused_also_behind_a_redirect(bench: ServiceBench, url: str) -> None:
     serve(bench)
     inside = [serve(bench, address) for address in (PRIVATE, "127.0.0.1", "169.254.169.254")]
-    assert fetch(bench, url).error == "this web proxy does not go to private addresses"
+    assert fetch(bench, url).error == "this web proxy does not allow private addresses"
     assert [web.asked for web in inside] == [[], [], []]
     assert bench.metrics["refused"] == 1
 
@@ -338,7 +338,7 @@ def test_a_name_that_leads_inside_is_refused_and_one_that_also_leads_outside_goe
     connect(reactor)
     connect(reactor).addErrback(failed.append)
     assert [str(failure.value) for failure in failed] == [
-        "this web proxy does not go to private addresses",
+        "this web proxy does not allow private addresses",
         "this host has no address",
     ]
     assert reactor.connected == [(PUBLIC, 80)]
@@ -354,7 +354,7 @@ def test_hosts_and_ports_that_the_operator_allows() -> None:
 
 
 def test_a_port_that_is_not_allowed_is_refused(bench: ServiceBench) -> None:
-    assert fetch(bench, f"http://{PUBLIC}:22/").error == "this web proxy does not go to port 22"
+    assert fetch(bench, f"http://{PUBLIC}:22/").error == "this web proxy does not allow port 22"
 
 
 @pytest.mark.parametrize("url", ["ftp://a/", "nothing", "http://", "http:///x", "file:///etc/passwd", "http://a b/"])
@@ -370,12 +370,12 @@ def test_a_server_that_cannot_be_reached(bench: ServiceBench) -> None:
 def test_a_server_that_breaks_off(bench: ServiceBench) -> None:
     serve(bench)
     answer = fetch(bench, f"http://{PUBLIC}/breaks")
-    assert answer.error == "the server did not answer as a web server does (ConnectionDone)"
+    assert answer.error == "the server's answer is not valid HTTP (ConnectionDone)"
 
 
 @pytest.mark.parametrize(
     ("path", "error"),
-    [("/silent", "the server has not answered in time"), ("/stalls", "the server has fallen silent")],
+    [("/silent", "the server has not answered in time"), ("/stalls", "the server sends nothing any more")],
 )
 def test_a_server_that_falls_silent(bench: ServiceBench, path: str, error: str) -> None:
     serve(bench)
@@ -391,7 +391,7 @@ def test_a_response_that_is_too_long(seed: int) -> None:
         bench.clock.advance_until(lambda: any(WebPart.parse(answer).error for answer in person.answers), 600)
         bench.clock.advance(60)
         answer = Answer(person.answers)
-        assert answer.error == "the response is longer than this web proxy fetches"
+        assert answer.error == "the response is longer than this web proxy allows"
         assert len(answer.body) <= 2**20
         assert not bench.network.connections()
 

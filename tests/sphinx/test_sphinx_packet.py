@@ -26,6 +26,8 @@ from nymtw.sphinx.header import header_mac, open_beta
 from nymtw.sphinx.keys import derive_keys, sender_keys
 from nymtw.sphinx.payload import pad_message, wrap_payload
 
+pytestmark = pytest.mark.pythons
+
 VERSIONS = st.sampled_from((258, 259))
 HOPS = st.integers(1, 5)
 SEEDS = st.integers(0, 2**32)

@@ -23,6 +23,8 @@ from nymtw.sphinx.keys import (
     sender_keys,
 )
 
+pytestmark = pytest.mark.pythons
+
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 EIGHT_L = 8 * (2**252 + 27742317777372353535851937790883648493)
 

@@ -20,6 +20,8 @@ from nymtw.sphinx import (
     recover_message,
 )
 
+pytestmark = pytest.mark.pythons
+
 DESTINATION = bytes(range(32))
 IDENTIFIER = bytes(range(16))
 

@@ -10,6 +10,8 @@ from nymtw.drop_reasons import DropReason
 from nymtw.errors import PacketRejected, ReplayGuardFull, SphinxInputError
 from nymtw.sphinx import Hop, SizeClass, Unwrapper, build_packet, generate_keypair, process_packet, public_key
 
+pytestmark = pytest.mark.pythons
+
 KEYS = {epoch: generate_keypair(random.Random(epoch))[0] for epoch in (3, 4)}
 NEXT = Hop(bytes(32), generate_keypair(random.Random(9))[1])
 

@@ -9,6 +9,8 @@ import pytest
 from nymtw.sphinx import SURB, Hop, SizeClass, SURBRecord, build_packet, lioness, process_packet, public_key
 from nymtw.sphinx.keys import derive_keys, multiply_chain
 
+pytestmark = pytest.mark.pythons
+
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 FILES = ("sphinx-packets.json", "sphinx-surbs.json")
 CASES = {name: json.loads((VECTORS / name).read_text())["cases"] for name in FILES}

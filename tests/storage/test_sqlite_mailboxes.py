@@ -18,6 +18,8 @@ from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract
 
+pytestmark = pytest.mark.pythons
+
 ALICE, BOB = b"a" * 32, b"b" * 32
 
 
@@ -208,7 +210,7 @@ def test_what_was_acknowledged_survives_kill_9(path):
         "store.store(b'a' * 32, 1, b'acknowledged').addCallback(lambda _: os.kill(os.getpid(), signal.SIGKILL))\n"
         "clock.advance(1)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=300)
     assert done.returncode == -signal.SIGKILL
     store = SQLiteMailboxes(path, FakeClock())
     assert contents(store) == [b"acknowledged"]

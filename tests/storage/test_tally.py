@@ -50,7 +50,7 @@ def test_counting_anew_forgets_what_was_expected():
 
 
 def test_a_subscriber_that_raises_is_logged_and_the_next_is_told(expected_failures):
-    expected_failures.append("Who was told of new mail failed")
+    expected_failures.append("A callback for new mail failed")
     told = []
     subscribers = Subscribers()
     subscribers.tell([ALICE])

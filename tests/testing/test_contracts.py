@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.mixnode.loop_loss import ByChance
 from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
@@ -16,7 +17,8 @@ from nymtw.testing.contracts import (
     MailboxStoreContract,
     RouteStrategyContract,
 )
-from nymtw.topology.routes import UniformRoutes
+
+pytestmark = pytest.mark.pythons
 
 
 class TestSQLiteInMemory(MailboxStoreContract):

@@ -33,6 +33,8 @@ from zope.interface.verify import verifyObject
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 
+pytestmark = pytest.mark.pythons
+
 
 class Recorder(Protocol):
     """Remembers what happens to it."""

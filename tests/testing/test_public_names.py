@@ -8,6 +8,8 @@ import pytest
 import nymtw.testing
 from nymtw.testing.provider_contracts import ServiceContract
 
+pytestmark = pytest.mark.pythons
+
 
 def test_each_name_is_what_its_module_has() -> None:
     for name in nymtw.testing.__all__:
@@ -19,4 +21,4 @@ def test_each_name_is_what_its_module_has() -> None:
 
 def test_importing_it_needs_neither_pytest_nor_a_reactor() -> None:
     program = "import sys, nymtw.testing.clock; assert not {'pytest', 'twisted.internet.reactor'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert subprocess.run([sys.executable, "-c", program], timeout=300, check=False).returncode == 0

@@ -20,6 +20,7 @@ def small(seed: int, **more: Any) -> SimulatedNetwork:
     return SimulatedNetwork(seed, **{"mixnodes_per_layer": 1, "providers": 1, "recommended": QUIET, **more})
 
 
+@pytest.mark.pythons
 def test_messages_arrive(seed: int) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
         assert set(network.clients) == {"alice", "bob"}

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from nymtw.errors import AddressError
 from nymtw.topology.address import MAX_ADDRESS_LENGTH, Address, mailbox_id, split_address
 
+pytestmark = pytest.mark.pythons
+
 VECTORS = json.loads((Path(__file__).resolve().parent.parent / "vectors" / "addresses.json").read_text())
 NETWORK = bytes(range(16))
 ADDRESS = Address(bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96)))

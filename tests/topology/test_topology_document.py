@@ -21,6 +21,8 @@ from nymtw.topology.document import (
     verify_topology,
 )
 
+pytestmark = pytest.mark.pythons
+
 KEYS = [SigningKey(bytes([number]) * 32) for number in (1, 2, 3)]
 IDENTITIES = tuple(bytes(key.verify_key) for key in KEYS)
 TRUST = Trust(IDENTITIES[:1])

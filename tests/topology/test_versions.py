@@ -30,6 +30,7 @@ def test_versions_are_compared_as_versions(own: str, least: str, older: bool) ->
 
 
 def test_a_network_that_asks_for_nothing_takes_everybody() -> None:
+    assert not is_older("0.0.1", "")
     check_client("0.0.1", "")
 
 

@@ -17,6 +17,8 @@ from nymtw.errors import DirectoryError, EncodingError
 from nymtw.testing.clock import FakeClock
 from nymtw.web.http import BODY_LIMIT, IDLE_TIMEOUT, Answer, Call, Route, RoutesResource, as_json, bounded_site
 
+pytestmark = pytest.mark.pythons
+
 
 class Server:
     """The routes of the tests, over transports in memory."""

@@ -1,4 +1,4 @@
-"""The service: `Options` and `make_provider` are what the plugin looks for, `Hello` is what it does."""
+"""The service. The plugin uses `Options` and `make_provider`; `Hello` handles the requests."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from nymtw.provider.api import Request, Service, ServiceLimits
 
 
 class Options(usage.Options):
-    """What this provider adds to the command line of `nym-provider`."""
+    """This provider's options on the command line of `nym-provider`."""
 
     optParameters = [["greeting", None, "Hello", "The first word of every answer"]]
 
@@ -21,7 +21,7 @@ def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Hel
 
 
 class Hello(Service):
-    """Greets whoever sends it a message, and counts how often."""
+    """Greets the sender of each message, and counts the greetings."""
 
     limits = ServiceLimits(concurrent=100, seconds=30)
 
@@ -30,6 +30,6 @@ class Hello(Service):
         self._greeting = greeting
 
     async def handle(self, request: Request) -> bytes:
-        """Called for each whole message; what is returned goes back to whoever sent it."""
+        """Called for each whole message. The returned bytes go back to the sender."""
         self._context.metrics.count("greeted")
         return f"{self._greeting}, ".encode() + request.message

@@ -1,4 +1,4 @@
-"""The service greets, and keeps to everything that nymtw asks of a service."""
+"""The service greets, and fulfils the contract of all services."""
 
 from nymtw_hello.provider import Options
 

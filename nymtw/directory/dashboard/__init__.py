@@ -1,1 +1,1 @@
-"""What people look at: the live pages, the feed behind them, and the history."""
+"""The dashboard for people: the live pages, the feed behind them, and the history."""

@@ -1,6 +1,6 @@
-"""What the nodes have carried, kept: each second for an hour, each minute for a day, each hour for a year.
+"""The history of the nodes' metrics: seconds are kept for an hour, minutes for a day, hours for a year.
 
-One table in SQLite, or in PostgreSQL by a URL. All of it blocks, so it runs in the one thread of `recorder`.
+One table in SQLite or PostgreSQL. All calls block, so they run in the one thread of `recorder`.
 """
 
 import os
@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from nymtw.errors import DiskError
 
-# Length of a window in seconds -> for how many seconds such windows are kept.
+# Length of a window in seconds -> seconds for which such windows are kept.
 RETENTION: Final[Mapping[int, int]] = {1: 3600, 60: 86400, 3600: 366 * 86400}
-NETWORK: Final = b""  # in place of an identity: the whole network
+NETWORK: Final = b""  # the whole network, instead of an identity
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS nodes (id INTEGER PRIMARY KEY, identity BLOB NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS windows (
@@ -55,8 +55,8 @@ _WATCHED = (
 )
 _PRUNE = "DELETE FROM windows WHERE length = ? AND start < ?"
 _PRUNE_NODES = "DELETE FROM nodes WHERE NOT EXISTS (SELECT 1 FROM windows WHERE node = id)"
-_RECONNECT: Final = 2.0  # seconds from one attempt to the next
-# A server that has vanished is noticed: seconds, and milliseconds for what was sent and is not acknowledged.
+_RECONNECT: Final = 2.0  # seconds between two attempts
+# Limits for noticing that a server has vanished, in seconds; `tcp_user_timeout` in milliseconds.
 _WITHIN: Final[Mapping[str, Any]] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -68,7 +68,7 @@ _WITHIN: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What was counted within a window: packets, seconds in which the node was there, loops of its own."""
+    """The counts of a window: packets, seconds in which the node was present, and the node's own loops."""
 
     sent: int = 0
     received: int = 0
@@ -96,7 +96,7 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a node did in the last `seconds`: `up` of the `watched` seconds it was there, and its loops."""
+    """A node's record of the last `seconds`: it was present in `up` of the `watched` seconds; and its loops."""
 
     seconds: int
     watched: int
@@ -106,7 +106,7 @@ class Standing:
 
 
 class History:
-    """The table. Everything raises `DiskError`; what failed has changed nothing."""
+    """The table. All methods raise `DiskError`; a failed call has changed nothing."""
 
     def __init__(
         self,
@@ -116,21 +116,21 @@ class History:
         connect: Callable[[], Any] | None = None,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`database` is a DB-API connection in autocommit mode, `errors` what it raises.
+        """`database`: a DB-API connection in autocommit mode. `errors`: the exceptions that it raises.
 
-        `connect` makes a new one where this one is lost: it is tried when something is asked for, and at most every
-        two `seconds`.
+        `connect` makes a new connection after the loss of this one. It is called by the next request, and at most every
+        two seconds, by the clock `seconds`.
         """
         self._database = database
         self._connect, self._seconds = connect, seconds
         self._tried = float("-inf")
         self._errors = errors
-        self._failures: tuple[type[Exception], ...] = (*errors, OverflowError)  # a number that no column holds
+        self._failures: tuple[type[Exception], ...] = (*errors, OverflowError)  # a number too large for its column
         self._placeholder = placeholder
         self._ids: dict[bytes, int] = {}
 
     def add(self, seconds: Sequence[Second]) -> None:
-        """Add these seconds to the windows of every length, in one transaction."""
+        """Add seconds to the windows of every length, in one transaction."""
         rows: dict[tuple[int, int, bytes], Sums] = {}
         for second in seconds:
             for identity, sums in second.sums.items():
@@ -140,7 +140,7 @@ class History:
         self._transaction(lambda cursor: self._add(cursor, rows))
 
     def prune(self, now: int) -> None:
-        """Forget what is older than its length is kept for; `now` in seconds since 1970."""
+        """Delete windows that are older than their retention. `now`: seconds since 1970."""
 
         def prune(cursor: Any) -> None:
             for length, kept in RETENTION.items():
@@ -151,16 +151,16 @@ class History:
         self._ids.clear()
 
     def read(self, identity: bytes, length: int, since: int) -> list[tuple[int, int, int, int]]:
-        """(start, sent, received, up) of a node, or of the `NETWORK`, from `since` on, oldest first."""
+        """(start, sent, received, up) of a node or of the `NETWORK`, from `since` on, oldest first."""
         return [tuple(row) for row in self._query(_READ, (identity, length, since))]
 
     def standing(self, identity: bytes, seconds: int, now: int) -> Standing:
-        """How the node did in the last `seconds`, since it was first seen, by the windows that cover them."""
+        """The node's record of the last `seconds`, since it was first seen, from the windows that cover them."""
         length = next(length for length, kept in RETENTION.items() if kept >= seconds)
         ((up, sent, returned, first),) = self._query(_SUM, (identity, length, now - seconds))
         if first is None:
             return Standing(seconds, 0, 0, 0, 0)
-        # Its first window may have begun before it came: where the seconds are still kept, they say when it did.
+        # Its first window may have begun before its first second, which is exact while seconds are kept.
         finest = min(RETENTION)
         ((_, _, _, came),) = self._query(_SUM, (identity, finest, first))
         watched = 0
@@ -189,15 +189,15 @@ class History:
         )
 
     def _watched(self, length: int, begin: int, end: int) -> int:
-        """For how many seconds the directory was there in the windows that start in between."""
+        """The seconds in which the directory was running, in the windows that start between `begin` and `end`."""
         ((seconds,),) = self._query(_WATCHED, (NETWORK, length, begin, end))
         return int(seconds)
 
     def _cursor(self) -> Any:
-        """On the connection, which is made again where it was lost."""
+        """A cursor on the connection; a lost connection is replaced."""
         if self._connect is not None and self._database.closed and self._seconds() - self._tried >= _RECONNECT:
             self._tried = self._seconds()
-            self._ids.clear()  # it may be another database, or an older one
+            self._ids.clear()  # the database may be another one, or an older copy
             self._database = self._connect()
         return self._database.cursor()
 
@@ -214,7 +214,7 @@ class History:
                 if cursor is not None:
                     cursor.execute("ROLLBACK")
             except self._errors:
-                pass  # there is no transaction to end: BEGIN itself failed, or the connection is gone
+                pass  # no transaction to end: BEGIN itself failed, or the connection is lost
             raise DiskError(f"the history of metrics cannot be written: {_text(error)}") from None
 
     def _query(self, sql: str, values: Iterable[Any]) -> list[Any]:
@@ -231,8 +231,8 @@ class History:
 
 
 def open_history(place: Path | str, timeout: float = 5.0) -> History:
-    """The history in the SQLite file `place` (mode 0600), in memory for ":memory:", or in PostgreSQL for a
-    `postgresql://` URL, which needs psycopg. A locked file is waited for, `timeout` seconds. Raises `DiskError`.
+    """Open the history in the SQLite file `place` (mode 0600), in memory for ":memory:", or in PostgreSQL for a
+    `postgresql://` URL, which needs psycopg. `timeout`: seconds to wait for a locked file. Raises `DiskError`.
     """
     text = str(place)
     if text.startswith(("postgresql://", "postgres://")):
@@ -240,7 +240,7 @@ def open_history(place: Path | str, timeout: float = 5.0) -> History:
     try:
         if text != ":memory:":
             os.close(os.open(text, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        # One thread at a time uses it; not the one that opens it.
+        # Only one thread uses it at a time, but not the thread that opens it.
         database = sqlite3.connect(text, timeout=timeout, isolation_level=None, check_same_thread=False)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
@@ -268,7 +268,7 @@ def _open_postgresql(url: str) -> History:
     try:
         database = connect()
     except psycopg.Error as error:
-        # The URL may have a password in it: it is not shown.
+        # The URL may contain a password, so it is not shown.
         raise DiskError(f"--history: cannot open the database: {_text(error)}") from None
     return History(database, (psycopg.Error,), "%s", connect)
 

@@ -1,4 +1,4 @@
-"""What happens once a second: the frames for viewers and the second for the history are made, each once for all."""
+"""The live feed: once a second, it makes the frames for all viewers and the entry for the history."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,18 +11,19 @@ from twisted.logger import Logger
 from nymtw.directory.core import MOST_PACKETS, Directory
 from nymtw.directory.dashboard.history import Second, Sums
 from nymtw.directory.dashboard.recorder import Recorder, network_sums
-from nymtw.directory.dashboard.websocket import ViewerHub
+from nymtw.directory.dashboard.websocket import ViewerGroup
 from nymtw.topology.presence import Metric
 
 INTERVAL = 1.0  # seconds
-MOST_LINES = 20_000  # metrics shown one by one in a second; all are summed
+MOST_LINES = 20_000  # metrics shown one by one in a second; the sums include all
 
 
 class LiveFeed(Service):
-    """Counts every metric, and each second shows what has come to two kinds of viewers.
+    """Counts every metric, and sends new counts to two kinds of viewers each second.
 
-    `metrics` are those of `/ws`: a JSON object a line for every metric. `dashboards` are those of `/api/v1/live`: one
-    JSON object with a row for every node, in the order of `/api/v1/nodes` at that `revision`.
+    * `metrics`: viewers of `/ws`, who get a line with a JSON object for every metric.
+    * `dashboards`: viewers of `/api/v1/live`, who get one JSON object with a row for every node, in the order of
+      `/api/v1/nodes` at that `revision`.
     """
 
     _log = Logger()
@@ -35,7 +36,7 @@ class LiveFeed(Service):
         recorder: Recorder,
         each_second: Sequence[Callable[[], None]] = (),
     ) -> None:
-        """`each_second`: what else is to be done then."""
+        """`each_second`: further functions to call each second."""
         self._each_second = each_second
         self._clock = clock
         self._wall_clock = wall_clock
@@ -45,8 +46,8 @@ class LiveFeed(Service):
         self._sums: dict[bytes, Sums] = {}
         self._call: Any = None
         self._due = 0.0
-        self.metrics = ViewerHub(clock.seconds)
-        self.dashboards = ViewerHub(clock.seconds)
+        self.metrics = ViewerGroup(clock.seconds)
+        self.dashboards = ViewerGroup(clock.seconds)
         directory.metric_accepted = self.count
         directory.line_accepted = self.show_line
 
@@ -57,7 +58,7 @@ class LiveFeed(Service):
         self._call = self._clock.callLater(INTERVAL, self._tick)
 
     def stopService(self) -> None:
-        """Hang up on the viewers."""
+        """Disconnect all viewers."""
         super().stopService()
         if self._call is not None:
             self._call.cancel()
@@ -66,23 +67,23 @@ class LiveFeed(Service):
         self.dashboards.close()
 
     def count(self, metric: Metric) -> None:
-        """A metric has been accepted."""
+        """Count an accepted metric."""
         if self.metrics.viewers and len(self._lines) < MOST_LINES:
             self._lines.append(metric_line(metric.public_key, metric.sent, metric.received, self._now()))
         before = self._sums.get(metric.identity, Sums())
-        # A node that lies spoils no more than its own figures: sums stay far below 2**63.
+        # A lying node can only spoil its own numbers: sums stay far below 2**63.
         if before.sent + before.received < MOST_PACKETS:
             self._sums[metric.identity] = before + Sums(
                 metric.sent, metric.received, 0, metric.loops_sent, metric.loops_returned
             )
 
     def show_line(self, public_key: str, sent: int, received: int, timestamp: int) -> None:
-        """A metric that nobody signed: it is shown, and not summed."""
+        """Show an unsigned metric. The sums do not include it."""
         if self.metrics.viewers and len(self._lines) < MOST_LINES:
             self._lines.append(metric_line(public_key, sent, received, timestamp))
 
     def _tick(self) -> None:
-        # Seconds do not drift; those that a busy process missed are not made up for.
+        # Seconds do not drift. Seconds that a busy process missed are skipped.
         now = self._clock.seconds()
         self._due = max(self._due + INTERVAL, now)
         self._call = self._clock.callLater(self._due - now, self._tick)
@@ -121,5 +122,5 @@ class LiveFeed(Service):
 
 
 def metric_line(public_key: str, sent: int, received: int, timestamp: int) -> str:
-    """One line of `/ws`: times in nanoseconds since 1970."""
+    """One line of `/ws`; times are nanoseconds since 1970."""
     return json.dumps({"pubKey": public_key, "sent": sent, "received": received, "timestamp": timestamp})

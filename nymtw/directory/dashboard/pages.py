@@ -1,4 +1,4 @@
-"""The dashboard's files, and those of the API's description."""
+"""Routes for the files of the dashboard and of the API's page."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ _DASHBOARD: Final = ("app.js", "chart.js", "dom.js", "picture.js", "table.js", "
 
 
 def page_routes() -> list[Route]:
-    """`/`, `/swagger/index.html`, and what they load."""
+    """`/`, `/swagger/index.html`, and their files."""
     return [
         page("/", "nymtw.directory.dashboard", "web/index.html"),
         *(page(f"/assets/{name}", "nymtw.directory.dashboard", f"web/{name}") for name in _DASHBOARD),

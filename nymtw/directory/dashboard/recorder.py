@@ -1,4 +1,4 @@
-"""Feeds the history from the reactor: one thread writes, the reactor never waits for a disk."""
+"""Feeds the history from the reactor. One thread writes, so that the reactor never waits for a disk."""
 
 from collections import deque
 from collections.abc import Callable
@@ -19,8 +19,8 @@ T = TypeVar("T")
 FLUSH = 5  # seconds that are written together
 PRUNE_INTERVAL = 60.0  # seconds
 RETRY = 10.0  # seconds from a failure to the next attempt
-MOST_PENDING = 600  # seconds that wait for a database that is away; the oldest are lost then
-# The wall clock may have been set wrong: for this long after a step nothing is deleted because of its age.
+MOST_PENDING = 600  # seconds that wait while the database is away; beyond that the oldest are lost
+# After a step of the wall clock, which may be wrong, nothing is deleted by age for so many seconds.
 STEP_GRACE = 3600.0
 _STEP = 60.0
 
@@ -28,7 +28,7 @@ _STEP = 60.0
 class Recorder(Service):
     """Takes a `Second` each second, writes five together, and reads.
 
-    `work(call)` runs a function that blocks and returns a Deferred; without it there is one thread, while this runs.
+    `work(call)` runs a blocking function and returns a Deferred. Without it, the recorder has a thread of its own.
     """
 
     _log = Logger()
@@ -64,7 +64,7 @@ class Recorder(Service):
             self._pool.start()
 
     def stopService(self) -> "Deferred[None]":
-        """Write what is pending, then close."""
+        """Write pending seconds, then close."""
         super().stopService()
         return Deferred.fromCoroutine(self._close())
 
@@ -91,9 +91,9 @@ class Recorder(Service):
             writing.addBoth(self._written)
 
     async def series(self, identity: bytes, length: int) -> list[tuple[int, int, int, int]]:
-        """(start, sent, received, up) of the windows of this length that are kept, oldest first.
+        """(start, sent, received, up) of all windows of this length, oldest first.
 
-        Raises `DirectoryError` where the history cannot be read.
+        Raises `DirectoryError` if the history cannot be read.
         """
         since = int(self._wall_clock()) - RETENTION[length]
         waiting = list(self._pending)
@@ -108,7 +108,7 @@ class Recorder(Service):
         return [rows[start] for start in sorted(rows)]
 
     async def standing(self, identity: bytes) -> list[Standing]:
-        """How a node did in the last hour, day and 30 days. Raises `DirectoryError`."""
+        """A node's record of the last hour, day and 30 days. Raises `DirectoryError`."""
         now = int(self._wall_clock())
         spans = (3600, 86400, 30 * 86400)
         return await self._read(lambda history: [history.standing(identity, span, now) for span in spans])
@@ -116,7 +116,7 @@ class Recorder(Service):
     async def _read(self, read: Callable[[History], T]) -> T:
         history = self._history
         if history is None:
-            raise DirectoryError("there is no history now")
+            raise DirectoryError("the history is not available now")
         try:
             found: T = await self._work(lambda: read(history))
         except NymtwError as error:
@@ -131,7 +131,7 @@ class Recorder(Service):
         now = self._may_prune()
         try:
             await self._work(lambda: history.add(batch))
-            # What came meanwhile stands behind; what was too much has gone from the front.
+            # New seconds were appended meanwhile; surplus ones were removed from the front.
             written = set(map(id, batch))
             while self._pending and id(self._pending[0]) in written:
                 self._pending.popleft()
@@ -149,7 +149,7 @@ class Recorder(Service):
         self._writing = None
 
     def _may_prune(self) -> int | None:
-        """The wall clock, in whole seconds, if it is time to delete what is old and that clock can be believed."""
+        """The wall clock in whole seconds if it is time to prune and the clock is trustworthy, otherwise None."""
         now, wall = self._clock.seconds(), self._wall_clock()
         if abs(wall - now - self._offset) > _STEP:
             self._offset, self._steady_since = wall - now, now
@@ -160,12 +160,12 @@ class Recorder(Service):
 
     def _in_thread(self, call: Callable[[], T]) -> "Deferred[T]":
         if self._pool is None:
-            raise DirectoryError("there is no history now")
+            raise DirectoryError("the history is not available now")
         return deferToThreadPool(self._clock, self._pool, call)
 
 
 def network_sums(sums: dict[bytes, Sums]) -> dict[bytes, Sums]:
-    """`sums` by identity, with those of the whole network, for which `up` is one: the directory was there."""
+    """`sums` by identity, and those of the whole network. Its `up` is 1, because the directory was running."""
     total = Sums()
     for each in sums.values():
         total += each

@@ -1,4 +1,4 @@
-"""What the dashboard asks for: the nodes, one node with how it has done, and the history of metrics."""
+"""The dashboard's part of the API: the nodes, one node and its record, and the history of metrics."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -14,21 +14,33 @@ from nymtw.errors import DirectoryError, EncodingError
 from nymtw.web.http import Answer, Call, Route, Unavailable, as_json
 from nymtw.web.openapi import KEY, parameter, reading
 
-# What a window is called, and how many seconds one point of it has.
+# The name of a window, and the seconds between two of its points.
 WINDOWS = {"hour": 1, "day": 60, "year": 3600}
 
 
-def view_routes(directory: Directory, recorder: Recorder, wall_clock: Callable[[], float]) -> list[Route]:
-    """The routes below `/api/v1/` that are for people."""
-    started = f"{int(wall_clock() * 1e6):x}"
+class DashboardApi:
+    """The handlers for the dashboard. `wall_clock`: seconds since 1970."""
 
-    def nodes(call: Call) -> Answer:
+    def __init__(self, directory: Directory, recorder: Recorder, wall_clock: Callable[[], float]) -> None:
+        self._directory = directory
+        self._recorder = recorder
+        self._started = f"{int(wall_clock() * 1e6):x}"
+
+    def routes(self) -> list[Route]:
+        """The routes below `/api/v1/` that are for people."""
+        return [
+            Route("GET", "/api/v1/nodes", self.nodes, _NODES),
+            Route("GET", "/api/v1/node", self.node, _NODE),
+            Route("GET", "/api/v1/history", self.history, _HISTORY),
+        ]
+
+    def nodes(self, call: Call) -> Answer:
+        """All nodes, with a tag that changes whenever the answer does."""
+        directory, publisher = self._directory, self._directory.publisher
         directory.registry.expire()
         directory.unsigned_presence.expire()
-        revision = directory.revision
-        publisher = directory.publisher
-        signers = publisher.signers()
-        listed = as_json(
+        revision, signers = directory.revision, publisher.signers()
+        answer = as_json(
             {
                 "revision": revision,
                 "directory": {
@@ -43,80 +55,58 @@ def view_routes(directory: Directory, recorder: Recorder, wall_clock: Callable[[
             }
         )
         signed = "".join("01"[key in signers] for key in publisher.trust.directories)
-        return Answer(listed.body, tag=f"{started}-{revision}-{signed}")
+        return Answer(answer.body, tag=f"{self._started}-{revision}-{signed}")
 
-    def node(call: Call) -> "Deferred[Answer]":
-        identity = _identity(call)
-        entry = directory.registry.find(identity)
+    def node(self, call: Call) -> "Deferred[Answer]":
+        """One node, present or known from the history. Raises `EncodingError`, `DirectoryError`, `Unavailable`."""
+        return Deferred.fromCoroutine(self._node(_identity(call)))
 
-        async def describe_it() -> Answer:
-            standings = await _available(recorder.standing(identity))
-            if entry is None and not any(standing.watched for standing in standings):
-                raise DirectoryError("no node with this identity is known")
-            body: dict[str, Any] = {
-                "node": None,
-                "standing": [_standing(standing) for standing in standings],
+    async def _node(self, identity: bytes) -> Answer:
+        entry = self._directory.registry.find(identity)
+        standings = await _available(self._recorder.standing(identity))
+        if entry is None and not any(standing.watched for standing in standings):
+            raise DirectoryError("no node with this identity is known")
+        body: dict[str, Any] = {"node": None, "standing": [_standing(standing) for standing in standings]}
+        if entry is not None:
+            skew = (entry.timestamp - entry.last_seen) / 1e9
+            body["node"] = {
+                **describe(entry, self._directory.placed(entry)),
+                "clockSkew": round(skew, 3),
+                "lastSeen": entry.last_seen,
             }
-            if entry is not None:
-                skew = (entry.timestamp - entry.last_seen) / 1e9
-                body["node"] = {
-                    **describe(entry, directory.placed(entry)),
-                    "clockSkew": round(skew, 3),
-                    "lastSeen": entry.last_seen,
-                }
-            return as_json(body)
+        return as_json(body)
 
-        return Deferred.fromCoroutine(describe_it())
-
-    def history(call: Call) -> "Deferred[Answer]":
+    def history(self, call: Call) -> "Deferred[Answer]":
+        """The points of a window, of one node or the network. Raises `EncodingError`, `Unavailable`."""
         name = call.query.get("window", "hour")
         if name not in WINDOWS:
             raise EncodingError(f"window: it is one of {', '.join(WINDOWS)}")
         identity = _identity(call) if "identity" in call.query else NETWORK
+        return Deferred.fromCoroutine(self._history(name, identity))
 
-        async def read() -> Answer:
-            points = await _available(recorder.series(identity, WINDOWS[name]))
-            return as_json({"window": name, "seconds": WINDOWS[name], "points": points})
+    async def _history(self, name: str, identity: bytes) -> Answer:
+        points = await _available(self._recorder.series(identity, WINDOWS[name]))
+        return as_json({"window": name, "seconds": WINDOWS[name], "points": points})
 
-        return Deferred.fromCoroutine(read())
 
-    return [
-        Route(
-            "GET",
-            "/api/v1/nodes",
-            nodes,
-            reading("Who is there, for people. Not signed.", "Nodes", _304="Nothing has changed."),
-        ),
-        Route(
-            "GET",
-            "/api/v1/node",
-            node,
-            reading(
-                "A node, and how it has done in the last hour, day and 30 days",
-                "NodeDetail",
-                query=[parameter("identity", KEY, "Its identity key", required=True)],
-                _400="There is no such node.",
-                _503="The history cannot be read.",
-            ),
-        ),
-        Route(
-            "GET",
-            "/api/v1/history",
-            history,
-            reading(
-                "Packets over time: [start in seconds since 1970, sent, received, seconds there]",
-                "History",
-                query=[
-                    parameter(
-                        "window", {"enum": list(WINDOWS)}, "An hour of seconds, a day of minutes, a year of hours"
-                    ),
-                    parameter("identity", KEY, "One node; without it, the whole network"),
-                ],
-                _400="A parameter is wrong.",
-                _503="The history cannot be read.",
-            ),
-        ),
-    ]
+_NODES = reading("The nodes, for people. Not signed.", "Nodes", _304="Nothing has changed.")
+_NODE = reading(
+    "A node, and its record of the last hour, day and 30 days",
+    "NodeDetail",
+    query=[parameter("identity", KEY, "Its identity key", required=True)],
+    _400="There is no such node.",
+    _503="The history cannot be read.",
+)
+_HISTORY = reading(
+    "Packets over time: [start in seconds since 1970, sent, received, seconds present]",
+    "History",
+    query=[
+        parameter("window", {"enum": list(WINDOWS)}, "An hour of seconds, a day of minutes, a year of hours"),
+        parameter("identity", KEY, "One node; without it, the whole network"),
+    ],
+    _400="A parameter is wrong.",
+    _503="The history cannot be read.",
+)
 
 
 def _identity(call: Call) -> bytes:

@@ -1,4 +1,4 @@
-"""Websockets (RFC 6455) that only send: every viewer of a `Hub` gets the same text frames; what he sends is ignored."""
+"""Send-only websockets (RFC 6455): all viewers of a stream get the same text frames. Incoming frames are ignored."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +12,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 MOST_VIEWERS = 1000
-PATIENCE = 30.0  # seconds for which a viewer may be too slow; he misses frames meanwhile
-SILENCE = 20.0  # seconds after which an idle viewer is pinged, so that one who is gone is noticed
+PATIENCE = 30.0  # seconds for which a viewer may be too slow; it misses frames meanwhile
+SILENCE = 20.0  # seconds after which an idle viewer is pinged, to notice a dead connection
 TOO_BUSY = 1013
 GOING_AWAY = 1001
 
@@ -23,7 +23,7 @@ class Viewer(Protocol):
 
     transport: Any = None
 
-    def __init__(self, viewers: "ViewerHub", wire: Any) -> None:
+    def __init__(self, viewers: "ViewerGroup", wire: Any) -> None:
         self._viewers = viewers
         self._wire = wire
         self._blocked_since: float | None = None
@@ -43,16 +43,16 @@ class Viewer(Protocol):
                     self._write(event.response())
                 elif isinstance(event, CloseConnection):
                     self._write(event.response())
-                    self._hang_up()
+                    self._disconnect()
         except RemoteProtocolError:
-            self._hang_up()
+            self._disconnect()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._over = True
         self._viewers.viewers.discard(self)
 
     def blocked(self, is_blocked: bool) -> None:
-        """The transport has enough to send, or wants more."""
+        """Called when the transport's buffer becomes full, or takes data again."""
         self._blocked_since = self._viewers.seconds() if is_blocked else None
 
     def show(self, text: str) -> None:
@@ -62,7 +62,7 @@ class Viewer(Protocol):
             self._write(TextMessage(text))
 
     def tend(self) -> None:
-        """Hang up on one who has been behind for too long; ping one who has heard nothing for long."""
+        """Disconnect a viewer that has been too slow for too long; ping a viewer that has long got no frame."""
         now = self._viewers.seconds()
         if self._blocked_since is not None and now - self._blocked_since > PATIENCE:
             self._over = True
@@ -72,24 +72,24 @@ class Viewer(Protocol):
             self._write(Ping())
 
     def close(self, code: int) -> None:
-        """Say goodbye and hang up."""
+        """Send a close frame and disconnect."""
         if not self._over:
             self._write(CloseConnection(code))
-            self._hang_up()
+            self._disconnect()
 
     def _write(self, event: Any) -> None:
         try:
             self.transport.write(self._wire.send(event))
         except LocalProtocolError:
-            self._hang_up()  # the other end has said goodbye already
+            self._disconnect()  # the other end has already sent a close frame
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         self._over = True
         self._viewers.viewers.discard(self)
         self.transport.loseConnection()
 
 
-class ViewerHub:
+class ViewerGroup:
     """All viewers of one stream."""
 
     def __init__(self, seconds: Callable[[], float], limit: int = MOST_VIEWERS) -> None:
@@ -114,13 +114,13 @@ class ViewerHub:
         return True
 
     def show(self, text: str) -> None:
-        """Send a text frame to every viewer who keeps up; an empty text is none."""
+        """Send a text frame to every viewer that keeps up. An empty text sends nothing."""
         for viewer in list(self.viewers):
             if text:
                 viewer.show(text)
             viewer.tend()
 
     def close(self) -> None:
-        """Hang up on all."""
+        """Disconnect all viewers."""
         for viewer in list(self.viewers):
             viewer.close(GOING_AWAY)

@@ -1,8 +1,8 @@
-"""What a worker does with packets: unwrap them, have their tags checked by the node, hold them, send them. No sockets.
+"""A worker's packet engine: unwraps packets, has the node check their tags, holds and sends them. No sockets.
 
-A packet enters the delay queue once the node has answered that its tag is fresh and written; if it is due by then, it
-leaves at once. One that leaves over a link of another worker goes there by way of the node, and waits there, so that
-all packets for one link, whoever unwrapped them, are mixed in one queue.
+A packet enters the delay queue once the node has answered that its tag is fresh and written. If it is due by then, it
+leaves at once. A packet for a link of another worker goes there through the node, and waits there. So all packets for
+one link are mixed in one queue, no matter which worker unwrapped them.
 """
 
 from collections import deque
@@ -25,16 +25,16 @@ from nymtw.sphinx import FinalHop, ForwardHop, Unwrapper
 from nymtw.topology.document import NodeRecord
 
 # Tags are sent when the first packet among them is due within MARGIN, or has waited for LONGEST_WAIT (seconds). MARGIN
-# is a turn of a worker's reactor and a little: the answer is there in the first turn in which the packet may leave.
+# is slightly more than a turn of a worker's reactor, so that the answer is there when the packet may leave.
 MARGIN: Final = 0.0035
 LONGEST_WAIT: Final = 0.02
-BATCH_BYTES: Final = 1 << 20  # of packets for other workers: with so many, it is sent at once
-MOST_RECORDS: Final = 256  # with packets, in one frame
+BATCH_BYTES: Final = 1 << 20  # bytes of packets for other workers, with which a batch is sent at once
+MOST_RECORDS: Final = 256  # records with packets in one frame
 _NANOSECOND: Final = 1e-9
 
 
 class _TagNotes(ReplayGuard):
-    """Stands where an engine has its guard: notes by which key each tag came, and leaves the rest to the node."""
+    """Takes the place of an engine's replay guard: notes the key of each tag, and leaves the check to the node."""
 
     def __init__(self) -> None:
         super().__init__(None, capacity=0)
@@ -46,7 +46,7 @@ class _TagNotes(ReplayGuard):
 
 
 class WorkerCore(MixnodeCore):
-    """`send_up(data)` gets frames for the node. While `blocked`, the node reads none, and packets wait here."""
+    """A worker's engine. `send_up(data)` gets frames for the node. While blocked, the node reads none; packets wait."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class WorkerCore(MixnodeCore):
         send_up: Callable[[bytes], None],
     ) -> None:
         self._notes = _TagNotes()
-        counters: Any = counts  # a worker counts like a node; the node makes the sum
+        counters: Any = counts  # has the methods of a node's counters; the node adds them up
         super().__init__(
             clock=clock,
             random=random,
@@ -78,28 +78,28 @@ class WorkerCore(MixnodeCore):
         self._blocked = False
         self._ended = False
         self._checks: list[bytes] = []
-        self._kept: list[tuple[int, bytes, int, bytes]] = []  # due, next node, key epoch, packet; one for each check
+        self._kept: list[tuple[int, bytes, int, bytes]] = []  # due, next node, key epoch, packet: one for each check
         self._passes: list[bytes] = []
         self._ends: list[bytes] = []
         self._batch_bytes = 0
-        self._asked: deque[list[tuple[int, bytes, int, bytes]]] = deque()  # what was in `_kept`, for each CHECK frame
+        self._asked: deque[list[tuple[int, bytes, int, bytes]]] = deque()  # `_kept` of each CHECK frame
         self._asked_count = 0
         self._timer: IDelayedCall | None = None
         self._armed_for = 0.0
 
     def use_neighbours(self, neighbours: Neighbours) -> None:
-        """What `use_topology` is for a whole node. The links to `neighbours.own` are the caller's part."""
+        """Take over the neighbours, as `use_topology` does for a whole node. The caller sets up the links."""
         self._elsewhere = frozenset(neighbours.elsewhere)
         self._next_hops = self._elsewhere | neighbours.own.keys()
         self._allowed_peers = frozenset(neighbours.admitted)
 
     @property
     def waiting(self) -> int:
-        """Packets whose tags the node has not answered for."""
+        """The number of packets whose tags the node has not checked yet."""
         return len(self._kept) + len(self._passes) + len(self._ends) + self._asked_count
 
     def receive(self, peer: bytes, frames: Sequence[Frame]) -> None:
-        """All packets of one read from one peer."""
+        """Handle all packets of one read from one peer."""
         self.counters.received(len(frames))
         if self._draining:
             self.counters.dropped(DropReason.SHUTDOWN, len(frames))
@@ -121,13 +121,13 @@ class WorkerCore(MixnodeCore):
         self._notes.key_of.clear()
 
     def ends_here(self, hop: ForwardHop | FinalHop) -> None:
-        """Drop it: it is for nobody whom this node may send to. What ends at this node goes to the node."""
+        """Drop a packet to a node that this one may not send to. Packets that end here go to the node instead."""
         self.counters.dropped(DropReason.UNKNOWN_NEXT_HOP, 1)
 
     def answered(self, verdicts: bytes) -> None:
-        """The node's answer to the oldest CHECK frame without one. Raises `EncodingError`."""
+        """Handle the node's answer to the oldest CHECK frame without one. Raises `EncodingError`."""
         if not self._asked or len(self._asked[0]) != len(verdicts):
-            raise EncodingError("an answer to what was not asked")
+            raise EncodingError("these verdicts answer no CHECK frame")
         kept = self._asked.popleft()
         self._asked_count -= len(kept)
         now = self._now()
@@ -139,26 +139,26 @@ class WorkerCore(MixnodeCore):
                 self._hold_until(now, due, (next_hop, epoch, packet))
 
     def hold_records(self, body: bytes) -> None:
-        """A HOLD frame from the node: packets for links of this worker. Raises `EncodingError`."""
+        """Hold the packets of a HOLD frame, which are for links of this worker. Raises `EncodingError`."""
         now = self._now()
         for epoch, due, next_hop, packet in records(HOLD, body):
             self._hold_until(now, due, (next_hop, epoch, packet))
 
     def pass_on(self, next_hop: bytes, epoch: int, packet: bytes) -> bool:
-        """Give a packet that is due to the worker that has the link now. False where no worker has."""
+        """Pass a packet that is due to the worker that has the link now. False if no worker has it."""
         if next_hop not in self._elsewhere:
             return False
         self._send_up(frame(Kind.HOLD, hold_record(epoch, self._now(), next_hop, packet)))
         return True
 
     def block(self, blocked: bool) -> None:
-        """Whether the node reads nothing for now."""
+        """Called when the node stops reading, and when it reads again."""
         self._blocked = blocked
         if not blocked:
             self._ask()
 
     def stop(self) -> None:
-        """Give up what is still here."""
+        """Drop the packets that are still here."""
         super().stop()
         self._ended = True
         self.counters.dropped(DropReason.SHUTDOWN, self.waiting)
@@ -210,7 +210,7 @@ class WorkerCore(MixnodeCore):
         self._timer = None
 
     def _ask(self) -> None:
-        """One write with all tags since the last one, and the packets that go elsewhere."""
+        """Send all new tags, and the packets for the node and other workers, in one write."""
         self._disarm()
         if self._blocked or self._ended:
             return

@@ -1,4 +1,4 @@
-"""A worker's counts, in memory that it shares with the node: they can be read at any time, also after a kill -9."""
+"""A worker's counts, in memory shared with the node: they are readable at any time, even after a kill -9."""
 
 import mmap
 import os
@@ -15,7 +15,7 @@ LENGTH: Final = 8 * (_DROPPED + len(_REASONS))  # bytes
 
 
 def shared_file() -> int:
-    """The descriptor of a new file in memory, `LENGTH` zeros long. Raises OSError."""
+    """The descriptor of a new file in memory, with `LENGTH` zero bytes. Raises OSError."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("nymtw-counts", os.MFD_CLOEXEC)
     else:
@@ -26,14 +26,14 @@ def shared_file() -> int:
 
 
 def shared_memory(descriptor: int) -> mmap.mmap:
-    """The memory of such a file; the descriptor may be closed then."""
+    """The memory of such a file. The descriptor may be closed afterwards."""
     return mmap.mmap(descriptor, LENGTH)
 
 
 class WorkerCounts:
     """The counts of one worker since its start: numbers of 8 bytes in a writable buffer of `LENGTH` bytes.
 
-    The worker counts, like on a `PacketAccount`; the node only reads.
+    The worker writes, with the methods of `PacketCounters`; the node only reads.
     """
 
     def __init__(self, buffer: Any) -> None:
@@ -50,11 +50,11 @@ class WorkerCounts:
         self._counts[self._place[reason]] += count
 
     def connection_ended(self) -> None:
-        """One of the connections that the node has handed over is no more."""
+        """Count the end of a connection that the node has handed over."""
         self._counts[_ENDED_CONNECTIONS] += 1
 
     def beat(self, pending: int, links: tuple[int, int]) -> None:
-        """Once a second: the worker's reactor runs. `pending`: packets in its links; `links`: in, out."""
+        """Show that the worker's reactor runs, once a second. `pending`: packets in its links; `links`: in, out."""
         counts = self._counts
         counts[_PENDING] = pending
         counts[_LINKS_IN], counts[_LINKS_OUT] = links
@@ -82,34 +82,35 @@ class WorkerCounts:
 
     @property
     def pending(self) -> int:
-        """A second ago at the most."""
+        """Packets in the links, at most a second old."""
         return self._counts[_PENDING]
 
     @property
     def links(self) -> tuple[int, int]:
-        """A second ago at the most."""
+        """Links that are up, in and out, at most a second old."""
         return self._counts[_LINKS_IN], self._counts[_LINKS_OUT]
 
 
-class Seen:
-    """What of a worker's counts the node's own account has already."""
+class CountTransfer:
+    """Adds a worker's counts to the node's counters; remembers what has been added already."""
 
     def __init__(self, counts: WorkerCounts) -> None:
         self._counts = counts
         self._forwarded = self._received = 0
         self._dropped: Counter[DropReason] = Counter()
 
-    def take_out(self, counters: PacketCounters) -> None:
-        """Count there what has left the node since the last time."""
+    def add_departures(self, counters: PacketCounters) -> None:
+        """Add the packets that have left the node since the last call."""
         forwarded, dropped = self._counts.forwarded_total, self._counts.dropped_by_reason
         counters.forwarded(forwarded - self._forwarded)
         for reason, count in (dropped - self._dropped).items():
             counters.dropped(reason, count)
         self._forwarded, self._dropped = forwarded, dropped
 
-    def take_in(self, counters: PacketCounters) -> None:
-        """Count there what has come since the last time. After `take_out` of all workers: what is queued is never
-        negative."""
+    def add_arrivals(self, counters: PacketCounters) -> None:
+        """Add the packets that have arrived since the last call. Call `add_departures` of all workers first, so that
+        the queued number is never negative.
+        """
         received = self._counts.received_total
         counters.received(received - self._received)
         self._received = received

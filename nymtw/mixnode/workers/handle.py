@@ -1,7 +1,8 @@
-"""One of a mixnode's workers, as the node sees it: started, told, listened to, and started again where it dies."""
+"""The node's handle of one worker: starts its process, exchanges messages with it, and restarts it if it dies."""
 
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -10,7 +11,8 @@ from twisted.logger import Logger, LogLevel
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import EncodingError
 from nymtw.mixnode.workers.core import LONGEST_WAIT, MARGIN, MOST_RECORDS
-from nymtw.mixnode.workers.counts import Seen, WorkerCounts
+from nymtw.mixnode.workers.counts import CountTransfer, WorkerCounts
+from nymtw.mixnode.workers.replay_coordinator import ReplayCoordinator
 from nymtw.mixnode.workers.wire import (
     END,
     HOLD,
@@ -27,51 +29,80 @@ from nymtw.mixnode.workers.wire import (
     records,
     verdict_byte,
 )
+from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.sphinx import FinalHop
 
-if TYPE_CHECKING:
-    from nymtw.mixnode.workers.pool import WorkerPool
-
-FIRST_PAUSE: Final = 0.5  # seconds before a worker that has died twice is started again; doubled each time
+FIRST_PAUSE: Final = 0.5  # seconds before a worker that died twice is restarted; doubled each time
 LONGEST_PAUSE: Final = 60.0
-GOOD_LIFE: Final = 60.0  # a worker that has lived so long is started again at once
-HUNG: Final = 30.0  # without a beat, until a worker is killed
+GOOD_LIFE: Final = 60.0  # a worker that lived for so many seconds is restarted at once
+HUNG: Final = 30.0  # seconds without a beat, until a worker is killed
 _EPOCH_BITS: Final = 0xFFFFFFFF  # of a key's number
-BACKLOG: Final = 16 << 20  # bytes of packets that wait for a worker that does not read
+BACKLOG: Final = 16 << 20  # bytes of packets that may wait for a worker that does not read
 
 
-# Next node, when it is due (nanoseconds), HOLD record.
+# Next node, time at which the packet is due (nanoseconds), HOLD record.
 Passed = tuple[bytes, int, bytes]
 
 
 class WorkerProcess(Protocol):
-    """A running worker: `nymtw.mixnode.workers.spawn`, or what a test puts in its place."""
+    """A running worker: `nymtw.mixnode.workers.spawn.SpawnedWorker`, or a test's replacement."""
 
     counts: WorkerCounts
 
     def write(self, data: bytes) -> None:
-        """Down the pipe."""
+        """Write to the pipe."""
 
     def hand_over(self, connection: Any) -> bool:
-        """Give it an accepted socket. False where it takes none."""
+        """Pass an accepted socket to the worker. False if the worker takes none."""
 
     def kill(self) -> None:
-        """End it at once; `Seat.ended` follows."""
+        """End the process at once; `WorkerHandle.ended` follows."""
+
+
+class Pool(Protocol):
+    """The part of `nymtw.mixnode.workers.pool.WorkerPool` that a handle uses."""
+
+    clock: Any
+    coordinator: ReplayCoordinator
+    counters: PacketCounters
+    stopping: bool
+    launch: Callable[["WorkerHandle"], WorkerProcess]
+
+    def initial_messages(self) -> list[Any]:
+        """The first control messages to a new worker."""
+
+    def assign(self) -> None:
+        """Distribute the next nodes among the running workers."""
+
+    def relay(self, passed: list[Passed]) -> None:
+        """Send packets to the workers that have the links."""
+
+    def linked(self, handle: "WorkerHandle", message: Linked) -> None:
+        """A peer has connected to this worker."""
+
+    def unlinked(self, handle: "WorkerHandle") -> None:
+        """This worker has lost all its connections."""
+
+    def drop(self, reasons: Mapping[DropReason, int]) -> None:
+        """Count packets that the node drops."""
+
+    def add_up(self) -> None:
+        """Update the node's counters."""
 
 
 class WorkerHandle:
-    """One of N workers: its process, as long as there is one, and the next process's start."""
+    """One of N workers: its process while there is one, and the start of the next process."""
 
     log = Logger()
 
-    def __init__(self, workers: "WorkerPool", number: int) -> None:
+    def __init__(self, workers: Pool, number: int) -> None:
         self.number = number
         self.gone: Deferred[None] | None = None
         self._workers = workers
         self.process: Any = None
-        self._seen: Any = None
-        self._down = self._up = 0  # packets that the node has given it, and that have come from it
-        self._given = 0  # connections
+        self._transfer: CountTransfer | None = None
+        self._down = self._up = 0  # packets given to the worker, and received from it
+        self._given = 0  # connections given to the worker
         self._neighbours: Neighbours | None = None
         self._held: list[bytes] = []
         self._timer: IDelayedCall | None = None
@@ -83,7 +114,7 @@ class WorkerHandle:
         self._failures = 0
         self._retry: IDelayedCall | None = None
 
-    # its life
+    # the process
 
     def start(self) -> None:
         """Start a process."""
@@ -99,30 +130,30 @@ class WorkerHandle:
             self._died(f"cannot start: {error.strerror}", 0)
             return
         self.gone = Deferred()
-        self._seen = Seen(self.process.counts)
-        for message in workers.first_words():
+        self._transfer = CountTransfer(self.process.counts)
+        for message in workers.initial_messages():
             self.tell(message)
 
     def cancel(self) -> None:
-        """Start no process any more."""
+        """Cancel a planned restart."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
 
     def check(self, now: float) -> None:
-        """Kill a process that hangs."""
+        """Kill the process if it hangs."""
         if self.process is None:
             return
         beats = self.process.counts.beats
         if beats != self._beats:
             self._beats, self._beat_at = beats, now
         elif now - self._beat_at > HUNG:
-            self.log.error("Worker {number} hangs, and is killed", number=self.number)
+            self.log.error("Worker {number} hangs: killing it", number=self.number)
             self._beat_at = now
             self.process.kill()
 
     def ended(self, how: str) -> None:
-        """For the process: it is no more, and everything that it wrote has been `received`."""
+        """Called when the process has ended, after `received` has got everything that it wrote."""
         workers = self._workers
         workers.add_up()
         counts = self.process.counts
@@ -130,7 +161,7 @@ class WorkerHandle:
         lost = counts.received_total + self._down - left
         if lost:
             workers.counters.dropped(DropReason.SHUTDOWN if workers.stopping else DropReason.WORKER_LOST, lost)
-        self.process = self._seen = None
+        self.process = self._transfer = None
         self._disarm()
         self._held.clear()
         self._backlog.clear()
@@ -149,21 +180,21 @@ class WorkerHandle:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (self._failures - 1)) if self._failures else 0.0
         self._failures += 1
         self.log.error(
-            "Worker {number} has died ({how}) with {lost} packets; it is started again {when}",
+            "Worker {number} died ({how}) with {lost} packets; restarting it {when}",
             number=self.number,
             how=how,
             lost=lost,
             when=f"in {pause:g} s" if pause else "at once",
         )
-        self._retry = workers.clock.callLater(pause, self._start_again)
+        self._retry = workers.clock.callLater(pause, self._restart)
         if pause:
             workers.assign()
 
-    def _start_again(self) -> None:
+    def _restart(self) -> None:
         self.start()
         self._workers.assign()
 
-    # to it
+    # messages to the worker
 
     def tell(self, message: Any) -> None:
         """Send a control message."""
@@ -171,16 +202,16 @@ class WorkerHandle:
             self._write(control_frame(message))
 
     def use_neighbours(self, neighbours: Neighbours) -> None:
-        """Tell it, if they are not what it was told."""
+        """Send the neighbours if they have changed."""
         if neighbours != self._neighbours:
             self._neighbours = neighbours
             self.tell(neighbours)
 
     def give(self, records: list[bytes], due: int) -> bool:
-        """HOLD records; False where there is no process, or it has too much to read already.
+        """Send HOLD records. False if there is no process, or if it has too much to read already.
 
-        They go with the next answer, or a little before the first of them is due (nanoseconds): a worker that is not
-        woken for them costs less.
+        The records go with the next answer, or shortly before the first of them is due (nanoseconds): it is cheaper not
+        to wake the worker for them alone.
         """
         if self.process is None or self._backlog_bytes > BACKLOG:
             return False
@@ -204,7 +235,7 @@ class WorkerHandle:
             self._timer = None
 
     def hand_over(self, connection: Any) -> bool:
-        """Give it an accepted socket. False where it takes none."""
+        """Pass an accepted socket to the worker. False if the worker takes none."""
         if self.process is None or not self.process.hand_over(connection):
             return False
         self._given += 1
@@ -212,11 +243,11 @@ class WorkerHandle:
 
     @property
     def connections(self) -> int:
-        """How many it has."""
+        """The number of open connections."""
         return self._given - int(self.process.counts.connections_ended)
 
     def block(self, blocked: bool) -> None:
-        """For the process: whether its pipe is full."""
+        """Called when the pipe becomes full, or has room again."""
         self._blocked = blocked
         while self._backlog and not self._blocked:
             data = self._backlog.popleft()
@@ -234,18 +265,20 @@ class WorkerHandle:
         elif self.process is not None:
             self.process.write(data)
 
-    # from it
+    # messages from the worker
 
-    def take_out(self) -> None:
-        if self._seen is not None:
-            self._seen.take_out(self._workers.counters)
+    def add_departures(self) -> None:
+        """Add new departures of packets to the node's counters."""
+        if self._transfer is not None:
+            self._transfer.add_departures(self._workers.counters)
 
-    def take_in(self) -> None:
-        if self._seen is not None:
-            self._seen.take_in(self._workers.counters)
+    def add_arrivals(self) -> None:
+        """Add new arrivals of packets to the node's counters."""
+        if self._transfer is not None:
+            self._transfer.add_arrivals(self._workers.counters)
 
     def received(self, frames: list[tuple[Kind, bytes]]) -> None:
-        """For the process: what has come up the pipe. Raises `EncodingError`."""
+        """Handle frames from the pipe. Raises `EncodingError`."""
         workers = self._workers
         coordinator = workers.coordinator
         passed: list[Passed] = []
@@ -282,7 +315,7 @@ class WorkerHandle:
         if (answers or passed or ended) and not coordinator.tags_are_written():
             refused[DropReason.DISK_ERROR] += len(passed) + len(ended)
             passed, ended = [], []
-            # Those that were refused before are refused for their own reason.
+            # Packets that were refused before keep their own reason.
             disk_error = verdict_byte(DropReason.DISK_ERROR)
             answers = [bytearray(byte or disk_error for byte in answer) for answer in answers]
         for answer in answers:
@@ -301,4 +334,4 @@ class WorkerHandle:
             level = getattr(LogLevel, message.level, LogLevel.info)
             self.log.emit(level, "worker {number}: {text}", number=self.number, text=message.text)
         else:
-            raise EncodingError("not from a worker")
+            raise EncodingError("this control message is not one that a worker sends")

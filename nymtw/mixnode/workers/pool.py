@@ -1,7 +1,7 @@
-"""The node's side of its workers: it keeps N of them running, judges their packets' tags, and makes the sum.
+"""The node's pool of workers: keeps N of them running, distributes next nodes among them, and adds up their counts.
 
-The node has the identity, the presence, the metrics and the replay guard; the workers have the sockets, the
-cryptography, the packets and the links. Each next node is given to one worker, so that there is one link to it.
+The node has the identity, the presence, the metrics and the replay guard. The workers have the sockets, the
+cryptography, the packets and the links. Each next node belongs to one worker, so that there is one link to it.
 """
 
 from collections import Counter
@@ -31,14 +31,14 @@ from nymtw.mixnode.workers.wire import (
     hold_record,
 )
 
-SUM_INTERVAL: Final = 0.25  # seconds: how old the node's account may be
-CLOSING: Final = 5.0  # seconds from `stop`, until those that are left are killed
+SUM_INTERVAL: Final = 0.25  # seconds between two updates of the node's counters
+CLOSING: Final = 5.0  # seconds from `stop` until the remaining workers are killed
 
 
 class WorkerPool(Service):
-    """`count` workers. For the node they are its links: it gives them its neighbours, and packets that it sends itself.
+    """`count` workers, which are the node's links: it gives them its neighbours, and the packets that it sends itself.
 
-    `launch(seat)` starts a process. `settings` is the first thing that each of them is told.
+    `launch(handle)` starts a process. `settings` is the first message to each worker.
     """
 
     log = Logger()
@@ -62,15 +62,15 @@ class WorkerPool(Service):
         self.stopping = False
         self.handles = [WorkerHandle(self, number) for number in range(1, count + 1)]
         self._peers: Mapping[bytes, tuple[str, int]] = {}
-        self._owners: dict[bytes, int] = {}  # next node -> number of a seat
+        self._owners: dict[bytes, int] = {}  # next node -> number of its worker
         self._linked: dict[bytes, tuple[WorkerHandle, int]] = {}
         self._action = ""
-        self._dropped: Counter[DropReason] = Counter()  # by the node, not yet in the account
+        self._dropped: Counter[DropReason] = Counter()  # by the node, not yet in its counters
         self._timer: IDelayedCall | None = None
         coordinator.workers = self
 
     def startService(self) -> None:
-        """Start them."""
+        """Start the workers."""
         super().startService()
         for handle in self.handles:
             handle.start()
@@ -78,34 +78,34 @@ class WorkerPool(Service):
         self._tick()
 
     def use_keys(self, private_keys: Mapping[int, bytes]) -> None:
-        """Unwrap with these keys from now on."""
+        """Unwrap packets with these keys from now on."""
         self.keys = dict(private_keys)
         for handle in self.handles:
             handle.tell(Keys(self.keys))
 
     def act(self, action: str) -> None:
-        """What the cover policy has decided."""
+        """Apply a decision of the cover policy."""
         self._action = action
         for handle in self.handles:
             handle.tell(Command(action))
 
     def set_max_delay(self, seconds: float) -> None:
-        """Packets that ask for a longer delay are dropped."""
+        """Drop packets that ask for a longer delay."""
         self.settings = msgspec.structs.replace(self.settings, max_delay=seconds)
         for handle in self.handles:
             handle.tell(MaxDelay(seconds))
 
-    # the links of the node
+    # the node's links
 
     def set_peers(self, peers: Mapping[bytes, tuple[str, int]]) -> None:
-        """The nodes that packets may be sent to: identity to host and port."""
+        """Set the nodes that packets may be sent to: identity to host and port."""
         self._peers = peers
         allowed = self.coordinator.allowed_peers
         self._linked = {peer: where for peer, where in self._linked.items() if peer in allowed}
         self.assign()
 
     def send(self, peer: bytes, epoch: int, packet: bytes) -> None:
-        """A packet of the node's own, which is in its account as received."""
+        """Send a packet of the node's own, which its counters have as received."""
         self.relay([(peer, 0, hold_record(epoch, 0, peer, packet))])
 
     def send_many(self, packets: Iterable[tuple[bytes, int, bytes]]) -> None:
@@ -114,21 +114,21 @@ class WorkerPool(Service):
 
     @property
     def pending(self) -> int:
-        """Packets in the links, a second ago at the most."""
+        """Packets in the links, at most a second old."""
         return sum(handle.process.counts.pending for handle in self.handles if handle.process is not None)
 
     def up(self) -> tuple[int, int]:
-        """How many links are up, in and out, a second ago at the most."""
+        """The numbers of links that are up, in and out, at most a second old."""
         links = [handle.process.counts.links for handle in self.handles if handle.process is not None]
         return sum(incoming for incoming, _ in links), sum(outgoing for _, outgoing in links)
 
     def drain(self) -> None:
-        """Take no more packets from peers; what is here goes on."""
+        """Take no more packets from peers; the packets that are here go on."""
         for handle in self.handles:
             handle.tell(Drain())
 
     def stop(self) -> Deferred[None]:
-        """End them. A Deferred that fires when none is left."""
+        """End the workers. A Deferred that fires when none is left."""
         self.stopping = True
         left = [handle.gone for handle in self.handles if handle.gone is not None]
         for handle in self.handles:
@@ -146,20 +146,20 @@ class WorkerPool(Service):
 
         return DeferredList(left).addCallback(finish)
 
-    # the workers' common matters
+    # for the handles
 
-    def first_words(self) -> list[Any]:
-        """What a new worker is told."""
+    def initial_messages(self) -> list[Any]:
+        """The first control messages to a new worker."""
         return [self.settings, Keys(self.keys), *([Command(self._action)] if self._action else [])]
 
     def next_for_connection(self) -> list[WorkerHandle]:
-        """Those that run, the one with the fewest connections first."""
+        """The running workers, the one with the fewest connections first."""
         return sorted(
             (handle for handle in self.handles if handle.process is not None), key=lambda handle: handle.connections
         )
 
     def assign(self) -> None:
-        """Give each next node to a worker that runs, moving as few as possible, and tell all of them."""
+        """Give each next node to a running worker, moving as few as possible, and tell all workers."""
         running = [handle for handle in self.handles if handle.process is not None]
         self._owners = assign(self._peers, [handle.number for handle in running], self._owners)
         admitted = sorted(self.coordinator.allowed_peers)
@@ -169,7 +169,7 @@ class WorkerPool(Service):
             handle.use_neighbours(Neighbours(own, elsewhere, admitted))
 
     def relay(self, passed: list[Passed]) -> None:
-        """Give packets to the workers that have the links."""
+        """Send packets to the workers that have the links."""
         by_owner: dict[int, list[Passed]] = {}
         for each in passed:
             by_owner.setdefault(self._owners.get(each[0], 0), []).append(each)
@@ -184,7 +184,7 @@ class WorkerPool(Service):
                 self.drop({DropReason.DELAY_QUEUE_FULL if full else DropReason.WORKER_LOST: len(theirs)})
 
     def linked(self, handle: WorkerHandle, message: Linked) -> None:
-        """`seat` has a connection of a peer: an older one with another worker ends."""
+        """A peer has connected to this worker: end an older connection of that peer with another worker."""
         older = self._linked.get(message.peer)
         if message.peer in self.coordinator.allowed_peers:
             self._linked[message.peer] = handle, message.number
@@ -192,7 +192,7 @@ class WorkerPool(Service):
             older[0].tell(CloseLink(message.peer, older[1]))
 
     def unlinked(self, handle: WorkerHandle) -> None:
-        """`seat` has no connections any more."""
+        """This worker has lost all its connections."""
         self._linked = {peer: where for peer, where in self._linked.items() if where[0] is not handle}
 
     def drop(self, reasons: Mapping[DropReason, int]) -> None:
@@ -200,14 +200,14 @@ class WorkerPool(Service):
         self._dropped.update(reasons)
 
     def add_up(self) -> None:
-        """Bring the account up to date: first what has left, then what has come, so that nothing queued is negative."""
+        """Update the counters: first departures, then arrivals, so that the queued number is never negative."""
         for handle in self.handles:
-            handle.take_out()
+            handle.add_departures()
         for reason, count in self._dropped.items():
             self.counters.dropped(reason, count)
         self._dropped.clear()
         for handle in self.handles:
-            handle.take_in()
+            handle.add_arrivals()
 
     def _tick(self) -> None:
         self._timer = self.clock.callLater(SUM_INTERVAL, self._tick)
@@ -219,12 +219,12 @@ class WorkerPool(Service):
     def _kill(self) -> None:
         for handle in self.handles:
             if handle.process is not None:
-                self.log.warn("Worker {number} did not end, and is killed", number=handle.number)
+                self.log.warn("Worker {number} did not end: killing it", number=handle.number)
                 handle.process.kill()
 
 
 def assign(hops: Collection[bytes], handles: Collection[int], before: Mapping[bytes, int]) -> dict[bytes, int]:
-    """A seat for each hop, each having as many as the others or one more; as few as can be leave that of `before`."""
+    """A worker's number for each hop. Each worker gets as many hops as the others or one more; few hops move."""
     if not handles:
         return {}
     wanted = set(hops)
@@ -234,11 +234,11 @@ def assign(hops: Collection[bytes], handles: Collection[int], before: Mapping[by
             theirs[before[hop]].append(hop)
     homeless = sorted(wanted.difference(*theirs.values()))
     fewest, more = divmod(len(wanted), len(theirs))
-    # Those that have most may be the ones that have one more.
+    # Workers that have most keep one more, so that fewer hops move.
     for place, handle in enumerate(sorted(theirs, key=lambda handle: (-len(theirs[handle]), handle))):
-        room = fewest + (place < more)
-        homeless += theirs[handle][room:]
-        del theirs[handle][room:]
+        share = fewest + (place < more)
+        homeless += theirs[handle][share:]
+        del theirs[handle][share:]
     for hop in homeless:
         theirs[min(theirs, key=lambda handle: (len(theirs[handle]), handle))].append(hop)
     return {hop: handle for handle, their in theirs.items() for hop in their}

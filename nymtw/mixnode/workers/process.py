@@ -1,8 +1,7 @@
-"""A worker: one of the processes that do a mixnode's cryptography, TLS included, and hold its packets and links.
+"""A worker process: does a part of a mixnode's cryptography, TLS included, and holds its packets and links.
 
-It knows what the node tells it down a pipe, whose end is its own end. The node starts it as
-`python -m nymtw.mixnode.workers.process NUMBER`. Its descriptors 3, 4 and 5 are the pipe, the socket by which
-connections come, and the memory of its counts.
+The node starts it as `python -m nymtw.mixnode.workers.process NUMBER`, and controls it over a pipe. The worker ends
+when the pipe ends. Descriptor 3 is the pipe, 4 the socket for accepted connections, 5 the memory of its counts.
 """
 
 import gc
@@ -48,11 +47,11 @@ from nymtw.node.process.clock import use_monotonic
 CHANNEL, CONNECTIONS, COUNTS = 3, 4, 5  # descriptors
 BEAT: Final = 1.0  # seconds
 _LONGEST_LINE: Final = 2000
-_AT_ONCE: Final = 64  # connections taken in one turn of the reactor
+_AT_ONCE: Final = 64  # connections received in one turn of the reactor
 
 
 class WorkerLinks(NodeLinks):
-    """A worker's part of the node's links: packets for other parts go by way of the node."""
+    """A worker's share of the node's links. Packets for other workers' links go through the node."""
 
     def __init__(self, *arguments: Any, counts: WorkerCounts, linked: Callable[[Linked], None], **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -81,13 +80,13 @@ class WorkerLinks(NodeLinks):
         self._counts.connection_ended()
 
     def hang_up(self, peer: bytes, number: int) -> None:
-        """End this connection of `peer`, if it is still the one: it has a newer one with another worker."""
+        """End this connection of `peer` unless it was replaced: the peer has a newer one with another worker."""
         if self._numbers.get(peer) == number:
             self._receivers[peer].abort()
 
 
 class Worker(Protocol):
-    """The worker's end of the pipe, and what it is made of once its settings have come."""
+    """The worker's end of the pipe. It makes the engine and the links when the settings arrive."""
 
     transport: Any
 
@@ -101,7 +100,7 @@ class Worker(Protocol):
         serve: Callable[[Any], Any],
         ended: Callable[[], None],
     ) -> None:
-        """`serve(factory)`: take connections for it from now on. `ended()`: the pipe has ended."""
+        """`serve(factory)` begins to take connections. `ended()` is called when the pipe has ended."""
         self._reactor = reactor
         self._counts = counts
         self._security = security
@@ -138,7 +137,7 @@ class Worker(Protocol):
         self._ended()
 
     def pauseProducing(self) -> None:
-        """The node reads nothing for now."""
+        """The node does not read at present."""
         if self.core is not None:
             self.core.block(True)
 
@@ -154,7 +153,7 @@ class Worker(Protocol):
         if self.transport is not None:
             self.transport.write(control_frame(message))
 
-    # what the node says
+    # messages from the node
 
     def _control(self, message: object) -> None:
         if isinstance(message, Settings):
@@ -176,7 +175,7 @@ class Worker(Protocol):
             self.core.stop()
             self.links.stop().addBoth(self._finish)
         else:
-            raise EncodingError("not for a worker")
+            raise EncodingError("this control message is not one for a worker")
 
     def _begin(self, settings: Settings) -> None:
         self.core = core = WorkerCore(
@@ -223,7 +222,7 @@ class Worker(Protocol):
 
 @implementer(IReadDescriptor)
 class ConnectionSource:
-    """Takes the connections that the node has accepted: a descriptor comes with each byte of `connections`."""
+    """Receives the connections that the node has accepted: a descriptor comes with each byte of `connections`."""
 
     def __init__(self, reactor: Any, connections: socket.socket, counts: WorkerCounts, factory: Any) -> None:
         self._reactor = reactor
@@ -241,7 +240,7 @@ class ConnectionSource:
         return "connections"
 
     def doRead(self) -> None:
-        """Take those that are there."""
+        """Receive waiting connections."""
         for _ in range(_AT_ONCE):
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._connections, 1, 1)
@@ -253,10 +252,10 @@ class ConnectionSource:
                 self._reactor.removeReader(self)
                 return
             if not descriptors or not self._adopt(descriptors[0]):
-                self._counts.connection_ended()  # lost already, or this process may have no more descriptors
+                self._counts.connection_ended()  # already lost, or this process is out of descriptors
 
     def connectionLost(self, reason: Failure) -> None:
-        """The node has closed its end; the pipe ends too."""
+        """The node has closed its end. The pipe ends too."""
 
     def _adopt(self, descriptor: int) -> bool:
         try:
@@ -268,8 +267,8 @@ class ConnectionSource:
 
 
 @implementer(ILogObserver)
-class _LinesUp:
-    """The worker's log is the node's."""
+class _LogForwarder:
+    """Sends the worker's log to the node."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
@@ -286,8 +285,8 @@ class _LinesUp:
 
 
 def main() -> None:
-    """The worker's process."""
-    # systemd and Ctrl-C signal all processes of a service: the node is who ends its workers.
+    """Run a worker process."""
+    # systemd and Ctrl-C signal all processes of a service, but only the node ends its workers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     reactor = install()
@@ -306,17 +305,17 @@ def main() -> None:
         serve=lambda factory: ConnectionSource(reactor, connections, counts, factory),
         ended=lambda: reactor.callLater(0, _leave),
     )
-    globalLogBeginner.beginLoggingTo([_LinesUp(worker.tell)], redirectStandardIO=False, discardBuffer=True)
+    globalLogBeginner.beginLoggingTo([_LogForwarder(worker.tell)], redirectStandardIO=False, discardBuffer=True)
     reactor.adoptStreamConnection(CHANNEL, socket.AF_UNIX, Factory.forProtocol(lambda: worker))
     os.close(CHANNEL)
-    # What is here now stays: it need not be looked through again and again.
+    # These objects stay for ever: the garbage collector need not examine them again.
     gc.collect()
     gc.freeze()
     reactor.run(installSignalHandlers=False)
 
 
 def _leave() -> None:
-    """Without the node nothing may leave, and nothing has to be put in order."""
+    """End at once: without the node no packet may leave, and there is nothing to clean up."""
     os._exit(0)
 
 

@@ -1,17 +1,17 @@
-"""The reactor of a worker: it lets packets come together for a moment, and does them in one turn.
+"""The reactor of a worker: collects packets for a moment, and handles them in one turn.
 
-A turn costs a process that is mostly idle as much as several packets, and N workers would take N times as many. So
-packets may leave up to `GAP` later than they are due, as they may anyway where the operating system has other work.
+In a mostly idle process one turn costs as much as several packets, and N workers would take N times as many turns. So
+packets may leave up to `GAP` late, as they may anyway when the operating system has other work.
 """
 
 import time
 from typing import Any, Final
 
-GAP: Final = 0.003  # seconds from the beginning of one turn to that of the next, at least
+GAP: Final = 0.003  # the least seconds from the beginning of one turn to the beginning of the next
 
 
 def install() -> Any:
-    """Install it, before anybody imports the reactor, and return it; without epoll it is the usual one."""
+    """Install the reactor and return it. Call it before any import of the reactor. Without epoll: the usual reactor."""
     try:
         from twisted.internet.epollreactor import EPollReactor
     except ImportError:

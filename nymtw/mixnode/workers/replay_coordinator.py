@@ -1,4 +1,4 @@
-"""What a mixnode with workers has for a core: it judges their packets' replay tags, and takes what ends here."""
+"""The core of a mixnode with workers: checks the replay tags of their packets, and takes the packets that end here."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,19 +9,19 @@ from nymtw.mixnode.core import MixnodeCore
 
 
 class ReplayCoordinator(MixnodeCore):
-    """The node's core while workers do its work: it has the keys, the topology and the guard, but no packets."""
+    """A node's core with the keys, the topology and the replay guard, but without packets: the workers have those."""
 
     workers: Any = None
     _held: frozenset[int] = frozenset()
 
     @property
     def allowed_peers(self) -> frozenset[bytes]:
-        """Whom the node takes packets from."""
+        """The peers that the node takes packets from."""
         return self._allowed_peers
 
     @property
     def queued(self) -> int:
-        """Packets that the workers hold, those in their links not counted."""
+        """The number of packets that the workers hold, without those in their links."""
         return max(0, self.counters.queued - self.workers.pending)
 
     def act(self, action: str) -> None:
@@ -43,11 +43,11 @@ class ReplayCoordinator(MixnodeCore):
         self.workers.use_keys(private_keys)
 
     def verdicts(self, tags: Iterable[tuple[int, bytes, bytes]]) -> list[DropReason | None]:
-        """For each (number of the key, tag of 16 bytes, peer) why the packet is dropped; None where it is not."""
+        """For each (number of the key, tag of 16 bytes, peer) the reason to drop the packet, None for a fresh one."""
         held, rations, is_fresh = self._held, self._rations, self._is_fresh
         reasons: list[DropReason | None] = []
         for number, tag, peer in tags:
-            # A tag for a key that is gone meanwhile must not bring its file back: everything would be fresh in it.
+            # A tag for a deleted key must not recreate the guard's file: every tag would be fresh in it.
             if number not in held:
                 reasons.append(DropReason.UNKNOWN_EPOCH)
                 continue
@@ -63,5 +63,5 @@ class ReplayCoordinator(MixnodeCore):
         return reasons
 
     def tags_are_written(self) -> bool:
-        """Write all new tags; False where the disk refuses."""
+        """Write all new tags. False if the disk refuses."""
         return self._tags_are_written()

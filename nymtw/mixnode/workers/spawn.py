@@ -1,7 +1,7 @@
-"""Starts workers as processes, and accepts connections for them.
+"""Starts worker processes, and accepts connections for them.
 
-A worker gets a pipe for messages, a socket by which accepted connections are handed to it, and the memory of its
-counts. Nothing secret is in its command line or its environment.
+A worker gets a pipe for messages, a socket for accepted connections, and the memory of its counts. Its command line and
+its environment hold no secrets.
 """
 
 import errno
@@ -34,12 +34,12 @@ _AT_ONCE: Final = 64  # connections accepted in one turn of the reactor
 _BACKLOG: Final = 1024
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _GRACE: Final = 2.0  # seconds from a pipe's end until its process is killed
-_PAUSE: Final = 0.1  # seconds without accepting, where there are no descriptors left
+_PAUSE: Final = 0.1  # seconds without accepting when no descriptors are left
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """What stands for core, links and listener of a mixnode with workers."""
+    """The core, the links and the listener of a mixnode with workers."""
 
     coordinator: ReplayCoordinator
     workers: WorkerPool
@@ -49,9 +49,9 @@ class WorkerParts:
 def make_workers(
     reactor: Any, count: int, identity: bytes, engine: Mapping[str, Any], limits: LinkLimits
 ) -> WorkerParts:
-    """`count` workers for the node whose identity's seed is `identity`; `engine` is what `PacketEngine` is given.
+    """Make `count` workers. `identity`: the seed of the node's identity. `engine`: the arguments of `PacketEngine`.
 
-    `limits` are the whole node's: the workers share them.
+    `limits` are those of the whole node: the workers share them.
     """
     coordinator = ReplayCoordinator(**engine)
 
@@ -75,7 +75,7 @@ def make_workers(
 
 
 def spawn(reactor: Any, handle: WorkerHandle) -> "SpawnedWorker":
-    """Start a worker's process. Raises OSError where the machine has no room for it."""
+    """Start a worker process. Raises OSError if the machine lacks the resources."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     our_connections, their_connections = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     counts = shared_file()
@@ -83,7 +83,7 @@ def spawn(reactor: Any, handle: WorkerHandle) -> "SpawnedWorker":
     ours.setblocking(False)
     worker = SpawnedWorker(reactor, handle, WorkerCounts(shared_memory(counts)), our_connections)
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    # -P: what lies in the folder that the node was started from is not importable.
+    # -P: modules in the current folder must not be importable.
     reactor.spawnProcess(
         worker.process,
         sys.executable,
@@ -122,7 +122,7 @@ class SpawnedWorker(Protocol):
         self._lost = False
         self._how = ""
 
-    # what the seat calls
+    # WorkerProcess, for the handle
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
@@ -170,14 +170,14 @@ class SpawnedWorker(Protocol):
     # the process
 
     def exited(self, how: str) -> None:
-        """The process is no more."""
+        """Called when the process has exited."""
         self._how = how
         if self._killing is not None and self._killing.active():
             self._killing.cancel()
         self._tell_ended()
 
     def _tell_ended(self) -> None:
-        """Everything that it wrote has been read once the pipe has ended too."""
+        """Tell the handle once both the process and the pipe have ended: then everything has been read."""
         if self._lost and self._how:
             self._handle.ended(self._how)
 
@@ -194,9 +194,9 @@ class _Process(ProcessProtocol):
 
 @implementer(IReadDescriptor)
 class Acceptor(Service):
-    """Listens while it runs, and gives each connection to one of `seats()`, the first that takes it.
+    """Listens, and passes each connection to the first of `handles()` that takes it.
 
-    Like `nymtw.node.service.Listener` it takes its port in `privilegedStartService`.
+    Like `nymtw.node.service.Listener`, it binds its port in `privilegedStartService`.
     """
 
     def __init__(self, reactor: Any, host: str, port: int, handles: Callable[[], list[WorkerHandle]]) -> None:
@@ -209,11 +209,11 @@ class Acceptor(Service):
 
     @property
     def port(self) -> int:
-        """The port it listens on; the one that was asked for (maybe 0) while it does not."""
+        """The port it listens on; before that, the port from the configuration (maybe 0)."""
         return self._port if self._socket is None else int(self._socket.getsockname()[1])
 
     def privilegedStartService(self) -> None:
-        """Take the port. Raises `ListenError`."""
+        """Bind the port. Raises `ListenError`."""
         if self._socket is not None:
             return
         where = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
@@ -230,7 +230,7 @@ class Acceptor(Service):
         self._socket = listening
 
     def startService(self) -> None:
-        """Take the port if `privilegedStartService` has not, and accept. Raises `ListenError`."""
+        """Bind the port if `privilegedStartService` has not, and accept. Raises `ListenError`."""
         self.privilegedStartService()
         super().startService()
         self._reactor.addReader(self)
@@ -255,7 +255,7 @@ class Acceptor(Service):
         return "acceptor"
 
     def doRead(self) -> None:
-        """Accept those that are there."""
+        """Accept waiting connections."""
         for _ in range(_AT_ONCE):
             if self._socket is None:
                 return
@@ -268,12 +268,12 @@ class Acceptor(Service):
                     self._reactor.removeReader(self)
                     self._pause = self._reactor.callLater(_PAUSE, self._go_on)
                     return
-                continue  # this one was lost before it was accepted
+                continue  # the connection was lost before it was accepted
             with connection:
                 any(handle.hand_over(connection) for handle in self._handles())
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor gave the socket up."""
+        """The reactor has given up the socket."""
 
     def _go_on(self) -> None:
         self._pause = None

@@ -1,7 +1,7 @@
-"""What a node and its worker processes say to each other over a pipe: frames of records, and a few control messages.
+"""The protocol between a node and its workers, over a pipe: frames of records, and a few control messages. No I/O.
 
-No I/O. A frame is a type (1 byte), the length of its body (4, big-endian) and the body. Tags and packets are records
-of fixed layout; everything else is CBOR in CONTROL frames.
+A frame is a type (1 byte), the length of its body (4 bytes, big-endian) and the body. Tags and packets are records of
+fixed layout; everything else is CBOR in CONTROL frames.
 """
 
 from collections.abc import Iterator
@@ -21,24 +21,24 @@ _HEADER: Final = Struct(">BI")
 
 
 class Kind(IntEnum):
-    """The types of frames; whether the worker or the node sends them is said behind each."""
+    """The types of frames. The comment behind each names the sender."""
 
     CONTROL = 0  # both
     CHECK = 1  # worker: tags of packets that it keeps meanwhile
-    VERDICTS = 2  # node: a byte for each tag of the oldest CHECK that has none yet
-    PASS = 3  # worker: packets whose next link is another worker's, with their tags
+    VERDICTS = 2  # node: a byte for each tag of the oldest CHECK without verdicts
+    PASS = 3  # worker: packets for a link of another worker, with their tags
     END = 4  # worker: packets that end at this node, with their tags
-    HOLD = 5  # node: hold these until they are due, then send them; worker: send them, the link is not mine any more
+    HOLD = 5  # node: hold packets until they are due, then send them; worker: send packets for a link it has lost
 
 
-# Of CHECK: number of the key (`KeyRing`), replay tag, peer.
+# CHECK: number of the key (`KeyRing`), replay tag, peer.
 CHECK: Final = Struct(">Q16s32s")
-# Of the others, each followed by so many bytes as its last field says.
-# Number of the key, replay tag, peer, when it is due (nanoseconds of the monotonic clock), next node.
+# In the others the last field is the length of the content that follows.
+# Number of the key, replay tag, peer, time at which it is due (nanoseconds of the monotonic clock), next node.
 PASS: Final = Struct(">Q16s32sQ32sI")
 # Number of the key, replay tag, peer, destination, identifier, version.
 END: Final = Struct(">Q16s32s32s16sII")
-# Key epoch, when it is due, next node.
+# Key epoch, time at which it is due, next node.
 HOLD: Final = Struct(">IQ32sI")
 
 _VERDICTS: Final[tuple[DropReason | None, ...]] = (None, *DropReason)
@@ -56,7 +56,7 @@ def hold_record(epoch: int, due: int, next_hop: bytes, packet: bytes) -> bytes:
 
 
 def records(layout: Struct, body: bytes) -> Iterator[tuple[Any, ...]]:
-    """The fields of each record, its content in place of the length. Raises `EncodingError`."""
+    """The fields of each record, with its content instead of the length. Raises `EncodingError`."""
     start, end = 0, len(body)
     while start < end:
         behind = start + layout.size
@@ -77,12 +77,12 @@ def check_records(body: bytes) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 def verdict_byte(reason: DropReason | None) -> int:
-    """The byte of VERDICTS that says why a packet is dropped, or that it is fresh (None)."""
+    """The byte of VERDICTS for the reason of a drop, or for a fresh packet (None)."""
     return _NUMBERS[reason]
 
 
 def verdict(number: int) -> DropReason | None:
-    """What a byte of VERDICTS means. Raises `EncodingError`."""
+    """The reason behind a byte of VERDICTS, None for a fresh packet. Raises `EncodingError`."""
     if number >= len(_VERDICTS):
         raise EncodingError(f"there is no verdict {number}")
     return _VERDICTS[number]
@@ -93,7 +93,7 @@ class ChannelParser:
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._wanted = _HEADER.size  # bytes of the frame that has begun
+        self._wanted = _HEADER.size  # bytes needed for the next step of parsing
 
     def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
         """Type and body of each frame that `data` completes. Raises `EncodingError`."""
@@ -122,7 +122,7 @@ class ChannelParser:
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="settings"):
-    """The first message to a worker: the node's identity seed (32 bytes), and its share of the node's bounds."""
+    """The first message to a worker: the node's identity seed (32 bytes), and its share of the node's limits."""
 
     identity: bytes
     own: NodeRecord
@@ -135,14 +135,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="keys"):
-    """To a worker: the Sphinx private keys (32 bytes) by number; all others are to be forgotten."""
+    """To a worker: the Sphinx private keys (32 bytes) by number. The worker forgets all other keys."""
 
     private: dict[int, bytes]
 
 
 class Neighbours(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="neighbours"):
-    """To a worker: the next nodes that it has the link to, with host and port; those that others have; the peers that
-    may connect."""
+    """To a worker: `own`, the next nodes that it has links to, with host and port; `elsewhere`, those of other workers;
+    `admitted`, the peers that may connect.
+    """
 
     own: dict[bytes, tuple[str, int]]
     elsewhere: list[bytes]
@@ -150,26 +151,26 @@ class Neighbours(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="n
 
 
 class MaxDelay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="max-delay"):
-    """To a worker: packets that ask for a delay of more `seconds` are dropped."""
+    """To a worker: drop packets that ask for a delay of more than `seconds`."""
 
     seconds: float
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="command"):
-    """To a worker: what the cover policy has decided."""
+    """To a worker: a decision of the cover policy."""
 
     action: str
 
 
 class Linked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="linked"):
-    """From a worker: `peer` has connected; the `number` tells its connections apart."""
+    """From a worker: `peer` has connected. `number` distinguishes its connections."""
 
     peer: bytes
     number: int
 
 
 class CloseLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="close-link"):
-    """To a worker: `peer` has a newer connection with another worker than this one."""
+    """To a worker: end this connection, because `peer` has a newer one with another worker."""
 
     peer: bytes
     number: int
@@ -183,11 +184,11 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="event"
 
 
 class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="drain"):
-    """To a worker: take no more from peers."""
+    """To a worker: take no more packets from peers."""
 
 
 class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="end"):
-    """To a worker: send what the links take at once, drop the rest, and end."""
+    """To a worker: send the packets that the links take at once, drop the rest, and end."""
 
 
 Control = Settings | Keys | Neighbours | MaxDelay | Command | Linked | CloseLink | Event | Drain | End
@@ -200,5 +201,5 @@ def control_frame(message: Control) -> bytes:
 
 def read_control(body: bytes) -> Control:
     """The message of a CONTROL frame. Raises `EncodingError`."""
-    message: Control = from_cbor(body, Control, FRAME_LIMIT)  # type: ignore[arg-type]  # a union is no type
+    message: Control = from_cbor(body, Control, FRAME_LIMIT)  # type: ignore[arg-type]  # a union is not a type
     return message

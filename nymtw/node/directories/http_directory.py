@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 from OpenSSL import SSL
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, DNSLookupError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseDone, ResponseFailed
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer
+from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from nymtw.encoding import from_cbor
@@ -23,6 +23,7 @@ from nymtw.errors import ConfigError, DirectoryError, EncodingError
 from nymtw.interfaces import IDirectory
 from nymtw.topology.delta import apply_delta
 from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, SignedTopology, Topology
+from nymtw.web.http_bodies import Bytes
 
 DELTA = "application/vnd.nymtw.topology-delta+cbor"
 ANSWER_LIMIT = 64 * 2**10  # bytes of any other answer
@@ -140,7 +141,7 @@ class HTTPDirectory:
                 headers.addRawHeader("Accept-Encoding", "gzip")
             if tag:
                 headers.addRawHeader("If-None-Match", tag)
-            producer = None if body is None else _Body(body)
+            producer = None if body is None else Bytes(body)
             response = await self._agent.request(method.encode(), where.encode(), headers, producer)
             content = await _read(response, limit)
             if response.headers.getRawHeaders("content-encoding", []) == ["gzip"]:
@@ -167,24 +168,6 @@ class _Answer:
     code: int
     kind: str
     content: bytes
-
-
-@implementer(IBodyProducer)
-class _Body:
-    """A short body that is written at once."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: Any) -> "Deferred[None]":
-        consumer.write(self._body)
-        return succeed(None)
-
-    def stopProducing(self) -> None:
-        """Nothing is left to produce."""
-
-    pauseProducing = resumeProducing = stopProducing
 
 
 class _Reader(Protocol):

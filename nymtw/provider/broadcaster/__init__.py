@@ -1,1 +1,1 @@
-"""The broadcaster: signed transactions to chains for whoever sends them."""
+"""The broadcaster: submits signed transactions of clients to chains."""

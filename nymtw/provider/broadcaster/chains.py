@@ -1,4 +1,4 @@
-"""The chains that a broadcaster speaks to: what each is asked, and what its answer says. No I/O.
+"""The chains that a broadcaster supports: requests to their nodes, and parsing of the answers. No I/O.
 
 Ethereum: JSON-RPC `eth_sendRawTransaction` (execution-apis). CometBFT: JSON-RPC `broadcast_tx_sync`. Bitcoin Core:
 `sendrawtransaction`, JSON-RPC 1.0 with basic authentication.
@@ -20,7 +20,7 @@ class ChainRefused(NymtwError):
 
 
 class Chain(ABC):
-    """How one kind of chain is asked."""
+    """The protocol of one kind of chain."""
 
     method: ClassVar[str]
 
@@ -34,14 +34,14 @@ class Chain(ABC):
         return json.dumps(call).encode()
 
     def hash(self, answer: bytes) -> str:
-        """The transaction's hash in an answer. Raises `ChainRefused` with the chain's own words, `NymtwError` else."""
+        """The transaction's hash in an answer. Raises `ChainRefused` with the chain's text, otherwise `NymtwError`."""
         try:
             found = json.loads(answer)
             if found.get("error") is not None:
                 raise ChainRefused(_error_text(found["error"]))
             return _printable(self.result(found["result"]), 200)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise NymtwError("the node's answer is not that of such a chain") from None
+            raise NymtwError("the node's answer is not valid for this kind of chain") from None
 
     def result(self, result: Any) -> str:
         """The hash in the result of the call. Raises `ChainRefused`."""
@@ -51,7 +51,7 @@ class Chain(ABC):
 
 
 class Ethereum(Chain):
-    """A transaction is its RLP, with the type in front where it has one (EIP-2718)."""
+    """A transaction is its RLP, with the type in front if it has one (EIP-2718)."""
 
     method = "eth_sendRawTransaction"
 
@@ -60,7 +60,7 @@ class Ethereum(Chain):
 
 
 class CometBFT(Chain):
-    """A transaction is whatever the application takes. `code` 0 of CheckTx means that it is in the mempool."""
+    """A transaction is defined by the application. `code` 0 of CheckTx means that it is in the mempool."""
 
     method = "broadcast_tx_sync"
 
@@ -91,10 +91,10 @@ KINDS: Final[Mapping[str, type[Chain]]] = {"eth": Ethereum, "cometbft": CometBFT
 
 
 def _error_text(error: Any) -> str:
-    """The chain's own words."""
+    """The text of the chain's error."""
     if isinstance(error, dict):
-        words = f"{error.get('message', '')} {error.get('data') or ''}".strip()
-        return _printable(f"{words} (code {error.get('code')})", _LONGEST_ERROR)
+        text = f"{error.get('message', '')} {error.get('data') or ''}".strip()
+        return _printable(f"{text} (code {error.get('code')})", _LONGEST_ERROR)
     return _printable(str(error), _LONGEST_ERROR)
 
 

@@ -1,6 +1,6 @@
-"""The broadcaster: submits signed transactions to chains, for whoever sends them, and says what the chain says.
+"""The broadcaster: submits signed transactions of clients to chains, and returns the chain's answer.
 
-A transaction is handed to a node once: it is tried again only while it is sure that the node has not seen it.
+A node gets a transaction once. The broadcaster tries again only if the node certainly has not seen it.
 """
 
 import base64
@@ -24,15 +24,15 @@ from nymtw.interfaces import IProviderContext
 from nymtw.message.broadcast import BroadcastAnswer, BroadcastRequest
 from nymtw.provider.api import Request, Service, ServiceLimits
 from nymtw.provider.broadcaster.chains import KINDS, Chain, ChainRefused
-from nymtw.provider.services.http_bodies import Bytes, read_body
+from nymtw.web.http_bodies import Bytes, read_body
 
-PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before each further attempt at a node that is away
-ANSWER_TIME: Final = 30.0  # seconds that a node has for its answer
+PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before each further attempt to reach a node
+ANSWER_TIME: Final = 30.0  # seconds for a node's answer
 _LONGEST_ANSWER: Final = 2**20
 _REMEMBERED: Final = 1000
-# The node, or what stands before it, says that it has not looked at the request (RFC 9110 and 6585).
+# The node, or a proxy in front of it, has not examined the request (RFC 9110 and 6585).
 _NOT_TAKEN: Final = (429, 503)
-UNKNOWN: Final = "the node has not answered: whether it has the transaction is not known"
+UNKNOWN: Final = "the node has not answered: it is not known whether it has the transaction"
 
 
 class NotReached(NymtwError):
@@ -41,7 +41,7 @@ class NotReached(NymtwError):
 
 @dataclass(frozen=True, slots=True)
 class ChainNode:
-    """One node: the kind of its chain, its URL without credentials, and what goes into the Authorization header."""
+    """One node: the kind of its chain, its URL without credentials, and the value of the Authorization header."""
 
     chain: Chain
     url: str
@@ -49,9 +49,9 @@ class ChainNode:
 
 
 def parse_node(text: str) -> tuple[str, ChainNode]:
-    """Name and node behind `NAME=URL`; a URL that starts with @ is read from the file of that name.
+    """Parse `NAME=URL` or `NAME=@FILE`, where the file holds the URL. Returns name and node.
 
-    The name is that of a kind (eth, cometbft, bitcoin), or `NAME:KIND`. Raises `ConfigError`.
+    NAME is a kind (eth, cometbft, bitcoin), or any name with a kind, `NAME:KIND`. Raises `ConfigError`.
     """
     name, equals, url = text.partition("=")
     name, colon, kind = name.partition(":")
@@ -65,7 +65,7 @@ def parse_node(text: str) -> tuple[str, ChainNode]:
             raise ConfigError(f"--chain: {url[1:]}: {getattr(error, 'strerror', 'not text')}") from None
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"--chain: the URL of {name!r:.40} is not one of http or https")
+        raise ConfigError(f"--chain: the URL of {name!r:.40} is not an http or https URL")
     authorization = None
     if parts.username is not None:
         secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -82,15 +82,15 @@ class Options(usage.Options):
         self.setdefault("chain", [])
 
     def opt_chain(self, text: str) -> None:
-        """A chain's node, NAME=URL: NAME is eth, cometbft or bitcoin, or of your choice as NAME:KIND; =@FILE reads the URL from a file, so that a password in it is not seen; may be given again"""  # noqa: E501  # usage.Options shows it as one paragraph
+        """A chain's node, NAME=URL. NAME is eth, cometbft or bitcoin, or any name with one of these: NAME:KIND. NAME=@FILE reads the URL from a file, which hides a password in it. May be repeated"""  # noqa: E501  # usage.Options shows it as one paragraph
         self.setdefault("chain", []).append(text)
 
 
 def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Broadcaster":
-    """What the plugin calls. Raises `ConfigError`."""
+    """Make the broadcaster, for the plugin. Raises `ConfigError`."""
     nodes = dict(parse_node(text) for text in options["chain"])
     if not nodes:
-        raise ConfigError("a broadcaster needs a --chain to broadcast to")
+        raise ConfigError("a broadcaster needs at least one --chain")
     return Broadcaster(context, nodes)
 
 
@@ -102,11 +102,11 @@ class Broadcaster(Service):
     def __init__(self, context: IProviderContext, nodes: Mapping[str, ChainNode], agent: Any = None) -> None:
         self._context, self._nodes = context, nodes
         self._agent = agent or Agent(context.reactor, connectTimeout=20.0)
-        # By the hash of chain and transaction: who asks again gets the first one's answer.
+        # By the hash of chain and transaction: a repeated request gets the answer of the first one.
         self._known: OrderedDict[bytes, Deferred[tuple[str, str]]] = OrderedDict()
 
     async def handle(self, request: Request) -> bytes | None:
-        """Submit one transaction. Neither it nor its hash is logged, whatever happens."""
+        """Submit one transaction. Neither the transaction nor its hash is ever logged."""
         try:
             wanted = BroadcastRequest.parse(request.message)
         except EncodingError:
@@ -116,19 +116,19 @@ class Broadcaster(Service):
         if node is None:
             known = ", ".join(sorted(self._nodes))
             return BroadcastAnswer(
-                id=wanted.id, error=f"this broadcaster does not know the chain; it has {known}"
+                id=wanted.id, error=f"this broadcaster does not support the chain; it supports {known}"
             ).encode()
         hashed, error = await self._once(wanted.chain, node, wanted.transaction)
         self._context.metrics.count("refused-by-chain" if error else "broadcast")
         return BroadcastAnswer(id=wanted.id, hash=hashed, error=error).encode()
 
     def stop(self) -> None:
-        """Give up what is under way."""
+        """Cancel pending submissions."""
         for outcome in list(self._known.values()):
             outcome.cancel()
 
     async def _once(self, name: str, node: ChainNode, transaction: bytes) -> tuple[str, str]:
-        """(hash, error), the same for everybody who sends this transaction."""
+        """(hash, error), the same for everyone who sends this transaction."""
         key = hashlib.blake2b(name.encode() + b"\0" + transaction, digest_size=32).digest()
         outcome = self._known.get(key)
         if outcome is None:
@@ -151,12 +151,12 @@ class Broadcaster(Service):
                 return await self._ask(node, transaction), ""
             except NotReached as error:
                 if pause is None:
-                    self._known.pop(key, None)  # nobody has it: it may be tried again
+                    self._known.pop(key, None)  # no node has it: a new request may try again
                     return "", str(error)
                 self._context.metrics.count("tried-again")
                 await deferLater(self._context.clock, pause)
             except ChainRefused as error:
-                self._known.pop(key, None)  # what the chain refuses now it may take later
+                self._known.pop(key, None)  # the chain may accept it later
                 return "", str(error)
             except CancelledError:
                 return "", UNKNOWN
@@ -165,7 +165,7 @@ class Broadcaster(Service):
         raise AssertionError
 
     async def _ask(self, node: ChainNode, transaction: bytes) -> str:
-        """One attempt. Raises `NotReached` where the node surely has not seen the transaction."""
+        """Make one attempt. Raises `NotReached` if the node certainly has not seen the transaction."""
         headers = Headers({b"Content-Type": [b"application/json"]})
         if node.authorization is not None:
             headers.addRawHeader(b"Authorization", node.authorization)

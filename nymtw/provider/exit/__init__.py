@@ -1,1 +1,1 @@
-"""The exit: TCP connections for whoever asks over the mixnet."""
+"""The exit: TCP connections for clients of the mixnet."""

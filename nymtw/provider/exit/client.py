@@ -1,4 +1,4 @@
-"""One client of an exit: its streams, which take turns at what may be under way to it."""
+"""One client of an exit: its streams, which take turns to send to the client, within limits."""
 
 from collections import OrderedDict, deque
 from typing import Any, Final
@@ -22,51 +22,52 @@ from nymtw.message.stream import (
 from nymtw.provider.exit.dialer import Dialer, DialFailed
 from nymtw.provider.exit.stream import ExitStream
 
-MESSAGE_COST: Final = 1024  # what a message under way costs besides its bytes, as the stream of packets counts it
+MESSAGE_COST: Final = 1024  # bytes that a message under way counts besides its content
 MOST_MESSAGE: Final = STREAM_PART + STREAM_OVERHEAD + MESSAGE_COST
-_MOST_WORDS: Final = 100  # refusals that wait for one client
+_MOST_NOTICES: Final = 100  # refusals that wait for one client
 _REMEMBERED: Final = 20_000
 
 
 class Ceilings:
-    """What all clients together, and one of them, may have: streams, and bytes in each direction.
+    """Limits for one client, or for all clients together: streams, and bytes in each direction.
 
-    Beyond the first INITIAL_CREDIT of each stream, bytes from a client are shared out as windows when a stream begins,
-    bytes to it as messages are sent; nobody takes more than a quarter of what is left, so that something is left.
+    Each stream gets INITIAL_CREDIT. Beyond that, bytes from a client are assigned as windows when a stream begins,
+    bytes to a client as messages are sent. Nobody gets more than a quarter of the remaining bytes, so that some always
+    remain.
     """
 
     def __init__(self, streams: int, size: int) -> None:
         self._streams, self._size = streams, size
         self.streams = self.windows = self.under_way = 0
-        self.waiting: dict[ExitClient, None] = {}  # who has something to send, in the order in which they came
+        self.waiting: dict[ExitClient, None] = {}  # clients with something to send, in order of arrival
 
     def admits(self) -> bool:
-        """Whether one more stream may be."""
+        """Whether one more stream is allowed."""
         return self.streams < self._streams
 
     def window(self) -> int:
-        """How many bytes more than INITIAL_CREDIT a new stream may be given."""
+        """The bytes beyond INITIAL_CREDIT that a new stream may get."""
         return min(WINDOW - INITIAL_CREDIT, (self._size - self.windows) // 4)
 
     def open(self, window: int) -> None:
-        """There is one stream more, with this window."""
+        """Count a new stream with this window."""
         self.streams += 1
         self.windows += window - INITIAL_CREDIT
 
     def close(self, window: int) -> None:
-        """There is one stream less."""
+        """Count a stream with this window out."""
         self.streams -= 1
         self.windows -= window - INITIAL_CREDIT
 
     @property
     def left(self) -> int:
-        """How many bytes more may be on their way to clients."""
+        """The bytes that may still be put on their way to clients."""
         return self._size - self.under_way
 
 
 class Gone:
-    """The streams that were, the newest of them: what still comes for one is not answered, as long as its client knows
-    or is being told.
+    """The newest streams that have ended. Late messages for them get no answer, because the client knows, or is being
+    told, that they have ended.
     """
 
     def __init__(self, most: int = _REMEMBERED) -> None:
@@ -74,13 +75,13 @@ class Gone:
         self._streams: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
 
     def add(self, client: bytes, stream: bytes) -> None:
-        """This stream is over."""
+        """Remember that a stream has ended."""
         self._streams[client, stream] = None
         if len(self._streams) > self._most:
             self._streams.popitem(last=False)
 
     def discard(self, client: bytes, stream: bytes) -> None:
-        """Its client could not be told."""
+        """Forget a stream whose client could not be told."""
         self._streams.pop((client, stream), None)
 
     def __contains__(self, stream: tuple[bytes, bytes]) -> bool:
@@ -88,8 +89,10 @@ class Gone:
 
 
 class ExitClient:
-    """The keeper of one client's streams. `tag` (16 bytes) is by what it is answered; `own` and `everybodys` are its
-    ceilings and those of all, `gone` is what was.
+    """Keeps one client's streams (`Keeper`).
+
+    `tag`: 16 bytes, for answers to the client. `own`, `everybodys`: the limits for it and for all. `gone`: streams that
+    have ended.
     """
 
     def __init__(
@@ -101,24 +104,24 @@ class ExitClient:
         self._own, self._all, self._gone = own, everybodys, gone
         self._dials: dict[ExitStream, Deferred[Any]] = {}
         self._turn: deque[ExitStream] = deque()
-        self._words: deque[StreamMessage] = deque()
+        self._notices: deque[StreamMessage] = deque()
         self._unsent: tuple[ExitStream, StreamMessage] | None = None
         self._pumping = False
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to be done for it."""
-        return not self.streams and not self._words and not self._own.under_way
+        """Whether no work is left for this client."""
+        return not self.streams and not self._notices and not self._own.under_way
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to send to it."""
-        return bool(self._words or self._turn or self._unsent)
+        """Whether there is something to send to this client."""
+        return bool(self._notices or self._turn or self._unsent)
 
     # from the client
 
     def take(self, message: StreamMessage) -> None:
-        """A message of the client."""
+        """Handle a message from the client."""
         stream = self.streams.get(message.stream)
         if stream is not None:
             self._give(stream, message)
@@ -149,18 +152,18 @@ class ExitClient:
         except StreamError:
             self.end(stream, "streams-broken", self.reset(stream))
 
-    def _refuse(self, why: str, word: StreamMessage) -> None:
+    def _refuse(self, why: str, notice: StreamMessage) -> None:
         self._context.metrics.count(why)
-        self._gone.add(self._tag, word.stream)
-        self._say(word)
+        self._gone.add(self._tag, notice.stream)
+        self._notify(notice)
 
     @staticmethod
     def reset(stream: ExitStream) -> StreamMessage:
-        """The word that a stream is over."""
+        """The notice that a stream was reset."""
         return StreamMessage(stream=stream.id, reset=True)
 
-    def end(self, stream: ExitStream, why: str, word: StreamMessage | None = None) -> None:
-        """This stream is over; `word` says so to the client. Without one, it knows."""
+    def end(self, stream: ExitStream, why: str, notice: StreamMessage | None = None) -> None:
+        """End a stream, and send `notice` to the client. Pass none if the client knows already."""
         if stream.over:
             return
         self._context.metrics.count(why)
@@ -174,20 +177,20 @@ class ExitClient:
         dial = self._dials.pop(stream, None)
         if dial is not None:
             dial.cancel()
-        if word is not None:
-            self._say(word)
+        if notice is not None:
+            self._notify(notice)
             self.pump()
 
     def close(self, why: str, *, tell: bool) -> None:
-        """All its streams are over."""
+        """End all streams of this client."""
         for stream in list(self.streams.values()):
             self.end(stream, why, self.reset(stream) if tell else None)
             if not tell:
                 self._gone.discard(self._tag, stream.id)
-        while self._words and not tell:
-            self._untold(self._words.pop())
+        while self._notices and not tell:
+            self._undelivered(self._notices.pop())
 
-    # what a stream asks of its keeper
+    # Keeper, for the streams
 
     def dial(self, stream: ExitStream, where: StreamOpen) -> None:
         """As `Keeper`."""
@@ -235,7 +238,7 @@ class ExitClient:
     # to the client
 
     def pump(self) -> None:
-        """Send what may be sent now, one message of each stream in turn."""
+        """Send as much as the limits allow now, one message of each stream in turn."""
         if self._pumping:
             return
         self._pumping = True
@@ -253,11 +256,11 @@ class ExitClient:
         return min(self._own.left, self._all.left // 4 - self._own.under_way) >= MOST_MESSAGE
 
     def _send_one(self) -> bool:
-        """Send one message. False where none can be sent at the moment."""
-        if self._words:
-            word = self._words.popleft()
-            if not self._post(None, word):
-                self._untold(word)
+        """Send one message. False if none can be sent at the moment."""
+        if self._notices:
+            notice = self._notices.popleft()
+            if not self._post(None, notice):
+                self._undelivered(notice)
             return True
         if self._unsent is None:
             stream = self._turn.popleft()
@@ -272,7 +275,7 @@ class ExitClient:
         return True
 
     def _post(self, stream: ExitStream | None, message: StreamMessage) -> bool:
-        """False where there is no reply block: the client's streams wait until it gives some."""
+        """False if there is no reply block: the client's streams wait until it sends some."""
         data = message.encode()
         try:
             arrived: Deferred[bool] = self._context.reply(self._tag, data)
@@ -300,19 +303,19 @@ class ExitClient:
             del self._all.waiting[client]
             client.pump()
 
-    def _say(self, word: StreamMessage) -> None:
-        if len(self._words) < _MOST_WORDS:
-            self._words.append(word)
+    def _notify(self, notice: StreamMessage) -> None:
+        if len(self._notices) < _MOST_NOTICES:
+            self._notices.append(notice)
         else:
-            self._untold(word)
+            self._undelivered(notice)
 
-    def _untold(self, word: StreamMessage) -> None:
+    def _undelivered(self, notice: StreamMessage) -> None:
         self._context.metrics.count("untold")
-        self._gone.discard(self._tag, word.stream)
+        self._gone.discard(self._tag, notice.stream)
 
 
 class _Once(Factory):
-    """Makes the one protocol that it is given. It must not say in the log that it starts."""
+    """Returns the given protocol for the one connection. Must not log its start."""
 
     noisy = False
 

@@ -1,5 +1,5 @@
-"""How an exit connects: a name is resolved once, each of its addresses is checked, and the connection goes to one that
-was: what a name server answers later cannot matter.
+"""The connections of an exit. A name is resolved once, each of its addresses is checked, and the connection goes to a
+checked address, so that later answers of a name server do not matter.
 """
 
 import errno
@@ -18,14 +18,14 @@ from nymtw.message.stream import StreamFailure
 from nymtw.provider.exit.policy import ExitPolicy
 from nymtw.provider.services.addresses import is_public, resolve
 
-MOST_ATTEMPTS: Final = 4  # addresses of one name that are tried
-MOST_LOOKUPS: Final = 256  # names that are being resolved at once
+MOST_ATTEMPTS: Final = 4  # addresses tried for one name
+MOST_LOOKUPS: Final = 256  # names being resolved at once
 MOST_LOOKUPS_PER_CLIENT: Final = 32
 _NAME: Final = re.compile(r"(?=.{1,253}\.?\Z)[0-9A-Za-z_-]{1,63}(\.[0-9A-Za-z_-]{1,63})*\.?")
 _BY_NUMBER: Final = {
     errno.ECONNREFUSED: StreamFailure.REFUSED,
     errno.ENETUNREACH: StreamFailure.NETWORK_UNREACHABLE,
-    errno.EADDRNOTAVAIL: StreamFailure.NETWORK_UNREACHABLE,  # no address of this family here
+    errno.EADDRNOTAVAIL: StreamFailure.NETWORK_UNREACHABLE,  # this machine has no address of this family
     errno.EHOSTUNREACH: StreamFailure.HOST_UNREACHABLE,
     errno.EHOSTDOWN: StreamFailure.HOST_UNREACHABLE,
     errno.ETIMEDOUT: StreamFailure.TIMED_OUT,
@@ -33,7 +33,7 @@ _BY_NUMBER: Final = {
 
 
 class DialFailed(NymtwError):
-    """There is no connection; `failure` says why."""
+    """The connection failed; `failure` is the reason."""
 
     def __init__(self, failure: StreamFailure) -> None:
         super().__init__(failure.value)
@@ -41,8 +41,8 @@ class DialFailed(NymtwError):
 
 
 class Lookups:
-    """Names that are being resolved, within bounds: an answer may be slow, and a thread waits for it even where the
-    client has lost patience. One client's questions after the same name are one.
+    """Resolves names, within limits: an answer may be slow, and a thread waits for it even after the client has given
+    up. Several questions of one client for the same name are one lookup.
     """
 
     def __init__(self, reactor: Any, most: int = MOST_LOOKUPS, per_client: int = MOST_LOOKUPS_PER_CLIENT) -> None:
@@ -54,7 +54,7 @@ class Lookups:
         return len(self._asked)
 
     async def ask(self, client: bytes, host: str) -> list[str]:
-        """The numeric addresses of a name; none where it is not known. Raises `DialFailed` for too many at once."""
+        """The numeric addresses of a name, none if it is unknown. Raises `DialFailed` for too many lookups at once."""
         key = (client, host)
         waiting = self._asked.get(key)
         answer: Deferred[list[str]] = Deferred()
@@ -82,7 +82,7 @@ class Lookups:
 
 
 class Dialer:
-    """Connects to where the policy allows, to private addresses only if `private`, within so many `seconds`."""
+    """Connects where the policy allows it, to private addresses only if `private`. `seconds`: the time limit."""
 
     def __init__(self, reactor: Any, clock: Any, policy: ExitPolicy, *, private: bool, seconds: float) -> None:
         self._reactor, self._clock, self._policy = reactor, clock, policy
@@ -128,7 +128,7 @@ class Dialer:
                 failure = failure_of(error)
                 continue
             if not self._private and protocol.transport.getHost().host == protocol.transport.getPeer().host:
-                # This machine under its public address: what listens here may trust whoever is here too.
+                # This is the machine itself, under its public address: its programs may trust local connections.
                 protocol.transport.abortConnection()
                 failure = StreamFailure.NOT_ALLOWED
                 continue
@@ -136,7 +136,7 @@ class Dialer:
         raise DialFailed(failure)
 
     async def _resolve(self, client: bytes, host: str) -> list[str]:
-        # What is no name makes some resolvers raise, and others wait for ever.
+        # An invalid name makes some resolvers raise, and others wait for ever.
         addresses = await self.lookups.ask(client, host.lower()) if _NAME.fullmatch(host) else []
         if not addresses:
             raise DialFailed(StreamFailure.NAME_UNKNOWN)
@@ -147,7 +147,7 @@ class Dialer:
 
 
 def failure_of(error: Exception) -> StreamFailure:
-    """What to tell a client of an error of `connect`."""
+    """The failure that a client is told for an error of `connect`."""
     if isinstance(error, errors.ConnectionRefusedError):
         return StreamFailure.REFUSED
     if isinstance(error, (errors.TimeoutError, errors.TCPTimedOutError)):
@@ -156,7 +156,7 @@ def failure_of(error: Exception) -> StreamFailure:
 
 
 def _numeric(host: str) -> str:
-    """The host, if it is a numeric address; else nothing."""
+    """The host if it is a numeric address, otherwise ""."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
@@ -164,7 +164,7 @@ def _numeric(host: str) -> str:
 
 
 def _plain(address: str) -> str:
-    """An IPv4 address that is written as an IPv6 one as what it is."""
+    """The IPv4 address inside an IPv4-mapped IPv6 address; other addresses unchanged."""
     ip = ipaddress.ip_address(address)
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return str(mapped or ip)

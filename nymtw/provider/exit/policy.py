@@ -1,4 +1,4 @@
-"""Where an exit connects to: a list of rules in the syntax of Tor's ExitPolicy, which operators know.
+"""The exit policy: the targets that an exit connects to, as rules in the syntax of Tor's ExitPolicy.
 
     reject *:25                    # no mail
     accept *:80,accept *:443
@@ -6,9 +6,9 @@
     accept 198.51.100.0/24:1000-2000
     reject *:*
 
-Addresses are IPv4, or IPv6 in brackets, with a prefix length or (IPv4) a mask; `*`, `*4`, `*6` and `private` too.
-Without a port a rule is for all. The first rule that matches decides. As in Tor, a policy that has no rule for
-everything is put in front of the default one.
+An address is IPv4, or IPv6 in brackets, with a prefix length or (IPv4) a mask, or one of `*`, `*4`, `*6`, `private`.
+A rule without a port is for all ports. The first matching rule decides. As in Tor, the default policy follows a policy
+that has no rule for all addresses.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ from typing import Final
 from nymtw.errors import ConfigError
 from nymtw.provider.services.addresses import IPAddress, embedded
 
-# Mail, file sharing within a house, news, and what fills an operator's letter box with complaints.
+# Mail, local file sharing, news, and ports that bring an operator many complaints.
 DEFAULT_POLICY: Final = """\
 reject *:25
 reject *:119
@@ -50,7 +50,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Whether connections to these networks and ports, both ends included, are accepted."""
+    """Accepts or rejects connections to networks and ports (both ends of the range included)."""
 
     accept: bool
     networks: tuple[_Network, ...]
@@ -59,23 +59,23 @@ class Rule:
 
     @property
     def is_for_all_addresses(self) -> bool:
-        """Whether it does not look at the address."""
+        """Whether the rule matches every address."""
         return self.networks == _EVERYTHING
 
     def matches(self, ip: IPAddress, port: int) -> bool:
-        """Whether this rule is for that address and port."""
+        """Whether the rule matches this address and port."""
         return self.first <= port <= self.last and any(ip in network for network in self.networks)
 
 
 class ExitPolicy:
-    """Rules, of which the first that matches decides; what none matches is rejected."""
+    """A list of rules. The first matching rule decides; without one, the connection is rejected."""
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = rules
 
     @classmethod
     def parse(cls, text: str, name: str = "the exit policy") -> "ExitPolicy":
-        """The policy in a file of that name. Raises `ConfigError`, which names file and line, for a wrong line."""
+        """Parse the text of a policy. Raises `ConfigError` with `name` and line number for a wrong line."""
         rules: list[Rule] = []
         for number, line in zip(count(1), text.splitlines()):
             try:
@@ -88,7 +88,7 @@ class ExitPolicy:
 
     @classmethod
     def load(cls, path: str) -> "ExitPolicy":
-        """The policy in a file; the default one for "". Raises `ConfigError`."""
+        """Read the policy from a file, or return the default policy for "". Raises `ConfigError`."""
         if not path:
             return cls.parse("")
         try:
@@ -97,7 +97,7 @@ class ExitPolicy:
             raise ConfigError(f"the exit policy cannot be read: {error}") from None
 
     def accepts(self, address: str, port: int) -> bool:
-        """Whether to connect to a numeric address. One that leads to an IPv4 address has to be accepted as both."""
+        """Whether to connect to a numeric address. An IPv6 address that leads to IPv4 must be accepted as both."""
         ip = ipaddress.ip_address(address)
         inner = embedded(ip)
         if inner is not None and not self._accepts(inner, port):
@@ -106,7 +106,7 @@ class ExitPolicy:
         return (isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None) or self._accepts(ip, port)
 
     def accepts_some(self, port: int) -> bool:
-        """Whether there is an address at all that could be connected to at this port: else no name need be resolved."""
+        """Whether any address is accepted at this port. If not, resolving a name is pointless."""
         for rule in self.rules:
             if rule.first <= port <= rule.last:
                 if rule.accept:
@@ -136,7 +136,7 @@ def _rule(text: str) -> Rule:
     networks = _networks(address)
     if action.endswith("6"):
         if any(network.version == 4 for network in networks) and address not in ("*", "private"):
-            raise ValueError(f"{found[1]} is for IPv6, and {found[2]} is not")
+            raise ValueError(f"{found[1]} is for IPv6, but {found[2]} is not IPv6")
         if address == "*":
             networks = _EVERYTHING[1:]
     return Rule(action.startswith("accept"), networks, first, last)

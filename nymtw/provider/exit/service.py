@@ -1,6 +1,6 @@
-"""The exit: opens TCP connections for whoever asks over the mixnet, and carries bytes both ways.
+"""The exit: opens TCP connections for clients of the mixnet, and carries bytes both ways.
 
-What is said is in `nymtw.message.stream`; one connection is an `ExitStream`, one client's are kept by an `ExitClient`.
+`nymtw.message.stream` defines the messages. An `ExitStream` is one connection, an `ExitClient` keeps those of a client.
 """
 
 from collections.abc import Mapping
@@ -13,34 +13,21 @@ from twisted.python import usage
 from nymtw.errors import EncodingError
 from nymtw.interfaces import IProviderContext
 from nymtw.message.stream import StreamMessage
+from nymtw.node.option_types import number, whole_number
 from nymtw.provider.api import Request, Service, ServiceLimits
 from nymtw.provider.exit.client import MOST_MESSAGE, Ceilings, ExitClient, Gone
 from nymtw.provider.exit.dialer import Dialer
 from nymtw.provider.exit.policy import ExitPolicy
 
 _MEBIBYTE: Final = 2**20
-_LOOK: Final = 5.0  # seconds between two looks at what is idle
-_OPEN_PATIENCE: Final = 60.0  # seconds for the opening of a stream whose other messages have come
-_LAST_WORDS: Final = 2.0  # seconds in which clients are told that the exit stops
-_THREADS: Final = 50  # that resolve names, so that some slow name servers hold up nobody else
+_CHECK_INTERVAL: Final = 5.0  # seconds between two searches for idle streams
+_OPEN_PATIENCE: Final = 60.0  # seconds to wait for the opening of a stream whose other messages have arrived
+_SHUTDOWN_MESSAGES: Final = 2.0  # seconds for the messages to clients that the exit stops
+_THREADS: Final = 50  # threads that resolve names: many, so that slow name servers delay only their own names
 
 
-def _number(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdecimal() else 0
-    if not 1 <= number <= 100_000:
-        raise ValueError("this is a number from 1 to 100000")
-    return number
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 1 <= value <= 86400:
-        raise ValueError("this is a number of seconds from 1 to 86400")
-    return value
-
-
-_number.coerceDoc = "must be a number from 1 to 100000."  # type: ignore[attr-defined]
-_seconds.coerceDoc = "must be a number of seconds from 1 to 86400."  # type: ignore[attr-defined]
+_NUMBER: Final = whole_number(1, 100_000)
+_SECONDS: Final = number(1, 86400, "seconds")
 
 
 class Options(usage.Options):
@@ -51,23 +38,22 @@ class Options(usage.Options):
             "exit-policy",
             None,
             None,
-            "File that says where it connects to, in the syntax of Tor's ExitPolicy [default: anywhere but ports that "
-            "are abused]",
+            "File with the exit policy, in the syntax of Tor's ExitPolicy [default: everything but often abused ports]",
         ],
-        ["exit-streams", None, 1000, "Connections at once, at most", _number],
-        ["exit-client-streams", None, 100, "Connections at once for one client, at most", _number],
-        ["exit-size", None, 64, "MiB on their way in each direction, at most", _number],
-        ["exit-client-size", None, 2, "MiB on their way in each direction for one client, at most", _number],
-        ["exit-connect-time", None, 30.0, "Seconds to resolve a name and to connect, at most", _seconds],
-        ["exit-idle-time", None, 900.0, "Seconds without a byte after which a connection is closed", _seconds],
+        ["exit-streams", None, 1000, "Maximum of simultaneous connections", _NUMBER],
+        ["exit-client-streams", None, 100, "Maximum of simultaneous connections for one client", _NUMBER],
+        ["exit-size", None, 64, "Maximum of MiB under way in each direction", _NUMBER],
+        ["exit-client-size", None, 2, "Maximum of MiB under way in each direction for one client", _NUMBER],
+        ["exit-connect-time", None, 30.0, "Maximum of seconds to resolve a name and to connect", _SECONDS],
+        ["exit-idle-time", None, 900.0, "Seconds without a byte after which a connection is closed", _SECONDS],
     ]
     optFlags: ClassVar[list[Any]] = [
-        ["exit-private", None, "Connect to private and loopback addresses too: for trying things out on one machine"],
+        ["exit-private", None, "Connect to private and loopback addresses too, for tests on one machine"],
     ]
 
 
 def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Exit":
-    """What the plugin calls. Raises `ConfigError` for a policy that is none, which names its file and line."""
+    """Make the exit, for the plugin. Raises `ConfigError` with file and line for an invalid policy."""
     policy = ExitPolicy.load(options["exit-policy"] or "")
     dialer = Dialer(
         context.reactor,
@@ -88,7 +74,7 @@ def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Exi
 
 
 class Exit(Service):
-    """An `IService` whose requests and answers are each a `StreamMessage`."""
+    """An `IService`; each request and each answer is a `StreamMessage`."""
 
     def __init__(
         self,
@@ -101,8 +87,8 @@ class Exit(Service):
         client_size: int,
         idle: float,
     ) -> None:
-        """Ceilings: `streams` at once and `client_streams` of one client; `size` and `client_size` bytes under way in
-        each direction; `idle` seconds without a byte.
+        """Limits, for all clients and for one: `streams` and `client_streams` at once; `size` and `client_size` bytes
+        under way in each direction. `idle`: seconds without a byte until a stream is reset.
         """
         self._context, self._dialer = context, dialer
         self._client_ceilings = (client_streams, client_size)
@@ -112,23 +98,23 @@ class Exit(Service):
         self._gone = Gone()
         self._timer: Any = None
         self._stopping = False
-        # A little above what is sent at most, so that nothing that was counted is refused.
+        # Slightly more than is ever sent, so that counted messages are never refused.
         self.limits = ServiceLimits(  # type: ignore[misc]
             reply_bytes=client_size + MOST_MESSAGE, total_bytes=size + MOST_MESSAGE, timers=3 * streams + 1000
         )
 
     def __len__(self) -> int:
-        """How many streams there are."""
+        """The number of streams."""
         return self._ceilings.streams
 
     def start(self) -> None:
-        """Look after what is idle from now on."""
+        """Begin to search for idle streams."""
         if IReactorThreads.providedBy(self._context.reactor):
             self._context.reactor.suggestThreadPoolSize(_THREADS)
-        self._timer = self._context.clock.callLater(_LOOK, self._look)
+        self._timer = self._context.clock.callLater(_CHECK_INTERVAL, self._check_idle)
 
     def handle(self, request: Request) -> None:
-        """One message of a client."""
+        """Handle one message of a client."""
         try:
             message = StreamMessage.parse(request.message)
         except EncodingError:
@@ -146,18 +132,18 @@ class Exit(Service):
             del self._clients[request.sender]
 
     async def leave(self) -> None:
-        """Hang up everywhere, and tell the clients."""
+        """Close all connections, and tell the clients."""
         self._stopping = True
         told = bool(len(self))
         for client in self._clients.values():
             client.close("streams-stopped", tell=True)
         if told:
             moment: Deferred[None] = Deferred()
-            self._context.clock.callLater(_LAST_WORDS, moment.callback, None)
+            self._context.clock.callLater(_SHUTDOWN_MESSAGES, moment.callback, None)
             await moment
 
     def stop(self) -> None:
-        """Hang up where that was not done before."""
+        """Close the connections that are still open."""
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
@@ -166,9 +152,9 @@ class Exit(Service):
             client.close("streams-stopped", tell=False)
         self._clients.clear()
 
-    def _look(self) -> None:
-        """What is idle is reset; clients of whom nothing is left are forgotten."""
-        self._timer = self._context.clock.callLater(_LOOK, self._look)
+    def _check_idle(self) -> None:
+        """Reset idle streams, and forget clients without work."""
+        self._timer = self._context.clock.callLater(_CHECK_INTERVAL, self._check_idle)
         now = self._context.clock.seconds()
         for tag, client in list(self._clients.items()):
             for stream in list(client.streams.values()):

@@ -1,4 +1,4 @@
-"""One connection of an exit: a TCP connection on one side, the numbered messages of a stream on the other."""
+"""One stream of an exit: a TCP connection on one side, the numbered messages of a client on the other."""
 
 from typing import Any, Final
 from typing import Protocol as Interface
@@ -18,33 +18,33 @@ from nymtw.message.stream import (
     StreamOpen,
 )
 
-PIECE: Final = 16 * 1024  # bytes written to a server at once, after which it may say that this was too much
-COALESCE: Final = 0.05  # seconds in which what a server dribbles is gathered into one message
+PIECE: Final = 16 * 1024  # bytes written to a server at once, after which the connection may pause us
+COALESCE: Final = 0.05  # seconds for which small pieces from a server are gathered into one message
 
 
 class Keeper(Interface):
-    """What a stream needs of whoever keeps it."""
+    """The owner of a stream, as the stream uses it."""
 
     clock: Any
 
     def dial(self, stream: "ExitStream", where: StreamOpen) -> None:
-        """Connect it."""
+        """Connect the stream."""
 
     def ready(self, stream: "ExitStream") -> None:
-        """It may have something to send: ask it with `produce` when its turn has come."""
+        """The stream may have something to send: call `produce` when it is its turn."""
 
     def finished(self, stream: "ExitStream") -> None:
-        """Both directions have ended, and everything has arrived."""
+        """Both directions have ended, and all messages have arrived."""
 
     def broken(self, stream: "ExitStream") -> None:
-        """Its connection was reset, and the client has everything that came before."""
+        """The server reset the connection, and the client has all data from before."""
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class ExitStream(Protocol):
-    """At most `window` bytes wait for the server, and 2 x STREAM_PART for the client.
+    """One stream. At most `window` bytes wait for the server, and 2 x STREAM_PART for the client.
 
-    `seen` is when something moved last. Towards the server this is the producer that its connection pauses.
+    `seen`: the time of the last progress. The TCP connection pauses this producer when the server does not keep up.
     """
 
     transport: Any = None
@@ -69,18 +69,18 @@ class ExitStream(Protocol):
 
     @property
     def is_asked_for(self) -> bool:
-        """Whether its `open` has come: other messages may overtake it."""
+        """Whether the `open` message has arrived; other messages may overtake it."""
         return self._receiving.next > 0
 
     # from the client
 
     def take(self, message: StreamMessage) -> None:
-        """A message of the client, in any order. Raises `StreamError` for one that breaks the rules."""
+        """Handle a message of the client, in any order. Raises `StreamError` if it breaks the rules."""
         self._sending.allow(message.credit)
         for one in self._receiving.take(message):
             if one.number == 0:
                 if one.open is None:
-                    raise StreamError("a stream begins with its opening")
+                    raise StreamError("a stream must begin with its opening")
                 self._keeper.dial(self, one.open)
             if self.over:
                 return
@@ -92,7 +92,7 @@ class ExitStream(Protocol):
         self._wake()
 
     def _write(self) -> None:
-        """Pass on to the server what it takes."""
+        """Write to the server as much as it takes."""
         if not self._is_open or self._is_broken:
             return
         while self._for_server and not self._server_is_full and self.transport is not None:
@@ -110,12 +110,12 @@ class ExitStream(Protocol):
     # from the server
 
     def connectionMade(self) -> None:
-        """Nothing is sent before the address has been looked at once more: see `opened`."""
+        """Nothing is sent before the address has been checked again: see `opened`."""
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
 
     def opened(self) -> None:
-        """The connection is there, and may be used."""
+        """The connection is ready for use."""
         self._is_open = True
         self.seen = self._keeper.clock.seconds()
         if not self._is_broken:
@@ -124,7 +124,7 @@ class ExitStream(Protocol):
         self._wake()
 
     def dataReceived(self, data: bytes) -> None:
-        """From the server, which waits where the client does not keep up."""
+        """Take data from the server, and pause the server if the client does not keep up."""
         self._for_client += data
         self.seen = self._keeper.clock.seconds()
         if len(self._for_client) >= STREAM_PART and not self._server_is_held:
@@ -133,16 +133,16 @@ class ExitStream(Protocol):
         self._wake()
 
     def readConnectionLost(self) -> None:
-        """The server has sent its last."""
+        """The server has ended its direction."""
         self._server_ended = True
         self._wake()
         self._close()
 
     def writeConnectionLost(self) -> None:
-        """The end that was written is on its way."""
+        """Our direction to the server has ended."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is over, in an orderly way only if both directions were ended before."""
+        """The connection is lost; orderly only if both directions had ended."""
         self.transport = None
         if self.over:
             return
@@ -159,18 +159,18 @@ class ExitStream(Protocol):
         self._server_is_full = True
 
     def resumeProducing(self) -> None:
-        """The server takes more."""
+        """The server takes more data."""
         self._server_is_full = False
         self._write()
         self._wake()
 
     def stopProducing(self) -> None:
-        """`connectionLost` says so too."""
+        """`connectionLost` follows."""
 
     # to the client
 
     def produce(self) -> StreamMessage | None:
-        """What to send to the client now, if anything. What is returned counts as sent."""
+        """The next message to the client, or None. A returned message counts as sent."""
         if self.over or not self._is_open or not self._sending.may_send():
             return None
         data = bytes(self._for_client[: self._sending.room()])
@@ -200,7 +200,7 @@ class ExitStream(Protocol):
             self._look()
 
     def abort(self) -> None:
-        """It is over: hang up, and hold nothing."""
+        """Close the connection, and drop all data."""
         self.over = True
         self._for_server.clear()
         self._for_client.clear()
@@ -212,10 +212,10 @@ class ExitStream(Protocol):
             transport.unregisterProducer()
             transport.abortConnection()
 
-    # when
+    # timing
 
     def _wake(self) -> None:
-        """Get into turn, at once or when what came little by little may go."""
+        """Ask for a turn: at once, or after gathering small pieces."""
         if self.over or not self._is_open:
             return
         wait = self._sent_at + COALESCE - self._keeper.clock.seconds()
@@ -229,12 +229,12 @@ class ExitStream(Protocol):
         self._wake()
 
     def _close(self) -> None:
-        """Hang up where both directions have ended."""
+        """Close the connection if both directions have ended."""
         if self._server_ended and self._end_written and self.transport is not None:
             self.transport.loseConnection()
 
     def _look(self) -> None:
-        """Whether this was all."""
+        """Check whether the stream is finished."""
         if self.over or not self._sending.is_empty or self._for_client:
             return
         if self.transport is not None or (self._server_ended and not self._end_sent):

@@ -1,1 +1,1 @@
-"""The host of provider implementations: finding them, what they are given, and their bounds."""
+"""The framework around provider implementations: discovery, context, limits, sending and receiving."""

@@ -1,4 +1,4 @@
-"""Makes an `IProvider` of an `IService`: opens and reassembles what was sent to it, and holds it to its limits."""
+"""Turns an `IService` into an `IProvider`: opens and reassembles messages to it, and enforces its limits."""
 
 import inspect
 from collections import deque
@@ -22,13 +22,13 @@ from nymtw.provider.delivery import Delivery, MailKind
 from nymtw.provider.services.dispatch import Dispatch
 from nymtw.provider.services.metrics import Faults, Metrics
 
-# What is counted of every service, here and by the mount and the watchdog.
+# The counts of every service, made here, by the service host and by the watchdog.
 COUNTS: Final = (
     *("requests", "answered", "unanswered", "failed", "timed-out", "busy", "refused-replies", "malformed"),
     *("incomplete", "failed-timers", "timers-left", "blocked"),
 )
 _EXPIRE_INTERVAL: Final = 30.0
-_IDLE: Final = 300.0  # seconds without a new fragment after which a request that is not whole is given up
+_IDLE: Final = 300.0  # seconds without a new fragment after which an incomplete request is given up
 _REMEMBER: Final = 3600.0
 _REMEMBERED: Final = 2**16
 
@@ -42,9 +42,9 @@ class _Running:
 
 @implementer(IProvider)
 class ServiceProvider:
-    """An `IProvider` around `service`, which is reached at the address whose private key (32 bytes) is `private_key`.
+    """An `IProvider` around `service`. `private_key` (32 bytes) is the key of the service's address.
 
-    What it counts: `COUNTS`, listed in `docs/writing-a-provider.md`.
+    Its counts are `COUNTS`; `docs/writing-a-provider.md` explains them.
     """
 
     def __init__(
@@ -72,16 +72,17 @@ class ServiceProvider:
         self._expiry = self._clock.callLater(_EXPIRE_INTERVAL, self._expire)
 
     def deliver(self, delivery: Delivery) -> None:
-        """One fragment of a message to the service. Raises `MailboxFull` where there is no room to keep it.
+        """Take one fragment of a message to the service.
 
-        Raises `UnknownDestination` for what is no message, `EncodingError` for what was not sealed to this service.
+        Raises `MailboxFull` if there is no memory for it, `UnknownDestination` if it is not a message, `EncodingError`
+        if it was not sealed to this service.
         """
         if delivery.kind is not MailKind.MESSAGE:
             raise UnknownDestination
         try:
             fragment = Fragment.parse(unseal(delivery.content, self._private_key, self._public_key))
             if fragment.kind is FragmentKind.REPLY:
-                raise EncodingError("a reply to nothing")
+                raise EncodingError("a reply without a question")
         except EncodingError:
             self._metrics.count("malformed")
             raise
@@ -95,11 +96,11 @@ class ServiceProvider:
             raise MailboxFull
 
     def leave(self) -> "Deferred[Any]":
-        """Let the service say its last words."""
+        """Let the service send shutdown messages."""
         return maybeDeferred(self.service.leave)
 
     def stop(self) -> "Deferred[Any]":
-        """End what runs, then stop the service."""
+        """End running requests, then stop the service."""
         self._stopped = True
         if self._expiry is not None:
             self._expiry.cancel()
@@ -110,17 +111,17 @@ class ServiceProvider:
         return maybeDeferred(self.service.stop)
 
     def __len__(self) -> int:
-        """How many requests run or wait."""
+        """The number of requests that run or wait."""
         return self.running + self.waiting
 
     @property
     def running(self) -> int:
-        """Requests that are being handled."""
+        """The number of requests being handled."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for one of those to end."""
+        """The number of requests that wait."""
         return len(self._waiting)
 
     # one message
@@ -194,10 +195,10 @@ class ServiceProvider:
             elif answer is None:
                 self._metrics.count("unanswered")
             else:
-                raise TypeError("an answer is bytes or None")
+                raise TypeError("an answer must be bytes or None")
         except Exception as error:
             self._metrics.count("failed")
-            self._faults.say_raised(error)
+            self._faults.report_error(error)
         request.over = True
         self._next()
 
@@ -206,18 +207,18 @@ class ServiceProvider:
             return
         running.request.over = True
         self._metrics.count("failed")
-        self._faults.say_raised(failure.value or RuntimeError())
+        self._faults.report_error(failure.value or RuntimeError())
         self._next()
 
     def _timed_out(self, running: _Running) -> None:
         running.timer = None
         self._metrics.count("timed-out")
-        self._faults.say("did not answer in time")
+        self._faults.report("did not answer in time")
         self._abandon(running)
         self._next()
 
     def _finish(self, running: _Running) -> bool:
-        """Whether this request was not over before."""
+        """End a request. False if it had ended before."""
         if running not in self._running:
             return False
         self._running.discard(running)
@@ -233,7 +234,7 @@ class ServiceProvider:
             if running.answer is not None:
                 running.answer.cancel()
         except Exception as error:
-            self._faults.say_raised(error)
+            self._faults.report_error(error)
 
     def _expire(self) -> None:
         self._expiry = self._clock.callLater(_EXPIRE_INTERVAL, self._expire)

@@ -1,4 +1,4 @@
-"""Where a name leads, and whether that is the public internet: for services that connect to where clients ask."""
+"""Resolves names, and tells public addresses from others: for services that connect to targets of clients' choice."""
 
 import ipaddress
 from typing import Any, Final
@@ -12,7 +12,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _MOST_ADDRESSES: Final = 16
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-# What `is_global` calls public and is not: protocol assignments (a cloud's metadata), Azure's, documentation.
+# Not public, although `is_global` says so: protocol assignments (a cloud's metadata), Azure's, documentation.
 _NOT_PUBLIC: Final = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "168.63.129.16/32", "3fff::/20")))
 
 
@@ -26,7 +26,7 @@ def embedded(ip: IPAddress) -> ipaddress.IPv4Address | None:
 
 
 def is_public(address: str) -> bool:
-    """Whether a numeric address is one of the public internet, whatever it is wrapped in.
+    """Whether a numeric address belongs to the public internet. An IPv4 address inside an IPv6 one is checked too.
 
     Not: private, loopback, link-local (the metadata addresses of clouds among them), shared, multicast, reserved.
     """
@@ -45,7 +45,7 @@ def is_public(address: str) -> bool:
 
 
 def resolve(reactor: Any, host: str) -> "Deferred[list[str]]":
-    """The numeric addresses of a host, at most 16; of a numeric one, itself. None for a name that is not known."""
+    """The numeric addresses of a host, at most 16; for a numeric host, itself. An empty list for an unknown name."""
     receiver = _Receiver()
     reactor.nameResolver.resolveHostName(receiver, host, 0)
     return receiver.done
@@ -58,7 +58,7 @@ class _Receiver:
         self.done: Deferred[list[str]] = Deferred()
 
     def resolutionBegan(self, resolution: IHostResolution) -> None:
-        """Nothing to do yet."""
+        """Resolution has begun; nothing to do yet."""
 
     def addressResolved(self, address: Any) -> None:
         if isinstance(address, (IPv4Address, IPv6Address)) and len(self._addresses) < _MOST_ADDRESSES:

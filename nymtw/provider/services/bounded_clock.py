@@ -1,4 +1,4 @@
-"""The clock that an implementation is given: its timers are bounded, contained, and none survives it."""
+"""The clock of an implementation: limits its timers, contains their errors, and cancels them at the end."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from nymtw.errors import QueueFull
 
 @implementer(IReactorTime)
 class BoundedClock:
-    """An `IReactorTime` that knows what it has scheduled. `failed` is called while an error of a timer is handled."""
+    """An `IReactorTime` that knows its timers. `failed` is called while an error of a timer is being handled."""
 
     def __init__(self, clock: Any, limit: int, failed: Callable[[], None]) -> None:
         self._clock, self.limit, self._failed = clock, limit, failed
@@ -23,11 +23,11 @@ class BoundedClock:
         return float(self._clock.seconds())
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """As `IReactorTime`. Raises `QueueFull` for one timer too many, or once the implementation has stopped."""
+        """As `IReactorTime`. Raises `QueueFull` beyond the limit, and after the implementation has stopped."""
         if len(self._calls) >= self.limit:
             self._calls = {call: None for call in self._calls if call.active()}
         if self._over or len(self._calls) >= self.limit:
-            raise QueueFull(f"an implementation has at most {self.limit} timers, and none after it was stopped")
+            raise QueueFull(f"an implementation has at most {self.limit} timers, and none after it has stopped")
         holder: list[Any] = []
 
         def run() -> None:
@@ -47,7 +47,7 @@ class BoundedClock:
         return [call for call in self._calls if call.active()]
 
     def release(self) -> int:
-        """Cancel what is left, and take no more. How many there were."""
+        """Cancel all timers, and refuse new ones. Returns the number of cancelled timers."""
         self._over = True
         left = self.getDelayedCalls()
         for call in left:

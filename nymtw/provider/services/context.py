@@ -1,4 +1,4 @@
-"""What an implementation is given of the node that it runs in."""
+"""The context of an implementation: the part of the node that it may use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class ProviderContext:
     newest_topology: Callable[[], Topology | None]
 
     def reply(self, sender: bytes, message: bytes) -> "Deferred[bool]":
-        """Send to whoever is behind a tag (16 bytes)."""
+        """Send to the sender with this tag (16 bytes)."""
         return self.dispatch.reply(sender, message)
 
     def send(self, message: bytes, recipient: Address) -> "Deferred[bool]":

@@ -37,10 +37,10 @@ from nymtw.message.packets import build_data_packet
 from nymtw.message.replies import BlockPool, build_reply_packet, expected_reply_round_trip
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.poisson import PoissonStream
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.provider.api import ServiceLimits
 from nymtw.topology.address import Address
 from nymtw.topology.document import Recommended, Topology
-from nymtw.topology.routes import UniformRoutes
 
 DEFAULT_RATE: Final = 300.0  # packets a second
 PATIENCE: Final = 120.0  # seconds without a sign of life from a correspondent

@@ -17,14 +17,14 @@ from nymtw.errors import PluginError
 from nymtw.interfaces import IProviderFactory
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
-# A plugin module may do anything, even leave.
+# A plugin module may do anything, even exit.
 _FAULTS: Final = (Exception, SystemExit)
 RESERVED: Final = "list"
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A factory, and the plugin module that it was found in."""
+    """A factory, and the plugin module that contains it."""
 
     factory: Any
     module: str
@@ -32,14 +32,14 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Implementations:
-    """What is installed: factories by name (more than one only where a name is doubled), and what could not be read."""
+    """The installed factories by name (more than one only for a doubled name), and the modules that cannot be read."""
 
     by_name: dict[str, list[Installed]] = field(default_factory=lambda: defaultdict(list))
     broken: dict[str, str] = field(default_factory=dict)
-    """Plugin module -> what is wrong with it."""
+    """Plugin module -> its error."""
 
     def names(self) -> list[str]:
-        """Every name, sorted."""
+        """All names, sorted."""
         return sorted(self.by_name)
 
     def choose(self, name: str) -> Any:
@@ -48,7 +48,7 @@ class Implementations:
         if not found:
             known = ", ".join(self.names()) or "none"
             broken = "".join(f"; {module} cannot be read: {cause}" for module, cause in sorted(self.broken.items()))
-            raise PluginError(f"no provider called {name!r:.80}; there are: {known}{broken}")
+            raise PluginError(f"no provider is called {name!r:.80}; there are: {known}{broken}")
         if len(found) > 1:
             modules = " and ".join(sorted(installed.module for installed in found))
             raise PluginError(f"two providers are called {name!r}: in {modules}; uninstall one of them")
@@ -56,21 +56,23 @@ class Implementations:
 
 
 def find_implementations(package: ModuleType | None = None) -> Implementations:
-    """Every implementation in `package` (default: `twisted.plugins`). A module that cannot be read hides no other."""
+    """All implementations in `package` (default: `twisted.plugins`). An unreadable module does not hide the others."""
     if package is None:
         package = import_module("twisted.plugins")
     found = Implementations()
     for module, factory in _factories(package, found.broken):
         name = getattr(factory, "name", None)
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name == RESERVED:
-            found.broken[module] = f"{name!r:.80} cannot be a provider's name: lower-case letters, digits and dashes"
+            found.broken[module] = (
+                f"{name!r:.80} is not a valid name of a provider: lower-case letters, digits and dashes"
+            )
         else:
             found.by_name[name].append(Installed(factory, module))
     return found
 
 
 def load_options(factory: Any) -> type[usage.Options]:
-    """The options class of a factory. Raises `PluginError` where its code cannot be imported."""
+    """The options class of a factory. Raises `PluginError` if its code cannot be imported."""
     try:
         options = factory.options
     except _FAULTS as error:
@@ -81,7 +83,7 @@ def load_options(factory: Any) -> type[usage.Options]:
 
 
 def _factories(package: ModuleType, broken: dict[str, str]) -> Iterator[tuple[str, Any]]:
-    """(plugin module, factory) of all that can be loaded; the others go into `broken`."""
+    """(plugin module, factory) of all that can be loaded. Errors of the others go into `broken`."""
     dropins = _dropins(package, broken)
     for key in sorted(dropins):
         for plugin in dropins[key].plugins:
@@ -93,7 +95,7 @@ def _factories(package: ModuleType, broken: dict[str, str]) -> Iterator[tuple[st
 
 
 def _dropins(package: ModuleType, broken: dict[str, str]) -> dict[str, CachedDropin]:
-    """What Twisted's plugin cache knows of the modules in `package`."""
+    """The entries of Twisted's plugin cache for the modules in `package`."""
     try:
         dropins: dict[str, CachedDropin] = dict(getCache(package))
     except _FAULTS:
@@ -126,5 +128,5 @@ def _one_by_one(package: ModuleType, broken: dict[str, str]) -> Iterator[tuple[s
 
 
 def cause_of(error: BaseException) -> str:
-    """Type and text of an error, in a line."""
+    """Type and text of an error, in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

@@ -1,4 +1,4 @@
-"""Counts of what an implementation does, by reason; and its faults, each said once."""
+"""An implementation's counts by name, and its faults, each logged once."""
 
 from collections import Counter
 from types import TracebackType
@@ -11,7 +11,7 @@ _KINDS_OF_FAULT: Final = 100
 
 
 class Metrics:
-    """Counters by name; those of the framework are listed in `docs/writing-a-provider.md`."""
+    """Counters by name; `docs/writing-a-provider.md` explains those of the framework."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -32,23 +32,23 @@ class Metrics:
 
 
 class Faults:
-    """Says each kind of fault once: whoever sends requests must not be able to fill the log, nor to read in it."""
+    """Logs each kind of fault once. Senders of requests must not be able to fill the log, or to get content into it."""
 
     def __init__(self, name: str, log: Logger) -> None:
         self._name, self._log = name, log
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
-    def say(self, fault: str) -> None:
-        """Log `fault`, which holds nothing that came from a request."""
-        if fault not in self._said and len(self._said) < _KINDS_OF_FAULT:
-            self._said.add(fault)
+    def report(self, fault: str) -> None:
+        """Log `fault`, which must hold nothing from a request."""
+        if fault not in self._reported and len(self._reported) < _KINDS_OF_FAULT:
+            self._reported.add(fault)
             self._log.error(
                 "The implementation {name} {fault}; from now on this is only counted", name=self._name, fault=fault
             )
 
-    def say_raised(self, error: BaseException) -> None:
-        """Log the type of an error and where it was raised; its text may hold what the request held."""
-        self.say(f"raised {type(error).__name__}{_place(error.__traceback__)}")
+    def report_error(self, error: BaseException) -> None:
+        """Log the type and the place of an error. Its text may hold content of a request, so it is not logged."""
+        self.report(f"raised {type(error).__name__}{_place(error.__traceback__)}")
 
 
 def _place(traceback: TracebackType | None) -> str:

@@ -1,4 +1,4 @@
-"""Several implementations under one provider identity: each packet goes to the one whose address it names."""
+"""Runs several implementations under one provider identity: each packet goes to the one with its address."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,19 +15,20 @@ from nymtw.provider.services.service_host import ServiceHost
 
 @implementer(IProvider)
 class Multiplexer:
-    """An `IProvider` of mounts. What is for none of their addresses goes to the first that takes packets itself.
+    """An `IProvider` around several `ServiceHost`s.
 
-    It is an `IMailboxHost` if one of them is. Raises `PluginError` for two with mailboxes, whose clients would come
-    through the same port.
+    Packets to none of their addresses go to the first implementation that handles packets itself. The multiplexer is an
+    `IMailboxHost` if one implementation is. Raises `PluginError` for two implementations with mailboxes, because their
+    clients would use the same port.
     """
 
     _log = Logger()
 
     def __init__(self, service_hosts: Sequence[ServiceHost]) -> None:
         self.service_hosts = tuple(service_hosts)
-        self._by_mailbox = {service_host.address.mailbox: service_host for service_host in service_hosts}
-        self._rest = next((service_host for service_host in service_hosts if not service_host.is_service), None)
-        hosts = [service_host for service_host in service_hosts if IMailboxHost.providedBy(service_host.provider)]
+        self._by_mailbox = {hosted.address.mailbox: hosted for hosted in service_hosts}
+        self._rest = next((hosted for hosted in service_hosts if not hosted.is_service), None)
+        hosts = [hosted for hosted in service_hosts if IMailboxHost.providedBy(hosted.provider)]
         if len(hosts) > 1:
             raise PluginError(f"{' and '.join(host.name for host in hosts)} both have mailboxes: choose one")
         self._host = hosts[0] if hosts else None
@@ -37,49 +38,49 @@ class Multiplexer:
 
     @property
     def mailboxes(self) -> Any:
-        """The `IMailboxStore` of the one that has mailboxes."""
+        """The `IMailboxStore` of the implementation with mailboxes, None without one."""
         return None if self._host is None else self._host.provider.mailboxes
 
     def start(self) -> "Deferred[None]":
-        """Start all of them, each after the one before: first the one with mailboxes, which are there at once, then in
-        order. Fails as the first that fails.
+        """Start all implementations one after another: the one with mailboxes first, because they must be there at
+        once, then the others in order. Fails with the first error.
         """
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
         started: list[ServiceHost] = []
-        for service_host in sorted(self.service_hosts, key=lambda service_host: service_host is not self._host):
+        for hosted in sorted(self.service_hosts, key=lambda hosted: hosted is not self._host):
             try:
-                started.append(service_host)
-                await service_host.start()
+                started.append(hosted)
+                await hosted.start()
             except Exception:
                 await self._stop(started)
                 raise
 
     def deliver(self, delivery: Delivery) -> Any:
-        """To whom it is for. Raises `UnknownDestination`, or what the implementation raises."""
-        service_host = self._by_mailbox.get(delivery.destination, self._rest)
-        if service_host is None:
+        """Deliver to the implementation at the destination. Raises its errors, or `UnknownDestination`."""
+        hosted = self._by_mailbox.get(delivery.destination, self._rest)
+        if hosted is None:
             raise UnknownDestination
-        return service_host.deliver(delivery)
+        return hosted.deliver(delivery)
 
     def leave(self) -> "Deferred[Any]":
-        """Let all of them say their last words, at once; never fails."""
-        return DeferredList([Deferred.fromCoroutine(self._leave(service_host)) for service_host in self.service_hosts])
+        """Let all implementations send shutdown messages, at the same time. Never fails."""
+        return DeferredList([Deferred.fromCoroutine(self._leave(hosted)) for hosted in self.service_hosts])
 
-    async def _leave(self, service_host: ServiceHost) -> None:
+    async def _leave(self, hosted: ServiceHost) -> None:
         try:
-            await service_host.leave()
+            await hosted.leave()
         except Exception:
-            self._log.failure("{name} did not leave cleanly", name=service_host.name)
+            self._log.failure("The shutdown messages of {name} failed", name=hosted.name)
 
     def stop(self) -> "Deferred[None]":
-        """Stop all of them, the last first; an error of one keeps no other running."""
+        """Stop all implementations, the last one first. An error in one does not keep the others running."""
         return Deferred.fromCoroutine(self._stop(self.service_hosts))
 
     async def _stop(self, service_hosts: Sequence[ServiceHost]) -> None:
-        for service_host in reversed(service_hosts):
+        for hosted in reversed(service_hosts):
             try:
-                await service_host.stop()
+                await hosted.stop()
             except Exception:
-                self._log.failure("{name} did not stop cleanly", name=service_host.name)
+                self._log.failure("{name} did not stop cleanly", name=hosted.name)

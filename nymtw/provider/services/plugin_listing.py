@@ -1,4 +1,4 @@
-"""The texts of `--impl=list` and `--help-impls`: what is installed, and from which distribution."""
+"""The texts of `--impl=list` and `--help-impls`: the installed implementations and their distributions."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from nymtw.provider.services.installed_plugins import Implementations, Installed
 
 
 def list_text(found: Implementations) -> str:
-    """Name, summary and distribution of every implementation, one a line; then the modules that cannot be read."""
+    """Name, summary and distribution of each implementation, one line each; then the modules that cannot be read."""
     rows = [(name, str(one.factory.summary), distribution_of(one.module)) for name, one in _sorted(found)]
     width = max((len(name) for name, _, _ in rows), default=0)
     lines = [f"{name:{width}}  {summary}  ({distribution})" for name, summary, distribution in rows]
@@ -20,7 +20,7 @@ def list_text(found: Implementations) -> str:
 
 
 def help_text(found: Implementations) -> str:
-    """Every implementation with its own options."""
+    """All implementations with their options."""
     parts = []
     for name, one in _sorted(found):
         head = f"--impl={name}: {one.factory.summary}  ({distribution_of(one.module)})"
@@ -47,7 +47,7 @@ def _broken(found: Implementations) -> list[str]:
 
 
 def distribution_of(module: str) -> str:
-    """Name and version of the distribution that installed a plugin module, as far as its records tell."""
+    """Name and version of the distribution that installed a plugin module, if the installation records show it."""
     path = _path_of(module)
     if path is not None:
         for distribution in distributions():
@@ -62,7 +62,7 @@ def _path_of(module: str) -> Path | None:
 
 
 def _holds(distribution: Distribution, path: Path) -> bool:
-    """A wheel's records name the file; an editable install's name the folder that it is in."""
+    """Whether a distribution contains a file: a wheel's records name the file, an editable install's its folder."""
     for file in distribution.files or ():
         if file.name == path.name and Path(str(distribution.locate_file(file))).resolve() == path:
             return True

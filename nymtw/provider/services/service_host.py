@@ -1,4 +1,4 @@
-"""One implementation at one node: its name, the address it is reached at, and what the node keeps for it."""
+"""Hosts one implementation at a node: gives it its name, address, context and limits."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -25,12 +25,12 @@ from nymtw.provider.services.metrics import Faults, Metrics
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import Topology
 
-LEAVE_SECONDS: Final = 5.0  # for the last words of a service
-SAY_INTERVAL: Final = 600.0  # seconds between the lines that tell an operator what was counted
+LEAVE_SECONDS: Final = 5.0  # for the shutdown messages of a service
+LOG_INTERVAL: Final = 600.0  # seconds between two log lines with the counts
 
 
 class Node:
-    """What a mount needs of the node around it. `topology` and `submit` are there once the node is."""
+    """The part of the node that a service host uses. `topology` and `submit` are set once the node exists."""
 
     def __init__(self, reactor: Any, random: Random, wall_clock: Callable[[], float], identity: bytes) -> None:
         self.reactor, self.random, self.wall_clock, self.identity = reactor, random, wall_clock, identity
@@ -39,13 +39,13 @@ class Node:
 
 
 class ServiceHost:
-    """What `factory` makes, at an address of its own, whose key is in the home's `config`.
+    """The implementation that `factory` makes, at its own address. The address's key is in the home's `config`.
 
-    Raises `PluginError` for an implementation that cannot be made, `KeyFileError`, and what the factory raises.
+    Raises `PluginError` for an implementation that cannot be made, `KeyFileError`, and the errors of the factory.
     """
 
     def __init__(self, node: Node, home: NodeHome, factory: Any, options: Mapping[str, Any], rate: float) -> None:
-        """`rate`: packets a second that it sends while it has something to send."""
+        """`rate`: packets a second while there is something to send."""
         self.name: str = factory.name
         self.log = Logger(namespace=f"nymtw.provider.{factory.name}")
         self.metrics = Metrics()
@@ -91,21 +91,21 @@ class ServiceHost:
         """Start the implementation."""
         await maybeDeferred(self.provider.start)
         self._started = True
-        self._reporting = self._node.reactor.callLater(SAY_INTERVAL, self._tell)
+        self._reporting = self._node.reactor.callLater(LOG_INTERVAL, self._tell)
 
     def deliver(self, delivery: Delivery) -> Any:
-        """A packet for this implementation; an ack that its own sending waits for is taken here."""
+        """Deliver a packet to this implementation. An ack for its own sending is handled here."""
         if delivery.kind is MailKind.ACK and self.dispatch.acknowledged(delivery.content):
             return None
         return self.provider.deliver(delivery)
 
     async def leave(self) -> None:
-        """Let a service that has started say its last words, while packets still leave."""
+        """Let a started service send shutdown messages, while packets still leave."""
         if self._started and self.is_service:
             await self.provider.leave().addTimeout(LEAVE_SECONDS, self._node.reactor)
 
     async def stop(self) -> None:
-        """Stop the implementation if it has started, then everything that it has left behind."""
+        """Stop the implementation if it has started, then its timers and its sending."""
         if self._reporting is not None:
             self._reporting.cancel()
             self._reporting = None
@@ -117,13 +117,13 @@ class ServiceHost:
             left = self._clock.release()
             if left:
                 self.metrics.count("timers-left", left)
-            self._say_counts()
+            self._log_counts()
 
     def _tell(self) -> None:
-        self._reporting = self._node.reactor.callLater(SAY_INTERVAL, self._tell)
-        self._say_counts()
+        self._reporting = self._node.reactor.callLater(LOG_INTERVAL, self._tell)
+        self._log_counts()
 
-    def _say_counts(self) -> None:
+    def _log_counts(self) -> None:
         now = self.metrics.snapshot()
         if now != self._told:
             self._told = now
@@ -132,11 +132,11 @@ class ServiceHost:
     def _timer_failed(self) -> None:
         error = sys.exc_info()[1]
         self.metrics.count("failed-timers")
-        self.faults.say_raised(error or RuntimeError())
+        self.faults.report_error(error or RuntimeError())
 
 
 def make_provider(factory: Any, context: ProviderContext, options: Mapping[str, Any]) -> Any:
-    """What the factory makes, checked. Raises `PluginError`, or the `NymtwError` (a `ConfigError`) that it raises."""
+    """Make and check an implementation. Raises `PluginError`, or the `NymtwError` (`ConfigError`) of the factory."""
     try:
         provider = factory.make_provider(context, options)
     except NymtwError:
@@ -147,7 +147,7 @@ def make_provider(factory: Any, context: ProviderContext, options: Mapping[str, 
         return provider
     if not IService.providedBy(provider):
         raise PluginError(
-            f"the provider {factory.name!r} is broken: what it makes provides neither IProvider nor IService"
+            f"the provider {factory.name!r} is broken: make_provider returns neither an IProvider nor an IService"
         )
     if not isinstance(provider.limits, ServiceLimits):
         raise PluginError(f"the provider {factory.name!r} is broken: its limits are not a ServiceLimits")
@@ -155,14 +155,14 @@ def make_provider(factory: Any, context: ProviderContext, options: Mapping[str, 
 
 
 def _files(made: Any) -> frozenset[str]:
-    """The files with the code of an implementation and of what it derives from, nymtw's own base classes aside."""
+    """The files with the code of an implementation and its base classes, without nymtw's own base classes."""
     modules = {kind.__module__ for kind in type(made).__mro__} - {"builtins", "nymtw.provider.api"}
     files = (getattr(sys.modules.get(module), "__file__", None) for module in modules)
     return frozenset(file for file in files if file)
 
 
 def _key(home: NodeHome, name: str, random: Random) -> bytes:
-    """The private key (32 bytes) of a service, made at its first start. Raises `KeyFileError`."""
+    """The private key (32 bytes) of a service, created at the first start. Raises `KeyFileError`."""
     path = home.config / f"{name}_service_key.pem"
     if not path.exists():
         save_private(path, KeyKind.SPHINX, random.randbytes(32))

@@ -1,4 +1,4 @@
-"""Tells when the reactor's thread is blocked, and by what: a second thread looks at its stack."""
+"""Detects that the reactor's thread is blocked, and by which code: a second thread inspects its stack."""
 
 import sys
 import threading
@@ -15,9 +15,9 @@ _LONGEST_STACK: Final = 12
 
 
 class BlockDetector:
-    """`beat` is called by the reactor, `look` by whoever watches; `blocked(seconds)` is called once for each blockage.
+    """Calls `blocked(seconds)` once for each blockage. The reactor calls `beat`, the watching thread calls `look`.
 
-    `seconds` is a clock that goes on while the reactor does not.
+    `seconds`: a clock that goes on while the reactor is blocked.
     """
 
     def __init__(self, seconds: Callable[[], float], blocked: Callable[[float], None], limit: float = LIMIT) -> None:
@@ -26,12 +26,12 @@ class BlockDetector:
         self._said = False
 
     def beat(self) -> None:
-        """The reactor is alive."""
+        """Note that the reactor runs."""
         self._last = self._seconds()
         self._said = False
 
     def look(self) -> None:
-        """Is it still?"""
+        """Check whether the reactor still runs."""
         late = self._seconds() - self._last
         if late >= self._limit and not self._said:
             self._said = True
@@ -39,9 +39,9 @@ class BlockDetector:
 
 
 class Watchdog(Service):
-    """Watches the thread in which it is started, which is the reactor's.
+    """Watches the thread that starts it, which is the reactor's.
 
-    `count(files)` is called for each blockage with the files whose code is on the stack.
+    `count(files)` is called for each blockage, with the files whose code is on the stack.
     """
 
     log = Logger()
@@ -53,17 +53,17 @@ class Watchdog(Service):
         self._timer: Any = None
 
     def startService(self) -> None:
-        """Watch from now on."""
+        """Begin to watch."""
         super().startService()
         self._stop.clear()
         watched = threading.get_ident()
-        self._detector = BlockDetector(time.monotonic, lambda late: self._say(watched, late), self._limit)
+        self._detector = BlockDetector(time.monotonic, lambda late: self._report(watched, late), self._limit)
         self._beat()
         self._thread = threading.Thread(target=self._watch, name="nymtw watchdog", daemon=True)
         self._thread.start()
 
     def stopService(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         super().stopService()
         if self._timer is not None:
             self._timer.cancel()
@@ -81,10 +81,10 @@ class Watchdog(Service):
         while not self._stop.wait(self._limit / 4):
             self._detector.look()
 
-    def _say(self, watched: int, late: float) -> None:
+    def _report(self, watched: int, late: float) -> None:
         frame = sys._current_frames().get(watched)
         stack = [] if frame is None else list(traceback.extract_stack(frame))
-        # Places alone: what stands in variables may be what a request held.
+        # Only places in the code: variables may hold content of a request.
         places = " < ".join(
             f"{entry.name} ({entry.filename}:{entry.lineno})" for entry in stack[: -_LONGEST_STACK - 1 : -1]
         )

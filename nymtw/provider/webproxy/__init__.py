@@ -1,1 +1,1 @@
-"""The web proxy: web requests for whoever sends them."""
+"""The web proxy: web requests for clients of the mixnet."""

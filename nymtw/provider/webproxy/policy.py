@@ -1,6 +1,6 @@
-"""Where a web proxy may go: hosts and ports by name, and addresses after the name has been resolved.
+"""The policy of a web proxy: allowed hosts and ports, and a check of the addresses that a name resolves to.
 
-The connection goes to the very address that was checked: a name that is resolved twice may have two answers.
+The connection goes to exactly the address that was checked, because resolving a name twice may give two answers.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ CONNECT_TIMEOUT: Final = 20.0
 
 
 class PolicyError(NymtwError):
-    """This web proxy does not go there."""
+    """The web proxy's policy forbids this request."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebPolicy:
-    """`hosts`: names that may be asked, "*.example.org" for all below one; none means all. `ports` likewise."""
+    """`hosts`: allowed names, "*.example.org" for all below a name; empty means all. `ports`: likewise."""
 
     hosts: tuple[str, ...] = ()
     ports: frozenset[int] = frozenset({80, 443})
@@ -37,19 +37,19 @@ class WebPolicy:
     def check_name(self, host: str, port: int) -> None:
         """Raises `PolicyError`."""
         if self.ports and port not in self.ports:
-            raise PolicyError(f"this web proxy does not go to port {port}")
+            raise PolicyError(f"this web proxy does not allow port {port}")
         name = host.lower().rstrip(".")
         if self.hosts and not any(_matches(name, pattern) for pattern in self.hosts):
-            raise PolicyError("this web proxy does not go to that host")
+            raise PolicyError("this web proxy does not allow this host")
 
     def choose(self, addresses: Sequence[str]) -> str:
-        """The first of the addresses of a host that may be connected to. Raises `PolicyError`."""
+        """The first allowed address among those of a host. Raises `PolicyError`."""
         if not addresses:
             raise PolicyError("this host has no address")
         for address in addresses:
             if self.private or is_public(address):
                 return address
-        raise PolicyError("this web proxy does not go to private addresses")
+        raise PolicyError("this web proxy does not allow private addresses")
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -60,9 +60,9 @@ def _matches(name: str, pattern: str) -> bool:
 
 @implementer(IAgentEndpointFactory)
 class CheckedEndpoints:
-    """Where an `Agent` connects: name and address are checked each time, redirects included.
+    """Endpoints for an `Agent` that check name and address each time, redirects included.
 
-    `trust_root` is what certificates are verified against; without one, the platform's.
+    `trust_root`: the authorities for certificates; None for the platform's.
     """
 
     def __init__(self, reactor: Any, policy: WebPolicy, trust_root: Any = None) -> None:
@@ -72,9 +72,9 @@ class CheckedEndpoints:
         """An endpoint for a URI of http or https. Raises `PolicyError`."""
         host = uri.host.decode("ascii").strip("[]")
         if uri.scheme not in (b"http", b"https"):
-            raise PolicyError("this web proxy speaks http and https")
+            raise PolicyError("this web proxy supports http and https only")
         self._policy.check_name(host, uri.port)
-        # With https verified by service-identity, against the name that was asked for.
+        # With https, service-identity verifies the certificate against the requested name.
         tls = optionsForClientTLS(host, trustRoot=self._trust_root) if uri.scheme == b"https" else None
         return _CheckedEndpoint(self._reactor, self._policy, host, uri.port, tls)
 
@@ -82,7 +82,7 @@ class CheckedEndpoints:
 @implementer(IStreamClientEndpoint)
 class _CheckedEndpoint:
     def __init__(self, reactor: Any, policy: WebPolicy, host: str, port: int, tls: Any) -> None:
-        """`tls`: what makes the client's end of TLS, or None."""
+        """`tls`: creator of the client's end of TLS, or None."""
         self._reactor, self._policy, self._host, self._port, self._tls = reactor, policy, host, port, tls
 
     def connect(self, protocolFactory: Any) -> "Deferred[Any]":
@@ -94,6 +94,6 @@ class _CheckedEndpoint:
         endpoint = kind(self._reactor, address, self._port, timeout=CONNECT_TIMEOUT)
         if self._tls is None:
             return await endpoint.connect(factory)
-        # As `wrapClientTLS` does it, with our clock.
+        # As in `wrapClientTLS`, but with our clock.
         wrapped: Any = await endpoint.connect(TLSMemoryBIOFactory(self._tls, True, factory, clock=self._reactor))
         return wrapped.wrappedProtocol

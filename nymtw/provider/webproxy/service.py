@@ -1,7 +1,7 @@
-"""The web proxy: makes web requests for whoever sends them, and streams the response back in parts.
+"""The web proxy: makes web requests for clients, and streams the responses back in parts.
 
-Twisted's `Agent` is used without what treq adds to it: treq follows redirects and unpacks compressed bodies by itself,
-and here each redirect is checked, and a body crosses the mixnet as compressed as it came.
+It uses Twisted's `Agent` without treq, which would follow redirects and decompress bodies. Here each redirect is
+checked, and a body crosses the mixnet compressed.
 """
 
 from collections.abc import Mapping
@@ -23,17 +23,18 @@ from twisted.web.http_headers import Headers
 from nymtw.errors import ConfigError, EncodingError, NymtwError, QueueFull
 from nymtw.interfaces import IProviderContext
 from nymtw.message.web import MAX_HEADERS, PART_LENGTH, WebHead, WebPart, WebRequest
+from nymtw.node.option_types import number, whole_number
 from nymtw.provider.api import Request, Service, ServiceLimits
-from nymtw.provider.services.http_bodies import Bytes
 from nymtw.provider.webproxy.policy import CheckedEndpoints, PolicyError, WebPolicy
+from nymtw.web.http_bodies import Bytes
 
 MOST_REDIRECTS: Final = 10
-WINDOW: Final = 2 * 2**20  # bytes of a body under way to who asked, before its server has to wait
-PATIENCE: Final = 60.0  # seconds for a server to begin, and between two pieces of what it sends
+WINDOW: Final = 2 * 2**20  # bytes of a body under way to the client, before its server has to wait
+PATIENCE: Final = 60.0  # seconds for a server to begin, and between two pieces of its response
 _MEBIBYTE: Final = 2**20
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
-# What is about one connection only, and what would say who asks (RFC 9110, section 7.6).
+# Headers about one connection only, and headers that would identify the client (RFC 9110, section 7.6).
 _DROPPED: Final = frozenset(
     b"connection keep-alive proxy-connection proxy-authorization proxy-authenticate te trailer transfer-encoding "
     b"upgrade host content-length expect via forwarded x-forwarded-for x-forwarded-host x-forwarded-proto "
@@ -42,26 +43,8 @@ _DROPPED: Final = frozenset(
 _DROPPED_IN_RESPONSES: Final = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate te trailer transfer-encoding upgrade".split()
 )
-# What a redirect to somebody else must not see.
+# Headers that are removed on a redirect to another origin.
 _SECRETS: Final = frozenset((b"authorization", b"cookie"))
-
-
-def _mebibytes(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdecimal() else 0
-    if not 1 <= number <= 4096:
-        raise ValueError("this is a number of MiB from 1 to 4096")
-    return number
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 1 <= value <= 86400:
-        raise ValueError("this is a number of seconds from 1 to 86400")
-    return value
-
-
-_mebibytes.coerceDoc = "must be a number of MiB from 1 to 4096."  # type: ignore[attr-defined]
-_seconds.coerceDoc = "must be a number of seconds from 1 to 86400."  # type: ignore[attr-defined]
 
 
 class Options(usage.Options):
@@ -72,42 +55,42 @@ class Options(usage.Options):
             "web-hosts",
             None,
             "",
-            "Hosts it goes to, with commas between; *.example.org for all below one [default: all]",
+            "Allowed hosts, separated by commas; *.example.org for all below a name [default: all]",
         ],
-        ["web-ports", None, "80,443", "Ports it goes to, with commas between; 'all' for all"],
-        ["web-size", None, 64, "MiB of a response, at most", _mebibytes],
-        ["web-time", None, 600.0, "Seconds for a request, at most", _seconds],
+        ["web-ports", None, "80,443", "Allowed ports, separated by commas; 'all' for all"],
+        ["web-size", None, 64, "Maximum of MiB in a response", whole_number(1, 4096, "MiB")],
+        ["web-time", None, 600.0, "Maximum of seconds for a request", number(1, 86400, "seconds")],
     ]
     optFlags: ClassVar[list[Any]] = [
-        ["web-private", None, "Go to private and loopback addresses too: for trying things out on one machine"],
+        ["web-private", None, "Allow private and loopback addresses too, for tests on one machine"],
     ]
 
 
 def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "WebProxy":
-    """What the plugin calls. Raises `ConfigError` for ports that are none."""
+    """Make the web proxy, for the plugin. Raises `ConfigError` for invalid ports."""
     ports = options["web-ports"]
-    words = [] if ports == "all" else ports.split(",")
-    if not all(word.isascii() and word.isdecimal() and 0 < int(word) < 65536 for word in words):
+    numbers = [] if ports == "all" else ports.split(",")
+    if not all(text.isascii() and text.isdecimal() and 0 < int(text) < 65536 for text in numbers):
         raise ConfigError(f"--web-ports: {ports!r:.80} is not a list of ports")
     hosts = tuple(host.strip().lower() for host in options["web-hosts"].split(",") if host.strip())
-    policy = WebPolicy(hosts, frozenset(map(int, words)), bool(options["web-private"]))
+    policy = WebPolicy(hosts, frozenset(map(int, numbers)), bool(options["web-private"]))
     return WebProxy(context, policy, size=options["web-size"] * _MEBIBYTE, seconds=options["web-time"])
 
 
 class WebProxy(Service):
-    """An `IService` whose requests are `WebRequest` and whose answers are `WebPart`."""
+    """An `IService`: requests are `WebRequest`s, answers are `WebPart`s."""
 
     def __init__(
         self, context: IProviderContext, policy: WebPolicy, *, size: int, seconds: float, trust_root: Any = None
     ) -> None:
-        """`size`: bytes of a response, at most. `trust_root`: for servers' certificates; None is the platform's."""
+        """`size`: the most bytes of a response. `trust_root`: authorities for certificates; None for the platform's."""
         self._context, self._size = context, size
         endpoints = CheckedEndpoints(context.reactor, policy, trust_root)
         self._agent = Agent.usingEndpointFactory(context.reactor, endpoints)
         self.limits = ServiceLimits(concurrent=50, waiting=500, seconds=seconds)  # type: ignore[misc]
 
     async def handle(self, request: Request) -> None:
-        """Fetch, and stream what comes. Whatever goes wrong is told to who asked."""
+        """Fetch the page and stream the response. The client is told about every error."""
         try:
             wanted = WebRequest.parse(request.message)
         except EncodingError:
@@ -131,7 +114,7 @@ class WebProxy(Service):
     async def _fetch(self, wanted: WebRequest, stream: "_Stream") -> None:
         url, method, body = wanted.url, wanted.method, wanted.body
         if method not in _METHODS:
-            raise PolicyError(f"this web proxy does not speak {method}")
+            raise PolicyError(f"this web proxy does not support {method}")
         headers = [(name, value) for name, value in wanted.headers if name.lower() not in _DROPPED]
         for _ in range(MOST_REDIRECTS + 1):
             response = await self._request(method, url, headers, body)
@@ -167,7 +150,7 @@ class WebProxy(Service):
 
 
 class _Stream:
-    """The parts of one response, and the body that they are made of."""
+    """Sends one response in parts."""
 
     def __init__(self, context: IProviderContext, request: Request, identifier: bytes, size: int) -> None:
         self._context, self._request, self._id, self._left = context, request, identifier, size
@@ -175,7 +158,7 @@ class _Stream:
         self._body: _Body | None = None
 
     async def take(self, response: Any, url: str) -> None:
-        """Send the head of `response`, and its body as it comes. Raises what ends it early."""
+        """Send the head of `response`, and its body as it arrives. Raises the error that ends it early."""
         headers = [
             (name, value)
             for name, values in response.headers.getAllRawHeaders()
@@ -183,7 +166,7 @@ class _Stream:
             for value in values
         ]
         if isinstance(response.length, int) and not response.headers.hasHeader(b"content-length"):
-            headers.append((b"Content-Length", b"%d" % response.length))  # Twisted keeps it apart
+            headers.append((b"Content-Length", b"%d" % response.length))  # Twisted removes it from the headers
         reason = response.phrase.decode("latin-1")[:256]
         head = WebHead(status=response.code, reason=reason, headers=tuple(headers[:MAX_HEADERS]), url=url[:8192])
         self._body = body = _Body(self._context)
@@ -195,7 +178,7 @@ class _Stream:
             nonlocal under_way
             under_way -= length
             if not whole:
-                body.end(NymtwError("who asked has gone"))
+                body.end(NymtwError("the client has gone"))
             for waiting in wake[:]:
                 wake.remove(waiting)
                 waiting.callback(None)
@@ -204,7 +187,7 @@ class _Stream:
             data, last = await body.read()
             self._left -= len(data)
             if self._left < 0:
-                raise PolicyError("the response is longer than this web proxy fetches")
+                raise PolicyError("the response is longer than this web proxy allows")
             under_way += len(data)
             self._send(WebPart(id=self._id, number=self._number, head=head, data=data, last=last)).addCallback(
                 arrived, len(data)
@@ -217,7 +200,7 @@ class _Stream:
                 await wake[-1]
 
     def fail(self, error: str) -> None:
-        """Say what went wrong; nothing comes after it."""
+        """Send an error, as the last part."""
         if not self._request.over:
             try:
                 self._send(WebPart(id=self._id, number=self._number, last=True, error=error))
@@ -225,7 +208,7 @@ class _Stream:
                 self._context.metrics.count("untold")
 
     def abort(self) -> None:
-        """Take no more of the body."""
+        """Stop receiving the body."""
         if self._body is not None:
             self._body.abort()
 
@@ -235,7 +218,7 @@ class _Stream:
 
 
 class _Body(Protocol):
-    """Takes a body in parts; its server waits while nobody reads."""
+    """Receives a body in parts. The server waits while nobody reads."""
 
     transport: Any
 
@@ -248,14 +231,14 @@ class _Body(Protocol):
         self._timer: Any = None
 
     async def read(self) -> tuple[bytes, bool]:
-        """(up to a part of the body, whether it is the last). Raises what ended it."""
+        """Returns a part of the body and whether it is the last. Raises the error that ended the body."""
         while len(self._data) < PART_LENGTH and not self._over:
             if self._paused:
                 self._paused = False
                 self.transport.resumeProducing()
                 continue
             self._wake = Deferred()
-            self._timer = self._clock.callLater(PATIENCE, self.end, NymtwError("the server has fallen silent"))
+            self._timer = self._clock.callLater(PATIENCE, self.end, NymtwError("the server sends nothing any more"))
             try:
                 await self._wake
             finally:
@@ -283,14 +266,14 @@ class _Body(Protocol):
         self._woken()
 
     def end(self, error: Exception) -> None:
-        """It is over, because of `error`."""
+        """End the body with an error."""
         if not self._over:
             self._end, self._over = error, True
             self._woken()
             self.abort()
 
     def abort(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         transport = getattr(self, "transport", None)
         if transport is not None:
             transport.loseConnection()
@@ -302,7 +285,7 @@ class _Body(Protocol):
 
 
 class _Nothing(Protocol):
-    """Whose body nobody wants."""
+    """Closes the connection of a response whose body is not needed."""
 
     transport: Any
 
@@ -319,29 +302,29 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc.lower()
 
 
-def _says_untrusted(error: BaseException) -> bool:
-    """Whether OpenSSL has refused a certificate: self-signed, expired, of an authority that is not known."""
+def _is_untrusted(error: BaseException) -> bool:
+    """Whether OpenSSL has refused a certificate: self-signed, expired, or of an unknown authority."""
     return isinstance(error, SSL.Error) and "certificate verify failed" in str(error)
 
 
 def _explain(error: BaseException) -> str:
-    """What to tell who asked."""
+    """The text of an error for the client."""
     if isinstance(error, QueueFull):
-        return "too much is under way already"
+        return "too much data is under way already"
     if isinstance(error, NymtwError):
         return str(error)[:500]
     if isinstance(error, DNSLookupError):
-        return "this host is not known"
+        return "the host is unknown"
     if isinstance(error, (ResponseNeverReceived, ResponseFailed)):
         reasons = [reason.value for reason in error.reasons]
         if any(isinstance(reason, CancelledError) for reason in reasons):
             return "the server has not answered in time"
-        if any(isinstance(reason, VerificationError) or _says_untrusted(reason) for reason in reasons):
-            return "the server's certificate is not one for this host"
+        if any(isinstance(reason, VerificationError) or _is_untrusted(reason) for reason in reasons):
+            return "the server's certificate is not valid for this host"
         if any(isinstance(reason, SSL.Error) for reason in reasons):
-            return "this server cannot be spoken to over TLS"
+            return "TLS with this server failed"
         kind = type(reasons[0]).__name__ if reasons else "nothing"
-        return f"the server did not answer as a web server does ({kind})"
+        return f"the server's answer is not valid HTTP ({kind})"
     if isinstance(error, (ConnectError, ConnectionLost)):
         return f"the server cannot be reached ({type(error).__name__})"
     if isinstance(error, CancelledError):

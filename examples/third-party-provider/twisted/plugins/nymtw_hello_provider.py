@@ -1,5 +1,5 @@
-"""What nymtw finds. The name of this file must be one that no other distribution uses; import no reactor here."""
+"""The plugin that nymtw finds. No other distribution may use the name of this file. Do not import the reactor here."""
 
 from nymtw.provider.plugin import ProviderFactory
 
-hello = ProviderFactory("hello", "Greets whoever sends it a message.", "nymtw_hello.provider")
+hello = ProviderFactory("hello", "Greets the sender of each message.", "nymtw_hello.provider")

@@ -1,4 +1,4 @@
-"""Bodies of HTTP requests and responses that are short enough to be held in memory."""
+"""Bodies of HTTP requests and responses that fit into memory."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class _Reader(Protocol):
         self._parts.append(data)
         if self._left < 0 and not self.done.called:
             self._parts.clear()
-            self.done.errback(EncodingError("the answer is longer than an answer may be"))
+            self.done.errback(EncodingError("the answer is longer than allowed"))
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -58,7 +58,7 @@ class _Reader(Protocol):
 
 
 def read_body(response: Any, limit: int) -> "Deferred[bytes]":
-    """The body of a response, at most `limit` bytes: fails with `EncodingError`, and hangs up, on a longer one."""
+    """The body of a response. If it exceeds `limit` bytes, closes the connection and fails with `EncodingError`."""
     reader = _Reader(limit)
     response.deliverBody(reader)
     return reader.done

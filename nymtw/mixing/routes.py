@@ -1,4 +1,4 @@
-"""Routes through the layers, drawn by the sender for each packet (`IRouteStrategy`)."""
+"""Route strategies: they draw a route through the layers for each packet (`IRouteStrategy`)."""
 
 import random as random_module
 from collections.abc import Sequence

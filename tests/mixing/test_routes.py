@@ -10,8 +10,8 @@ import pytest
 
 from nymtw.errors import NymtwError, TopologyIncomplete
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.routes import UniformRoutes
 from nymtw.topology.document import NodeRecord, Topology
-from nymtw.topology.routes import UniformRoutes
 
 NODES = tuple(
     NodeRecord(
