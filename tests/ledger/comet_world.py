@@ -40,7 +40,7 @@ class CometWorld(LedgerUnderTest):
         self.driver = CometBFTDriver(self.clock, first.replica, rpc)
         self.driver.startService()
         self.local = LocalLedger(self.clock, first.replica, self.driver, first.broken.append)
-        client = RouteClient(ledger_routes(self.local, CHAIN))
+        client = RouteClient(ledger_routes(lambda: self.local, CHAIN))
         self.ledger: Any = HTTPLedger(self.clock, [], [client])
         self.trust = Trust(some_genesis(), self.clock.wall_clock)
         if self._light:

@@ -44,7 +44,7 @@ class EmbeddedWorld(LedgerUnderTest):
         )
         self.driver.startService()
         self.local = LocalLedger(self.clock, self.replica, self.driver, self.broken.append)
-        self.client = RouteClient(ledger_routes(self.local, CHAIN))
+        self.client = RouteClient(ledger_routes(lambda: self.local, CHAIN))
         self.ledger: Any = HTTPLedger(self.clock, [], [self.client]) if self._over_http else self.local
 
     def stop(self) -> None:

@@ -21,7 +21,7 @@ class Several:
 
     def __init__(self, path: Path) -> None:
         self.world = EmbeddedWorld(path)
-        self.doors = [RouteClient(ledger_routes(self.world.local, CHAIN)) for _ in range(2)]
+        self.doors = [RouteClient(ledger_routes(lambda: self.world.local, CHAIN)) for _ in range(2)]
         self.ledger = HTTPLedger(self.world.clock, [], self.doors)
 
     def wait(self, answer: Any) -> Any:

@@ -7,7 +7,7 @@ import base64
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -116,10 +116,10 @@ def comet_genesis(genesis: Genesis) -> dict[str, Any]:
     }
 
 
-def socket_path(data: Path, scratch: Path) -> Path:
-    """Where the ABCI server listens: in `data`, or in `scratch` where that is too long for a socket's address."""
+def socket_path(data: Path, scratch: Callable[[], Path]) -> Path:
+    """Where the ABCI server listens: in `data`, or in `scratch()` where that is too long for a socket's address."""
     path = data / "abci.sock"
-    return path if len(os.fsencode(path)) < _SOCKET_LENGTH else scratch / "abci.sock"
+    return path if len(os.fsencode(path)) < _SOCKET_LENGTH else scratch() / "abci.sock"
 
 
 def _settings(

@@ -30,6 +30,11 @@ class AccountKey:
             raise EncodingError(f"not a secp256k1 private key: {error}") from None
         self.address = address_of(self._key.public_key)
 
+    @classmethod
+    def generate(cls) -> "AccountKey":
+        """A new key, from the system's randomness."""
+        return cls(PrivateKey().secret)
+
     @property
     def secret(self) -> bytes:
         """The private key, 32 bytes."""

@@ -1,6 +1,6 @@
 """`ILedger` as routes: GET /status, /query, /nonce, /transaction, /blocks, /header and POST /transactions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -14,36 +14,36 @@ from nymtw.web.http import Answer, Call, Route, as_json
 LONGEST_WAIT: Final = 30.0  # seconds for which a question is held back
 
 
-def ledger_routes(ledger: Any, chain: str) -> Sequence[Route]:
-    """The routes over `ledger` (`ILedger`) of this chain."""
+def ledger_routes(ledger: Callable[[], Any], chain: str) -> Sequence[Route]:
+    """The routes over what `ledger()` returns (an `ILedger`) of this chain; it may raise `Unavailable`."""
 
     def status(call: Call) -> "Deferred[Answer]":
-        return _answer(ledger.status(), status_view)
+        return _answer(ledger().status(), status_view)
 
     def query(call: Call) -> "Deferred[Answer]":
         height = call.query.get("height")
         at = None if height is None else _number(height, "height")
-        return _answer(ledger.query(call.query.get("path", ""), at, "prove" in call.query), answer_view)
+        return _answer(ledger().query(call.query.get("path", ""), at, "prove" in call.query), answer_view)
 
     def nonce(call: Call) -> "Deferred[Answer]":
         address = parse_address(call.query.get("address", ""))
-        return _answer(ledger.next_nonce(address), lambda number: {"nonce": number})
+        return _answer(ledger().next_nonce(address), lambda number: {"nonce": number})
 
     def submit(call: Call) -> "Deferred[Answer]":
-        return _answer(ledger.submit(call.body), lambda identity: {"id": identity.hex()})
+        return _answer(ledger().submit(call.body), lambda identity: {"id": identity.hex()})
 
     def transaction(call: Call) -> "Deferred[Answer]":
         identity = _hash(call.query.get("id", ""))
-        return _answer(ledger.result(identity, _wait(call)), lambda place: place_view(identity, place))
+        return _answer(ledger().result(identity, _wait(call)), lambda place: place_view(identity, place))
 
     def blocks(call: Call) -> "Deferred[Answer]":
         after = _number(call.query.get("after", "0"), "after")
         count = _number(call.query.get("count", "100"), "count")
-        found = ledger.blocks(after, min(count, 100), _wait(call))
+        found = ledger().blocks(after, min(count, 100), _wait(call))
         return _answer(found, lambda listed: {"blocks": _bounded(listed, chain)})
 
     def header(call: Call) -> "Deferred[Answer]":
-        return _answer(ledger.header(_number(call.query.get("height", ""), "height")), header_view)
+        return _answer(ledger().header(_number(call.query.get("height", ""), "height")), header_view)
 
     return [
         Route("GET", "/status", status),
