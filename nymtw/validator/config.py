@@ -95,8 +95,8 @@ class CometBFTSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         list[str],
         Meta(
             max_length=10,
-            description="Two or more URLs of other nodes' CometBFT RPC from whose snapshot a new node begins; empty: it "
-            "executes all blocks.",
+            description="Two or more URLs of other nodes' CometBFT RPC, from whose snapshot a new node begins; empty: "
+            "it executes all blocks.",
         ),
     ] = []
     trust_height: Annotated[

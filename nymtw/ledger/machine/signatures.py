@@ -6,7 +6,7 @@ A wallet's `personal_sign` of a transaction's body is its signature on the ledge
 from typing import Final
 
 from coincurve import PrivateKey, PublicKey
-from eth_hash.auto import keccak
+from sha3 import keccak_256
 
 from nymtw.errors import EncodingError
 
@@ -65,7 +65,7 @@ def signer(message: bytes, signature: bytes) -> bytes:
 
 def message_digest(message: bytes) -> bytes:
     """What is signed for `message`: its EIP-191 Keccak-256 digest, 32 bytes."""
-    return bytes(keccak(_PREFIX + str(len(message)).encode() + message))
+    return _keccak(_PREFIX + str(len(message)).encode() + message)
 
 
 def release_digest(chain: int, pipe: bytes, number: int, recipient: bytes, amount: int) -> bytes:
@@ -75,18 +75,18 @@ def release_digest(chain: int, pipe: bytes, number: int, recipient: bytes, amoun
     behind "\\x19Ethereum Signed Message:\\n32".
     """
     words = (chain, int.from_bytes(pipe), number, int.from_bytes(recipient), amount)
-    return bytes(keccak(b"".join(word.to_bytes(32) for word in words)))
+    return _keccak(b"".join(word.to_bytes(32) for word in words))
 
 
 def address_of(public: PublicKey) -> bytes:
     """The last 20 bytes of the Keccak-256 of the uncompressed key's 64 bytes."""
-    return bytes(keccak(public.format(compressed=False)[1:])[-ADDRESS_LENGTH:])
+    return _keccak(public.format(compressed=False)[1:])[-ADDRESS_LENGTH:]
 
 
 def address_text(address: bytes) -> str:
     """The text form of an address: 0x and 40 hexadecimal digits, whose case is a checksum (EIP-55)."""
     digits = address.hex()
-    check = keccak(digits.encode()).hex()
+    check = _keccak(digits.encode()).hex()
     return "0x" + "".join(
         digit.upper() if int(mark, 16) >= 8 else digit for digit, mark in zip(digits, check, strict=False)
     )
@@ -104,3 +104,9 @@ def parse_address(text: str) -> bytes:
     if digits not in (digits.lower(), digits.upper()) and text != address_text(address):
         raise EncodingError(f"a letter of the address {text!r} is wrong: its checksum (EIP-55) does not fit")
     return address
+
+
+def _keccak(data: bytes) -> bytes:
+    """Keccak-256 as Ethereum has it, which is not SHA3-256: 32 bytes."""
+    digest: bytes = keccak_256(data).digest()
+    return digest

@@ -190,6 +190,8 @@ class State:
 
     def shift(self, amount: int, out_of: str, into: str) -> None:
         """Count `amount` in another place. Out of "notarised" and into "released" both count up."""
+        if out_of == into:
+            return  # from one account to another
         totals = self.totals._asdict()
         totals[out_of] += amount if out_of == "notarised" else -amount
         totals[into] += amount

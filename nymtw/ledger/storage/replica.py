@@ -14,6 +14,7 @@ from nymtw.ledger.machine.transactions import Transaction, transaction_id
 from nymtw.ledger.storage.records import BlockRecord
 from nymtw.ledger.storage.store import LedgerStore
 
+_VALUES: Final = 50_000  # records that are kept beside the tree
 WAITING_PER_ACCOUNT: Final = 256  # transactions of one sender that wait for a block
 
 
@@ -34,6 +35,7 @@ class Finalized(NamedTuple):
     transactions: tuple[bytes, ...]
     outcomes: list[Outcome]
     validators: tuple[Validator, ...] | None
+    changes: dict[bytes, bytes | None]
     update: Updated
 
     @property
@@ -50,6 +52,7 @@ class Replica:
         self.genesis = genesis
         self.machine = Machine(genesis.chain)
         self.watchers: list[Callable[[BlockRecord], object]] = []
+        self._values: dict[bytes, bytes | None] = {}  # of the last durable state
         self._executed: tuple[tuple[int, tuple[bytes, ...]], Applied] | None = None
         self._finalized: Finalized | None = None
         known = store.meta("genesis")
@@ -89,6 +92,7 @@ class Replica:
         """Write the first state, unless there is one; returns its root."""
         if not self.begun:
             self.store.set_meta("genesis", genesis_json(self.genesis))
+            self._values.clear()
             self.store.begin(self.store.tree(EMPTY).update(genesis_changes(self.genesis)), 0)
             self.reset_waiting()
         root = self.store.root_at(0)
@@ -98,6 +102,7 @@ class Replica:
         """The store was filled with a state that others have signed."""
         self.store.set_meta("genesis", genesis_json(self.genesis))
         self._executed = self._finalized = None
+        self._values.clear()
         self.reset_waiting()
 
     def audit(self) -> Totals:
@@ -146,7 +151,7 @@ class Replica:
         block = tuple(transactions)
         applied = self._apply(height, block)
         update = self.store.tree().update(applied.changes)
-        self._finalized = Finalized(height, block, applied.outcomes, applied.validators, update)
+        self._finalized = Finalized(height, block, applied.outcomes, applied.validators, applied.changes, update)
         return self._finalized
 
     def commit(
@@ -159,6 +164,9 @@ class Replica:
         outcomes = tuple((outcome.code, outcome.text) for outcome in done.outcomes)
         block = BlockRecord(done.height, identity, time, done.root, done.transactions, outcomes, header, signature)
         self.store.commit(done.update, block, more)
+        for key, value in done.changes.items():
+            if key in self._values:
+                self._values[key] = value
         self._finalized = self._executed = None
         self.reset_waiting()
         return block
@@ -188,7 +196,13 @@ class Replica:
         return self._executed[1]
 
     def _load(self, key: bytes) -> bytes | None:
-        return self.store.tree().get(key)
+        try:
+            return self._values[key]
+        except KeyError:
+            value = self._values[key] = self.store.tree().get(key)
+            if len(self._values) > _VALUES:
+                del self._values[next(iter(self._values))]
+            return value
 
 
 def block_transactions_root(transactions: Sequence[bytes]) -> bytes:
