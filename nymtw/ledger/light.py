@@ -6,7 +6,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nymtw.errors import ProofError
+from nymtw.errors import LedgerError, ProofError
 from nymtw.interfaces import ILedger
 from nymtw.ledger.answers import LedgerStatus, SignedHeader
 from nymtw.ledger.cometbft.light_blocks import (
@@ -73,7 +73,13 @@ class Trust:
         self._driver = self._driver or (await ledger.status()).driver
         if height > 0 and self._driver != "embedded" and await self.root(ledger, height - 1) == root:
             return
-        if await self.root(ledger, height) != root:
+        try:
+            signed = await self.root(ledger, height)
+        except ProofError:
+            raise
+        except LedgerError as error:
+            raise ProofError(f"nobody shows that the validators have signed this state: {error}") from None
+        if signed != root:
             raise ProofError(f"the state after block {height} has another root")
 
     def _embedded_root(self, signed: SignedHeader, height: int) -> bytes:

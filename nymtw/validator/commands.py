@@ -114,7 +114,10 @@ def main() -> int:
 def _init(options: Any) -> None:
     home = open_home(options["id"] or tap.DEFAULT_ID)
     genesis = Path(options["genesis"]) if options["genesis"] else None
-    keys, config, made = init(home, options.sections(), genesis, options["chain"], options.genesis_parameters())
+    try:
+        keys, config, made = init(home, options.sections(), genesis, options["chain"], options.genesis_parameters())
+    finally:
+        home.unlock()
     print(f"The validator {home.id!r} of the chain {made.chain} is in {home.path}")
     print("\n".join(shown(keys, config)))
 
@@ -135,7 +138,10 @@ def _genesis(options: Any) -> None:
 
 
 def _check(options: Any) -> None:
-    home = open_home(options["id"])
+    home = NodeHome("validator", options["id"])
+    if not home.config_file.exists():
+        raise ConfigError(f"{home.path}: run `nym-validator init` first")
+    home.lock()
     store = LedgerStore(home.data / "ledger.sqlite")
     try:
         replica = Replica(store, load_genesis(home))
@@ -148,6 +154,7 @@ def _check(options: Any) -> None:
             print(f"  {name:11} {amount}")
     finally:
         store.close()
+        home.unlock()
 
 
 def _vote(options: Any) -> int:
