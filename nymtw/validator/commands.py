@@ -118,7 +118,8 @@ def _init(options: Any) -> None:
         keys, config, made = init(home, options.sections(), genesis, options["chain"], options.genesis_parameters())
     finally:
         home.unlock()
-    print(f"The validator {home.id!r} of the chain {made.chain} is in {home.path}")
+    chain = "has no genesis yet (`nym-validator genesis` makes it)" if made is None else f"is of the chain {made.chain}"
+    print(f"The validator {home.id!r} {chain} and is in {home.path}")
     print("\n".join(shown(keys, config)))
 
 

@@ -15,7 +15,7 @@ from nymtw.ledger.machine.signatures import AccountKey, address_text, parse_addr
 from nymtw.node.config import load_config
 from nymtw.node.home import NodeHome, write_file
 from nymtw.node.keys import KeyKind, load_or_create_identity, load_private, save_private
-from nymtw.validator.config import HEADING, ValidatorConfig
+from nymtw.validator.config import COMETBFT, HEADING, ValidatorConfig
 
 _GENESIS_LIMIT: Final = 2**20  # bytes
 
@@ -135,9 +135,10 @@ def init(
     genesis: Genesis | Path | None,
     chain: str,
     parameters: Mapping[str, Any],
-) -> tuple[ValidatorKeys, ValidatorConfig, Genesis]:
+) -> tuple[ValidatorKeys, ValidatorConfig, Genesis | None]:
     """Make what is missing: keys, `config.toml`, and a genesis, which is a copy of the file `genesis`, or of this
-    validator alone. One that is there stays, and must then be the same. Raises `NymtwError`.
+    validator alone; with CometBFT, where others have a part in it, none without the file. One that is there stays, and
+    must then be the same. Raises `NymtwError`.
     """
     keys = load_keys(home)
     config = load_validator_config(home, given)
@@ -149,6 +150,8 @@ def init(
         if genesis is not None and genesis_json(genesis) != genesis_json(known):
             raise ConfigError(f"{path}: there is another genesis already")
         return keys, config, known
+    if genesis is None and config.validator.consensus == COMETBFT:
+        return keys, config, None
     made = make_genesis(chain, [keys.line], parameters) if genesis is None else genesis
     write_genesis(path, made)
     return keys, config, made
