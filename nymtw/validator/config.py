@@ -59,6 +59,10 @@ class ValidatorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
             "accounts."
         ),
     ] = True
+    directories: Annotated[
+        list[str],
+        Meta(max_length=12, description="URLs of the directories that show this validator; empty: none is told."),
+    ] = []
     metrics_port: Annotated[
         int,
         Meta(ge=-1, le=65535, description="TCP port of http://127.0.0.1:PORT/metrics; 0 takes any free one, -1: none."),

@@ -3,7 +3,9 @@
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -22,24 +24,28 @@ from nymtw.ledger.cometbft.process import CometBFTProcess
 from nymtw.ledger.embedded.driver import EmbeddedDriver
 from nymtw.ledger.local import LocalLedger
 from nymtw.ledger.machine.parameters import Genesis
+from nymtw.ledger.machine.signatures import address_text
 from nymtw.ledger.rpc.http import JSONClient
 from nymtw.ledger.rpc.routes import ledger_routes
 from nymtw.ledger.storage.records import BlockRecord
 from nymtw.ledger.storage.replica import Replica
 from nymtw.ledger.storage.store import Keep, LedgerStore
-from nymtw.node.announce.placement import check_host
+from nymtw.node.announce.placement import check_host, default_host
+from nymtw.node.announce.presence import Presence
+from nymtw.node.directories.http_directory import HTTPDirectory
 from nymtw.node.home import NodeHome
 from nymtw.node.metrics import Metrics
 from nymtw.node.metrics_server import MetricsServer
-from nymtw.node.service import Listener, NodeService
+from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.node.tap import stop_with
-from nymtw.topology.presence import endpoint_text
+from nymtw.topology.presence import endpoint_text, make_validator
 from nymtw.validator.config import COMETBFT, ValidatorConfig
 from nymtw.validator.metrics import Answers, validator_metrics
 from nymtw.validator.setup import ValidatorKeys, load_genesis, load_keys, load_validator_config
 from nymtw.validator.tap import PROGRAM
 from nymtw.web.http import RoutesResource, Unavailable, bounded_site
 
+PRESENCE: Final = "coconodes"  # the path under which directories take validators
 _SLICE: Final = 0.01  # seconds for which a snapshot is worked on before others have their turn
 
 
@@ -69,6 +75,11 @@ class ValidatorService(NodeService):
         resource = RoutesResource(ledger_routes(self._ledger, genesis.chain), answers.count)
         self.listener = self.add(Listener(reactor, section.host, section.port, bounded_site(resource, reactor)))
         self.add(self.ledger_part)
+        for url in section.directories:
+            directory = HTTPDirectory(reactor, url)
+            self.add(AtStop(directory.close))
+            self.add(Presence(reactor, directory, self._heartbeat, PRESENCE, SystemRandom()))
+        self._keys, self._version = keys, version("nymtw")
 
     @classmethod
     def from_config(cls, reactor: Any, home: NodeHome, given: Mapping[str, Mapping[str, Any]]) -> "ValidatorService":
@@ -90,6 +101,19 @@ class ValidatorService(NodeService):
         """Start, and say where the ledger is."""
         super().startService()
         self._log.info("The ledger is at {url}, for --ledger", url=self.url)
+
+    def _heartbeat(self) -> Mapping[str, Any]:
+        """What directories show of this validator: where its ledger is, and its address."""
+        host = default_host() if self.listener.host == "0.0.0.0" else self.listener.host  # noqa: S104
+        return make_validator(
+            public_key=address_text(self._keys.account.address),
+            host=host,
+            port=self.listener.port,
+            kind="nym-validator",
+            version=self._version,
+            timestamp=int(time.time() * 1e9),
+            signing_key=self._keys.identity,
+        )
 
     def _ledger(self) -> LocalLedger:
         if self.ledger_part.ledger is None:

@@ -36,6 +36,7 @@ class Options(RoleOptions):
         ["any-addresses", None, "Speak to nodes on one machine, and only to those that are named"],
         ["no-check", None, "Do not read all of the state at start"],
     ]
+    opt_directory = several("directory", "URL of a directory that shows this validator; again for each of several")
     opt_peer = several("peer", "ID@HOST:PORT of another node; again for each of them")
     opt_state_sync = several("state-sync", "URL of another node's CometBFT RPC to begin from; two at least")
 
@@ -54,6 +55,8 @@ class Options(RoleOptions):
                 "metrics-port",
             ),
         }
+        if self.get("directory"):
+            section["directories"] = self["directory"]
         if self["no-check"]:
             section["check_at_start"] = False
         comet = self.given("block-seconds", "trust-height", "trust-hash")
