@@ -4,6 +4,7 @@ Nodes crash at any step and open their files again; who was cut off replays the 
 """
 
 import base64
+import json
 import random
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any
 
 from ledger_world import CHAIN, SIGNERS, some_genesis
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Cooperator
 from twisted.internet.testing import StringTransport
 
@@ -211,15 +212,14 @@ class FakeRPC:
         self._seen: set[bytes] = set()
 
     def post(self, path: str, body: bytes, content_type: str, patience: float) -> "Deferred[tuple[int, Any]]":
-        import json
+        return succeed((200, [self._answer(asked) for asked in json.loads(body)]))
 
-        asked = json.loads(body)
+    def _answer(self, asked: Any) -> dict[str, Any]:
         try:
-            return succeed((200, {"result": getattr(self, asked["method"])(**asked["params"])}))
+            found: dict[str, Any] = {"result": getattr(self, asked["method"])(**asked["params"])}
         except LedgerError as error:
-            return succeed((500, {"error": {"code": -32603, "message": "Internal error", "data": str(error)}}))
-        except Exception as error:
-            return fail(error)
+            found = {"error": {"code": -32603, "message": "Internal error", "data": str(error)}}
+        return {"jsonrpc": "2.0", "id": asked["id"], **found}
 
     def close(self) -> "Deferred[None]":
         return succeed(None)

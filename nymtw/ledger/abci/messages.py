@@ -278,6 +278,10 @@ def request(content: bytes) -> tuple[str, Any]:
     return named(pb.decode(content, Request))
 
 
+_RESPONSES: Final = {name: pb.field_named(Response, name) for name in Response.__slots__}
+
+
 def response(name: str, answer: Any) -> bytes:
     """The response of this name."""
-    return pb.encode(Response(**{name: answer}))
+    tag, encode = _RESPONSES[name]
+    return tag + encode(answer)

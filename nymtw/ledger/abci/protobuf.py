@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX: Final = 2**64 - 1
+_SHORT: Final = tuple(bytes((number,)) for number in range(128))
 _LAYOUTS: "dict[type[Any], tuple[_Field, ...]]" = {}
+_BY_TAG: "dict[type[Any], dict[int, _Field]]" = {}
 
 
 class _Kind(NamedTuple):
@@ -29,6 +31,7 @@ class _Kind(NamedTuple):
 class _Field(NamedTuple):
     name: str
     number: int
+    tag: bytes
     kind: _Kind
     repeated: bool
     always: bool
@@ -78,19 +81,20 @@ def many_data(number: int) -> Any:
 def encode(record: Any) -> bytes:
     """The message as bytes, fields by their numbers."""
     parts: list[bytes] = []
-    for each in _layout(type(record)):
-        value = getattr(record, each.name)
-        tag = varint(each.number << 3 | each.kind.wire)
-        if each.repeated:
-            parts += [tag + each.kind.encode(item) for item in value]
-        elif value != each.default or each.always:
-            parts.append(tag + each.kind.encode(value))
+    for name, _, tag, kind, repeated, always, default in _layout(type(record)):
+        value = getattr(record, name)
+        if repeated:
+            encode_item = kind.encode
+            parts += [tag + encode_item(item) for item in value]
+        elif value != default or always:
+            parts.append(tag + kind.encode(value))
     return b"".join(parts)
 
 
 def decode(content: bytes, kind: type[T]) -> T:
     """The message in `content`, which may come from anybody. Raises `EncodingError`."""
-    layout = {(each.number, each.kind.wire): each for each in _layout(kind)}
+    _layout(kind)
+    by_tag = _BY_TAG[kind]
     values: dict[str, Any] = {}
     place, end = 0, len(content)
     while place < end:
@@ -110,7 +114,7 @@ def decode(content: bytes, kind: type[T]) -> T:
                 raise EncodingError("a field ends behind its message")
         else:
             raise EncodingError(f"there is no wire type {wire} here")
-        each = layout.get((tag >> 3, wire))
+        each = by_tag.get(tag)
         if each is None:
             continue
         if each.repeated:
@@ -125,9 +129,9 @@ def decode(content: bytes, kind: type[T]) -> T:
 
 def varint(number: int) -> bytes:
     """A base-128 varint; a negative number as its 64-bit two's complement."""
+    if 0 <= number < 128:
+        return _SHORT[number]
     number &= _MAX
-    if number < 128:
-        return bytes((number,))
     parts = bytearray()
     while number > 127:
         parts.append(number & 127 | 128)
@@ -138,6 +142,8 @@ def varint(number: int) -> bytes:
 
 def read_varint(content: bytes | bytearray, place: int) -> tuple[int, int]:
     """The varint at `place`, and the place behind it. Raises `CutOff`, `EncodingError`."""
+    if place < len(content) and (byte := content[place]) < 128:
+        return byte, place + 1  # most of them
     number = shift = 0
     while True:
         if place >= len(content):
@@ -161,6 +167,12 @@ def delimited(content: bytes) -> bytes:
     return varint(len(content)) + content
 
 
+def field_named(kind: type[Any], name: str) -> tuple[bytes, Callable[[Any], bytes]]:
+    """The tag of a field, and what encodes its value."""
+    [found] = [each for each in _layout(kind) if each.name == name]
+    return found.tag, found.kind.encode
+
+
 def _declare(number: int, kind: _Kind, default: Any, repeated: bool = False, always: bool = False) -> Any:
     return field(default=default, metadata={"field": (number, kind, repeated, always)})
 
@@ -173,7 +185,9 @@ def _layout(kind: type[Any]) -> tuple[_Field, ...]:
     for each in fields(kind):
         number, of, repeated, always = each.metadata["field"]
         assert each.default is not MISSING
-        found.append(_Field(each.name, number, of, repeated, always, each.default))
+        tag = varint(number << 3 | of.wire)
+        found.append(_Field(each.name, number, tag, of, repeated, always, each.default))
+    _BY_TAG[kind] = {each.number << 3 | each.kind.wire: each for each in found}
     layout = _LAYOUTS[kind] = tuple(sorted(found, key=lambda one: one.number))
     return layout
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.defer import DeferredLock, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -112,9 +112,21 @@ class ABCIProtocol(Protocol):
             self.transport.resumeProducing()
 
     def _ask_application(self, name: str, asked: Any) -> None:
-        self._busy = True
-        method = getattr(self._factory.application, name)
-        answered = self._factory.lock.run(maybeDeferred, method, asked)
+        method, lock = getattr(self._factory.application, name), self._factory.lock
+        if lock.locked:
+            self._busy = True
+            answered = lock.run(maybeDeferred, method, asked)
+        else:
+            try:
+                found = method(asked)
+            except Exception:
+                self._failed(Failure())
+                return
+            if not isinstance(found, Deferred):
+                self._send(name, found)
+                return
+            self._busy = True
+            answered = lock.run(lambda: found)
         answered.addCallbacks(lambda answer: self._send(name, answer), self._failed)
         answered.addBoth(self._next)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from nymtw.errors import LedgerError, TransactionRefused
@@ -19,6 +20,7 @@ from nymtw.ledger.storage.replica import Replica
 
 _PATIENCE: Final = 15.0  # seconds for an answer of CometBFT
 _SIGNED: Final = 20.0  # seconds for the next block, whose header signs this one's state
+_MOST_TOGETHER: Final = 100  # calls in one request
 _LOOK: Final = 0.25  # seconds from one look for it to the next
 _REFUSED_BEFORE: Final = ("tx already exists in cache",)
 
@@ -28,11 +30,14 @@ class CometBFTDriver(Service):
     """Asks CometBFT's RPC on this machine (`client` as `JSONClient`)."""
 
     name = "cometbft"
+    _log = Logger()
 
     def __init__(self, clock: Any, replica: Replica, client: Any) -> None:
         self._clock = clock
         self._replica = replica
         self._client = client
+        self._batch: list[tuple[Any, Deferred[Any]]] = []
+        self._asking = False
 
     @property
     def waiting(self) -> int:
@@ -79,12 +84,36 @@ class CometBFTDriver(Service):
         light_block = {"signed_header": commit["signed_header"], "validators": listed["validators"]}
         return SignedHeader(height=height, driver=self.name, light_block=light_block)
 
-    async def _call(self, method: str, **parameters: Any) -> Any:
-        asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
-        _, shown = await self._client.post("/", json.dumps(asked).encode(), "application/json", _PATIENCE)
-        if not isinstance(shown, dict):
-            raise LedgerError("CometBFT's answer is no object")
-        if error := shown.get("error"):
-            data = error.get("data") or error.get("message") if isinstance(error, dict) else error
-            raise LedgerError(f"CometBFT: {data!s:.300}")
-        return shown.get("result") or {}
+    def _call(self, method: str, **parameters: Any) -> "Deferred[Any]":
+        """The result of one call. Those that are made while another one is under way go together."""
+        answer: Deferred[Any] = Deferred()
+        self._batch.append(({"jsonrpc": "2.0", "method": method, "params": parameters}, answer))
+        if not self._asking:
+            self._asking = True
+            Deferred.fromCoroutine(self._ask()).addErrback(lambda failure: self._log.failure("asking", failure=failure))
+        return answer
+
+    async def _ask(self) -> None:
+        while self._batch:
+            batch, self._batch = self._batch[:_MOST_TOGETHER], self._batch[_MOST_TOGETHER:]
+            body = json.dumps([{**asked, "id": number} for number, (asked, _) in enumerate(batch)]).encode()
+            try:
+                _, shown = await self._client.post("/", body, "application/json", _PATIENCE)
+            except Exception as failure:  # whatever it is, who asked must hear of it
+                shown = {"error": str(failure)}
+            by_id = (
+                {each.get("id"): each for each in shown if isinstance(each, dict)} if isinstance(shown, list) else {}
+            )
+            for number, (_, answer) in enumerate(batch):
+                found = by_id.get(number, {"error": _cause(shown)})
+                if error := found.get("error"):
+                    answer.errback(LedgerError(f"CometBFT: {_cause(error)!s:.300}"))
+                else:
+                    answer.callback(found.get("result") or {})
+        self._asking = False
+
+
+def _cause(error: Any) -> Any:
+    if not isinstance(error, dict):
+        return error if isinstance(error, str) else "its answer cannot be read"
+    return error.get("data") or error.get("message") or error.get("error") or "an error"

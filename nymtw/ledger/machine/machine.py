@@ -92,7 +92,6 @@ class Machine:
         What is refused changes nothing. Raises `LedgerBroken` where money would be created or lost.
         """
         state = self.begin(load, height)
-        before = state.parameters.validators
         outcomes = []
         for data in block:
             try:
@@ -100,10 +99,7 @@ class Machine:
                 outcomes.append(Outcome(0))
             except TransactionRefused as refusal:
                 outcomes.append(Outcome(refusal.code, str(refusal)))
-        if not state.totals.conserved:
-            raise LedgerBroken(f"money would be created or lost: {state.totals}")
-        after = state.parameters.validators
-        return Applied(outcomes, state.changes(), None if after == before else after)
+        return self._done(load, state, outcomes)
 
     def begin(self, load: Callable[[bytes], bytes | None], height: int) -> State:
         """The state in which the first transaction of a block is looked at."""
@@ -113,12 +109,14 @@ class Machine:
 
     def select(
         self, load: Callable[[bytes], bytes | None], height: int, waiting: Sequence[bytes], limit: int, cost: int = 0
-    ) -> list[bytes]:
-        """Of those that wait, in order, what a block may hold: none is refused, at most `limit` bytes in all, each
-        counted with `cost` bytes besides.
+    ) -> tuple[list[bytes], Applied]:
+        """Of those that wait, in order, what a block may hold, and what that block does.
+
+        None of it is refused; at most `limit` bytes in all, each counted with `cost` bytes besides.
         """
         state = self.begin(load, height)
-        chosen, size = [], 0
+        chosen: list[bytes] = []
+        size = 0
         for data in waiting:
             if size + len(data) + cost > limit:
                 continue
@@ -128,7 +126,13 @@ class Machine:
                 continue
             chosen.append(data)
             size += len(data) + cost
-        return chosen
+        return chosen, self._done(load, state, [Outcome(0)] * len(chosen))
+
+    def _done(self, load: Callable[[bytes], bytes | None], state: State, outcomes: list[Outcome]) -> Applied:
+        if not state.totals.conserved:
+            raise LedgerBroken(f"money would be created or lost: {state.totals}")
+        before, after = State(load, state.height).parameters.validators, state.parameters.validators
+        return Applied(outcomes, state.changes(), None if after == before else after)
 
 
 def genesis_changes(genesis: Genesis) -> dict[bytes, bytes | None]:

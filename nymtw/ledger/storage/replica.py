@@ -137,7 +137,9 @@ class Replica:
 
     def select(self, waiting: Sequence[bytes], limit: int, cost: int = 0) -> list[bytes]:
         """What the next block may hold of these, see `Machine.select`."""
-        return self.machine.select(self._load, self.height + 1, waiting, limit, cost)
+        chosen, applied = self.machine.select(self._load, self.height + 1, waiting, limit, cost)
+        self._executed = ((self.height + 1, tuple(chosen)), applied)
+        return chosen
 
     def accepts(self, transactions: Sequence[bytes]) -> bool:
         """Whether an honest proposer can have put these into the next block: nothing in it is refused."""
