@@ -101,9 +101,9 @@ class CometBFTDriver(Service):
                 _, shown = await self._client.post("/", body, "application/json", _PATIENCE)
             except Exception as failure:  # whatever it is, who asked must hear of it
                 shown = {"error": str(failure)}
-            by_id = (
-                {each.get("id"): each for each in shown if isinstance(each, dict)} if isinstance(shown, list) else {}
-            )
+            # The answer to one call alone is not in a list.
+            listed = shown if isinstance(shown, list) else [shown]
+            by_id = {each.get("id"): each for each in listed if isinstance(each, dict)}
             for number, (_, answer) in enumerate(batch):
                 found = by_id.get(number, {"error": _cause(shown)})
                 if error := found.get("error"):
