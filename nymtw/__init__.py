@@ -1,1 +1,1 @@
-"""nymtw: a Nym mixnet on Twisted. `docs/architecture.md` says which room does what."""
+"""nymtw: a Nym mixnet on Twisted. `docs/architecture.md` describes the packages."""

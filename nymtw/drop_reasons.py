@@ -1,12 +1,12 @@
-"""Why packets are dropped: the one list that counters, metrics and errors share."""
+"""Drop reasons: the one list for counters, metrics and errors."""
 
 from enum import StrEnum
 
 
 class DropReason(StrEnum):
-    """Why a packet was dropped: the one enumeration that counters, metrics and `PacketRejected` share."""
+    """The reason why a packet was dropped, for counters, metrics and `PacketRejected`."""
 
-    # what `nymtw.sphinx` refuses
+    # refused by `nymtw.sphinx`
     WRONG_LENGTH = "wrong-length"
     LOW_ORDER_POINT = "low-order-point"
     NON_CANONICAL_POINT = "non-canonical-point"
@@ -14,7 +14,7 @@ class DropReason(StrEnum):
     UNKNOWN_FLAG = "unknown-flag"
     REFUSED_VERSION = "refused-version"
     MALFORMED_PAYLOAD = "malformed-payload"
-    # what a node refuses
+    # refused by a node
     REPLAYED = "replayed"
     REPLAY_GUARD_FULL = "replay-guard-full"
     UNKNOWN_EPOCH = "unknown-epoch"
@@ -23,16 +23,17 @@ class DropReason(StrEnum):
     WRONG_LAYER = "wrong-layer"
     DELAY_TOO_LONG = "delay-too-long"
     PEER_SHARE = "peer-share"
-    # what an edge refuses its clients
+    # refused by an edge for a client
     OVER_ALLOWANCE = "over-allowance"
-    # what a full or closed queue loses
+    # lost in a full or closed queue
     DELAY_QUEUE_FULL = "delay-queue-full"
     LINK_QUEUE_FULL = "link-queue-full"
     LINK_DOWN = "link-down"
+    TOO_LATE = "too-late"
     SHUTDOWN = "shutdown"
     WORKER_LOST = "worker-lost"
     DISK_ERROR = "disk-error"
-    # what a provider refuses
+    # refused by a provider
     UNKNOWN_DESTINATION = "unknown-destination"
     MAILBOX_FULL = "mailbox-full"
     PROVIDER_ERROR = "provider-error"

@@ -1,4 +1,4 @@
-"""Strict encodings that several rooms share: canonical CBOR into typed records, and the text form of a key."""
+"""Strict encodings for all packages: canonical CBOR into typed records, and the text form of a key."""
 
 import base64
 import binascii

@@ -1,6 +1,6 @@
-"""What can go wrong: one root error, one leaf for each cause a caller can act on, and why a packet was dropped.
+"""The errors of nymtw: one root, and one leaf for each cause that a caller can act on.
 
-The docstring of an error is the text that a user reads when the error carries no message of its own.
+The docstring of an error is the text for users if the error has no message of its own.
 """
 
 from enum import StrEnum
@@ -17,11 +17,11 @@ class NymtwError(Exception):
 
 
 class EncodingError(NymtwError):
-    """The bytes are not what this place expects."""
+    """The data is malformed."""
 
 
 class ConfigError(NymtwError):
-    """The configuration cannot be used: the message names the file, the key and the line."""
+    """The configuration is invalid: the message names the file, the key and the line."""
 
 
 class KeyFileError(NymtwError):
@@ -29,23 +29,23 @@ class KeyFileError(NymtwError):
 
 
 class ListenError(NymtwError):
-    """A port cannot be listened on: the message names the address and the cause."""
+    """A port cannot be opened: the message names the address and the cause."""
 
 
 class AddressError(NymtwError):
-    """This is not a client's address on this network: a letter is wrong, or it belongs to another network."""
+    """This is not the address of a client in this network: it has a typing error, or belongs to another network."""
 
 
 class MessageTooLong(NymtwError):
-    """The message is longer than a message may be (64 MiB)."""
+    """The message is longer than 64 MiB."""
 
 
 class QueueFull(NymtwError):
-    """The client has as much to send as it keeps; try again when the queue is shorter."""
+    """The queue is full; try again when it is shorter."""
 
 
 class DeliveryFailed(NymtwError):
-    """A message was not acknowledged in time and has been given up."""
+    """A message was not acknowledged in time, and was given up."""
 
 
 class RegistrationRefused(NymtwError):
@@ -53,7 +53,7 @@ class RegistrationRefused(NymtwError):
 
 
 class DirectoryError(NymtwError):
-    """The directory cannot be reached, or refuses what it was sent."""
+    """The directory cannot be reached, or refuses the request."""
 
 
 class TopologyError(NymtwError):
@@ -61,19 +61,19 @@ class TopologyError(NymtwError):
 
 
 class TopologySignatureError(TopologyError):
-    """The topology is not signed by the directory that was expected."""
+    """The topology is not signed by the expected directory."""
 
 
 class TopologyExpired(TopologyError):
-    """The newest topology is past its validity: the directory has been silent for too long."""
+    """The newest topology is out of date: the directory has been silent for too long."""
 
 
 class TopologyIncomplete(TopologyError):
-    """A layer, or the node that was asked for, is missing from the topology."""
+    """A layer, or the requested node, is missing from the topology."""
 
 
 class ClientTooOld(TopologyError):
-    """The network asks for a newer client."""
+    """The network requires a newer client."""
 
 
 class UnknownDestination(NymtwError):
@@ -81,15 +81,15 @@ class UnknownDestination(NymtwError):
 
 
 class MailboxFull(NymtwError):
-    """The mailbox, or the provider, stores as much as it may."""
+    """The mailbox, or the provider, is full."""
 
 
 class ReplayGuardFull(NymtwError):
-    """The replay guard holds as many tags as it was sized for."""
+    """The replay guard is full."""
 
 
 class DiskError(NymtwError):
-    """The disk refused what had to be written or read."""
+    """The disk refused to read or write."""
 
 
 class PluginError(NymtwError):
@@ -145,11 +145,11 @@ class CredentialRejected(NymtwError):
 
 
 class SphinxInputError(NymtwError, ValueError):
-    """A packet or a reply block cannot be made from this: the message names the limit."""
+    """A packet or a reply block cannot be made from these arguments: the message names the limit."""
 
 
 class PacketRejected(NymtwError):
-    """A packet was refused; `reason` says why. Never more is told to whoever sent it."""
+    """A packet was refused for `reason`. Never tell its sender more than that."""
 
     def __init__(self, reason: DropReason) -> None:
         super().__init__(reason.value)

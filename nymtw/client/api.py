@@ -87,6 +87,7 @@ class Sent:
     id: bytes
     fragments: int
     queue_length: int
+    waits: str  # why nothing of it can be sent now; empty where it can
     _client: "Client" = field(repr=False)
 
     def progress(self) -> Progress | None:
@@ -162,7 +163,7 @@ class Client:
     ) -> Awaitable[Sent]:
         """Send `message` (at most 64 MiB); with `surbs` > 0 the recipient can reply without learning who sent.
 
-        Raises `AddressError`, `QueueFull`, `MessageTooLong`, `UnknownDestination`.
+        Raises `AddressError`, `QueueFull`, `MessageTooLong`.
         """
         if isinstance(recipient, str):
             recipient = Address.parse(recipient, self.core.network)
@@ -211,7 +212,7 @@ class Client:
 
     async def _sent(self, accepting: Coroutine[Any, Any, Accepted]) -> Sent:
         accepted = await accepting
-        return Sent(accepted.message_id, accepted.fragments, accepted.queue_length, self)
+        return Sent(accepted.message_id, accepted.fragments, accepted.queue_length, accepted.waits, self)
 
     def _followed(self, progress: Progress) -> None:
         if progress.state is not State.SENDING:

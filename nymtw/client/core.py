@@ -17,18 +17,20 @@ from nymtw.client.receiving.circuits import Circuits
 from nymtw.client.receiving.mail_handler import MailHandler
 from nymtw.client.receiving.replies import Replies
 from nymtw.client.sending.cover import CoverLedger
+from nymtw.client.sending.hop_watch import AvoidingRoutes, HopWatch
 from nymtw.client.sending.message_trace import MessageTrace
 from nymtw.client.sending.outbox import Outbox, OutboxLimits, Progress
 from nymtw.client.sending.packet_sender import PacketSender, pack_address
 from nymtw.client.sending.streams import Streams
-from nymtw.client.sockets.views import client_object, listed_clients, rates_object
+from nymtw.client.sockets.views import client_object, public_clients, rates_object
 from nymtw.client.store import ClientStore
 from nymtw.encoding import key_text
-from nymtw.errors import MessageTooLong, NymtwError, TopologyError, UnknownDestination
+from nymtw.errors import MessageTooLong, NymtwError, TopologyError, TopologyIncomplete
 from nymtw.interfaces import IRouteStrategy
 from nymtw.message.envelope import BLOCK_LENGTH, Envelope, EnvelopeKind, ReplyBlock
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.replies import make_reply_block
+from nymtw.message.round_trip import RoundTrips
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.routes import UniformRoutes
 from nymtw.sphinx import SURBRecord
@@ -42,11 +44,15 @@ REPLY_LANE = "replies"  # receipts and fresh blocks take their turn like an appl
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What `send` has accepted: the message is durable; it will be delivered, or reported as failed."""
+    """What `send` has accepted: the message is durable; it will be delivered, or reported as failed.
+
+    `waits` says why nothing of it can be sent now; empty where it can.
+    """
 
     message_id: bytes
     fragments: int
     queue_length: int
+    waits: str = ""
 
 
 class ClientCore:
@@ -85,16 +91,18 @@ class ClientCore:
         self.clock, self._random, self._wall_clock = clock, random, wall_clock
         self._store, self._topology = store, topology
         self._debug = debug or DebugSection()
-        self._routes = routes or UniformRoutes()
+        round_trips = RoundTrips()
+        hops = HopWatch(clock.seconds, round_trips)
+        self._routes = AvoidingRoutes(routes or UniformRoutes(), hops)
         self._rates: Rates | None = None
         self._checked: Topology | None = None
+        self._troubles = {"topology": "", "packets": ""}
         self._connection: Any = None
         self._followers: list[Callable[[Progress], None]] = []
-        self.trouble = ""
         self.link_trouble: Callable[[], str] = lambda: ""
         self.on_store_failure: Callable[[], None] = lambda: None
         self.cover = CoverLedger(clock.seconds)
-        self.outbox = Outbox(store, clock, changed=self._changed, limits=limits)
+        self.outbox = Outbox(store, clock, changed=self._changed, limits=limits, round_trips=round_trips)
         self.mail_handler = mail_handler = MailHandler(
             store,
             clock,
@@ -103,6 +111,7 @@ class ClientCore:
             public_key=public_key,
             outbox=self.outbox,
             cover=self.cover,
+            hops=hops,
             inbox_limit=inbox_limit,
             begin_again=lambda: self.on_store_failure(),
         )
@@ -122,9 +131,10 @@ class ClientCore:
             random,
             topology=self._current,
             address=lambda: self.address,
-            say=self._say,
+            say=lambda trouble: self._say("packets", trouble),
             outbox=self.outbox,
             cover=self.cover,
+            hops=hops,
             replies=self.replies,
             routes=self._routes,
             delays=ExponentialDelays(Recommended().average_packet_delay),
@@ -174,6 +184,7 @@ class ClientCore:
         self._use_rates(topology)
         self.replies.use_topology(topology)
         self.circuits.use_epoch(topology.epoch)
+        self.outbox.retry_edges(lambda edge: topology.find(edge) is not None)
         if self._address is not None:
             return
         doors = [node for node in topology.providers() or topology.gateways() if node.client_port]
@@ -198,25 +209,42 @@ class ClientCore:
             self.streams.set_rates(found)
 
     def _current(self) -> Topology | None:
-        """The topology, if packets can cross it; else None, and why not is said once."""
+        """The topology, if this client's packets can cross it; else None, and why not is said once."""
         try:
             topology = self._topology()
             if topology is not self._checked:
                 check_usable(topology)
                 self._checked = topology
+            if self._address is not None:
+                self._check_edge(topology, self._address.provider)
         except TopologyError as error:
-            self._say(f"nothing is sent: {error}")
+            self._say("topology", str(error))
             return None
-        self._say("")
+        self._say("topology", "")
         return topology
 
-    def _say(self, trouble: str) -> None:
-        if trouble != self.trouble:
-            self.trouble = trouble
-            if trouble:
-                self.log.warn("{trouble}", trouble=trouble)
-            else:
-                self.log.info("The topology can be used again: sending goes on")
+    @staticmethod
+    def _check_edge(topology: Topology, provider: bytes) -> None:
+        own = topology.find(provider)
+        if own is None:
+            raise TopologyIncomplete("this client's own provider or gateway is not in the topology")
+        own.sphinx_key(topology.epoch)
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is sent; empty where something can be."""
+        return next((f"nothing is sent: {each}" for each in self._troubles.values() if each), "")
+
+    def _say(self, of: str, trouble: str) -> None:
+        """Keep the trouble with the topology, or with packets; it is said where the whole of it has changed."""
+        if trouble == self._troubles[of]:
+            return
+        before = self.trouble
+        self._troubles[of] = trouble
+        if self.trouble and self.trouble != before:
+            self.log.warn("{trouble}", trouble=self.trouble)
+        elif before and not self.trouble:
+            self.log.info("The topology can be used again: sending goes on")
 
     # -- what applications ask
 
@@ -225,13 +253,10 @@ class ClientCore:
     ) -> Accepted:
         """Take a message (at most 64 MiB); returns when it is durable.
 
-        `lane` is whose share it is sent from. Raises `QueueFull`, `MessageTooLong`, `StoreError`, and
-        `UnknownDestination` where the topology does not know the recipient's provider.
+        `lane` is whose share it is sent from. Where the topology has a gap, or does not list the recipient's provider,
+        the message waits, and `Accepted.waits` says why. Raises `QueueFull`, `MessageTooLong`, `StoreError`.
         """
         self._check_sending()
-        topology = self._current()
-        if topology is not None and topology.find(recipient.provider) is None:
-            raise UnknownDestination("the recipient's provider is not in the topology")
         if len(data) > MAX_MESSAGE_LENGTH:
             raise MessageTooLong
         self.outbox.check(len(data) + surbs * BLOCK_LENGTH, lane)
@@ -240,7 +265,17 @@ class ClientCore:
         body = Envelope(EnvelopeKind.DATA, data, tag, blocks).encode()
         explanation = MessageTrace() if explain else None
         message = await self.outbox.send(body, message_id, pack_address(recipient), lane, explanation=explanation)
-        return Accepted(message_id, len(message.fragments), self.outbox.queue_length(lane))
+        queued = self.outbox.queue_length(lane)
+        return Accepted(message_id, len(message.fragments), queued, self.why_it_waits(recipient.provider))
+
+    def why_it_waits(self, provider: bytes) -> str:
+        """Why no message to this provider or gateway (identity, 32 bytes) can be sent now; empty where it can."""
+        topology = self._current()
+        if self.trouble or topology is None:
+            return self.trouble
+        if topology.find(provider) is None:
+            return "the recipient's provider or gateway is not in the topology: it may be away for a moment"
+        return self.link_trouble() if self._connection is None else ""
 
     async def reply(self, tag: bytes, data: bytes, lane: Hashable = None) -> Accepted:
         """Send to whoever is behind `tag` (16 bytes). Raises as `send`, and `NymtwError` with no way to reply."""
@@ -249,7 +284,8 @@ class ClientCore:
         message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
         body = Envelope(data=data).encode()
         message = await self.outbox.send(body, message_id, tag, lane, FragmentKind.REPLY)
-        return Accepted(message_id, len(message.fragments), self.outbox.queue_length(lane))
+        self._current()
+        return Accepted(message_id, len(message.fragments), self.outbox.queue_length(lane), self.trouble)
 
     def _check_sending(self) -> None:
         if self._debug.message_sending_rate < 0:
@@ -312,7 +348,7 @@ class ClientCore:
 
     def clients(self) -> list[dict[str, Any]]:
         """The clients that asked to be listed."""
-        return listed_clients(self._checked, self.network)
+        return public_clients(self._checked, self.network)
 
     def status(self) -> dict[str, Any]:
         """How this client is doing: counts since it started."""

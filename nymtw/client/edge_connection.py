@@ -17,7 +17,7 @@ from nymtw.link.client_link import ProviderConnection, connect_to_provider
 from nymtw.topology.document import PROVIDER, NodeRecord
 
 FIRST_RETRY = 0.5  # seconds
-LONGEST_RETRY = 60.0
+LONGEST_RETRY = 5.0
 LASTING = 30.0  # seconds: the shortest session after which the first attempt comes as early as ever
 TOKEN_SETTING = "token"  # noqa: S105  # the name of a setting
 

@@ -14,8 +14,6 @@ from nymtw.client.config import ClientConfig, differing, edge, in_home
 from nymtw.client.core import ClientCore
 from nymtw.client.edge_connection import EdgeConnection
 from nymtw.client.keys import ClientKeys, load_or_create_keys
-from nymtw.client.sockets.tcp import RequestSocketFactory
-from nymtw.client.sockets.websocket import MixSocketFactory
 from nymtw.client.store import ClientStore
 from nymtw.errors import ClientTooOld, ConfigError
 from nymtw.interfaces import IDirectory
@@ -72,6 +70,17 @@ class Socket:
     recipient: str | None = None
 
 
+def _door(kind: str, recipient: Address | None) -> Any:
+    """The factory of the socket; the library for the other kind is not loaded."""
+    if kind == "tcp":
+        from nymtw.client.sockets.tcp import RequestSocketFactory
+
+        return RequestSocketFactory(recipient)
+    from nymtw.client.sockets.websocket import MixSocketFactory
+
+    return MixSocketFactory(recipient)
+
+
 class ClientService(NodeService):
     """Store, core, link to the provider or gateway, topology watch, and the socket for applications."""
 
@@ -99,13 +108,13 @@ class ClientService(NodeService):
         self.core: ClientCore | None = None
         self.link: EdgeConnection | None = None
         self.listener: Listener | None = None
-        self._door: RequestSocketFactory | MixSocketFactory | None = None
+        self._door: Any = None
         self.watch = TopologyWatch(
             reactor, environment.directory, environment.trust, environment.random, environment.wall_clock
         )
         if socket is not None:
             recipient = None if socket.recipient is None else Address.parse(socket.recipient, environment.trust.network)
-            self._door = RequestSocketFactory(recipient) if socket.kind == "tcp" else MixSocketFactory(recipient)
+            self._door = _door(socket.kind, recipient)
             self.listener = Listener(reactor, LOOPBACK, socket.port, self._door)
 
     @classmethod

@@ -6,6 +6,7 @@ o_j g1 + m_j h, and an issuer's answer s~ = x h + sum of public y_j m_j h + sum 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 
 from nymtw.credentials.curve import (
@@ -96,6 +97,11 @@ class Pending:
     openings: tuple[Scalar, ...]
     attributes: tuple[Scalar, ...]
 
+    @cached_property
+    def products(self) -> tuple[G1, ...]:
+        """m_j h of each hidden attribute."""
+        return tuple(self.base * value for value in self.attributes[: len(self.openings)])
+
     def to_bytes(self) -> bytes:
         """The canonical bytes."""
         counts = byte(len(self.openings)) + byte(len(self.attributes))
@@ -152,10 +158,33 @@ def sign(secret: SecretKey, base: G1, parts: Sequence[G1], public: Sequence[Scal
     return BlindShare(secret.index, base, value)
 
 
-def signs(key: VerificationKey, signature: Signature, attributes: Sequence[Scalar]) -> bool:
-    """Whether this is a signature on these attributes under the key."""
-    message = key.message(attributes)
-    return pairings_cancel([(signature.base, message), (-signature.value, G2_BASE.point)])
+def check_answer(
+    issuer: IssuerKey, base: G1, parts: Sequence[G1], public: Sequence[Scalar], answer: BlindShare
+) -> None:
+    """Check an issuer's answer to a request, without any secret of who made it: a ledger can.
+
+    `parts` are the c_j of the request, `base` its h. Says the same as `unblind` where the issuer's key is consistent.
+    Raises `CredentialRejected` (bad-share) with the issuer's index.
+    """
+    key, hidden = issuer.key, len(parts)
+    if hidden + len(public) != len(key.betas):
+        raise CredentialRejected(CredentialFault.MIXED)
+    message = key.alpha + key.part(hidden, public) if public else key.alpha
+    pairs = [(base, message), *zip(parts, key.betas, strict=False), (-answer.value, G2_BASE.point)]
+    if answer.issuer != issuer.index or answer.base != base or not pairings_cancel(pairs):
+        raise CredentialRejected(CredentialFault.BAD_SHARE, issuer.index)
+
+
+def signs(key: VerificationKey, value: G1, pending: Pending) -> bool:
+    """Whether (h, value) is a signature on the attributes: e(h, alpha + sum m_j beta_j) = e(value, g2).
+
+    The hidden ones are multiplied in G1, once for all issuers, and not in G2 for each.
+    """
+    hidden = len(pending.openings)
+    public = pending.attributes[hidden:]
+    message = key.alpha + key.part(hidden, public) if public else key.alpha
+    pairs = [(pending.base, message), *zip(pending.products, key.betas, strict=False), (-value, G2_BASE.point)]
+    return pairings_cancel(pairs)
 
 
 def unblind(issuer: IssuerKey, pending: Pending, answer: BlindShare) -> Share:
@@ -170,10 +199,10 @@ def unblind(issuer: IssuerKey, pending: Pending, answer: BlindShare) -> Share:
     if len(issuer.key.betas) != len(pending.attributes):
         raise CredentialRejected(CredentialFault.MIXED)
     blinding = sum_of_products(issuer.key.gammas[: len(pending.openings)], pending.openings)
-    signature = Signature(answer.base, answer.value - blinding)
-    if not signs(issuer.key, signature, pending.attributes):
+    value = answer.value - blinding
+    if not signs(issuer.key, value, pending):
         raise fault
-    return Share(issuer.index, signature)
+    return Share(issuer.index, Signature(answer.base, value))
 
 
 def aggregate(shares: Iterable[Share], threshold: int) -> Signature:

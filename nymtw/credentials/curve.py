@@ -34,6 +34,7 @@ _G1_IDENTITY: Final = G1.identity()
 _G2_IDENTITY: Final = G2.identity()
 _WINDOWS: Final = 32
 _WEIGHT_LENGTH: Final = 16
+_SMALL: Final = 1 << 64
 
 
 def scalar(number: int) -> Scalar:
@@ -131,11 +132,21 @@ def sum_of_products(points: Sequence[P], scalars: Sequence[Scalar]) -> P:
     """The sum of each point times its scalar, of one or more. Raises `ValueError` where their numbers differ."""
     if len(points) != len(scalars) or not points:
         raise ValueError(f"{len(points)} points and {len(scalars)} scalars")
-    if len(points) < 3:  # from three on the library's multi-scalar multiplication is faster
-        return add([points[place] * scalars[place] for place in range(len(points))])
+    # Small scalars are cheap alone, and no cheaper together with large ones.
+    small = {place for place, factor in enumerate(scalars) if int(factor) < _SMALL}
+    large = [place for place in range(len(points)) if place not in small]
+    sums = [points[place] * scalars[place] for place in small]
+    if len(large) == 1:
+        sums.append(points[large[0]] * scalars[large[0]])
+    elif large:
+        sums.append(_multiply_together([points[place] for place in large], [scalars[place] for place in large]))
+    return add(sums)
+
+
+def _multiply_together(points: list[P], scalars: list[Scalar]) -> P:
     if isinstance(points[0], G1):
-        return G1.multiexp_unchecked(list(points), list(scalars))
-    return G2.multiexp_unchecked(list(points), list(scalars))
+        return G1.multiexp_unchecked(points, scalars)
+    return G2.multiexp_unchecked(points, scalars)
 
 
 def pairings_cancel(pairs: Sequence[tuple[G1, G2]]) -> bool:
@@ -176,9 +187,12 @@ class Base(Generic[P]):
         return self._tabled
 
     def __mul__(self, factor: Scalar) -> P:
+        return self.onto(identity_of(self.point), factor) if self._tabled else self.point * factor
+
+    def onto(self, total: P, factor: Scalar) -> P:
+        """`total` and `factor` times this point."""
         if not self._tabled:
-            return self.point * factor
-        total = identity_of(self.point)
+            return total + self.point * factor
         for row, window in zip(self._rows, factor.to_le_bytes(), strict=True):
             if window:
                 total = total + row[window]

@@ -267,8 +267,14 @@ def committed(row: Sequence[P], index: int) -> P:
 
 
 def derive_secret(index: int, threshold: int, shares: Iterable[Sequence[Scalar]]) -> SecretKey:
-    """The issuer's key: the sum of what every dealer who is not disqualified dealt to it."""
-    sums = [_total(column) for column in zip(*shares, strict=True)]
+    """The issuer's key: the sum of what every dealer who is not disqualified dealt to it.
+
+    Raises `CredentialRejected` (too-few) where there are less dealers than the threshold.
+    """
+    dealt = list(shares)
+    if len(dealt) < threshold:
+        raise CredentialRejected(CredentialFault.TOO_FEW)
+    sums = [_total(column) for column in zip(*dealt, strict=True)]
     return SecretKey(index, threshold, sums[0], tuple(sums[1:]))
 
 

@@ -20,6 +20,7 @@ from nymtw.credentials.curve import (
     Base,
     Scalar,
     encode,
+    identity_of,
     pairings_cancel,
     random_weight,
     sum_of_products,
@@ -42,7 +43,7 @@ def check_threshold(threshold: int, issuers: int) -> None:
 
 @dataclass(frozen=True)
 class SecretKey:
-    """An issuer's share: its index from 1, the threshold, x and y_1 to y_q. 5 + 32 (1 + q) bytes."""
+    """An issuer's share: its index from 1, the threshold, x and y_1 to y_q. 4 + 32 (1 + q) bytes."""
 
     index: int
     threshold: int
@@ -104,21 +105,12 @@ class VerificationKey:
         """SHA-512 of the bytes: what proofs name the key by."""
         return sha512(self.to_bytes()).digest()
 
-    def message(self, attributes: Sequence[Scalar]) -> G2:
-        """alpha + sum of m_j beta_j. Raises `ValueError` where there are not q attributes."""
-        if len(attributes) != len(self.betas):
-            raise ValueError(f"{len(attributes)} attributes for a key of {len(self.betas)}")
-        if self.tabled:
-            return self.alpha + self.part(0, attributes)
-        return self.alpha + sum_of_products(self.betas, attributes)
-
     def part(self, first: int, attributes: Sequence[Scalar]) -> G2:
         """The sum of m_j beta_j of some attributes, counted from `first`."""
         bases = self.beta_bases[first : first + len(attributes)]
-        products = [base * value for base, value in zip(bases, attributes, strict=True)]
-        total = products[0]
-        for product in products[1:]:
-            total = total + product
+        total = identity_of(self.alpha)
+        for base, value in zip(bases, attributes, strict=True):
+            total = base.onto(total, value)
         return total
 
     @cached_property

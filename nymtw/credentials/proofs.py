@@ -17,9 +17,9 @@ from nymtw.credentials.curve import (
     SYSTEM_RANDOM,
     Base,
     Scalar,
-    add,
     encode,
     hash_to_scalar,
+    identity_of,
     random_scalar,
     sum_of_products,
 )
@@ -123,8 +123,11 @@ def _evaluate(relation: Relation, scalars: Mapping[str, Scalar], challenge: Scal
     if challenge is not None:
         image = relation.image
         factors[image] = factors[image] + challenge if image in factors else challenge
-    sums = [base * factor for base, factor in factors.items() if base.tabled]
     plain = [base for base in factors if not base.tabled]
+    total = identity_of(relation.image.point)
     if plain:
-        sums.append(sum_of_products([base.point for base in plain], [factors[base] for base in plain]))
-    return add(sums)
+        total = sum_of_products([base.point for base in plain], [factors[base] for base in plain])
+    for base, factor in factors.items():
+        if base.tabled:
+            total = base.onto(total, factor)
+    return total

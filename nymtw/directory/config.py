@@ -5,8 +5,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from nymtw.directory.consensus.topology_store import EPOCH_SECONDS, REFRESH
-from nymtw.directory.registry import CAPACITY
+from nymtw.directory.consensus.topology_store import EPOCH_SECONDS, REFRESH, default_validity
+from nymtw.directory.registry import CAPACITY, SILENCE
+from nymtw.directory.retention import default_expiry
 from nymtw.topology.document import Recommended
 from nymtw.topology.versions import version
 
@@ -28,6 +29,16 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     refresh: Annotated[float, Meta(gt=0, le=86400, description="Seconds from one signed topology to the next.")] = (
         REFRESH
     )
+    expiry: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=7 * 86400,
+            description="Seconds after its last heartbeat until a node leaves the signed topology, twice that if more "
+            "than half of its layer is silent at once; lists show it for 5. 0 is three refreshes, and a minute at "
+            "least.",
+        ),
+    ] = 0.0
     validity: Annotated[
         float,
         Meta(
@@ -99,9 +110,35 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     ] = ""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for a version that is none."""
+        """Raises `ValueError` for a version that is none, and for times that do not go together."""
         if self.minimum_client_version:
             version(self.minimum_client_version)
+        expiry, validity = self.seconds_until_expiry, self.seconds_valid
+        if self.expiry and expiry < max(2 * self.refresh, SILENCE):
+            raise ValueError(
+                f"an expiry of {expiry:g} s is too short: it is two refreshes ({2 * self.refresh:g} s) and "
+                f"{SILENCE:g} s at least, or nodes come and go with every stall"
+            )
+        if self.expiry and 2 * expiry > self.epoch_seconds:
+            raise ValueError(
+                f"an expiry of {expiry:g} s is too long: a silent node has no keys after the key epoch of "
+                f"{self.epoch_seconds} s, so half of that is the most"
+            )
+        if validity < 2 * self.refresh:
+            raise ValueError(
+                f"a validity of {validity:g} s is too short: the next topology comes after a refresh of "
+                f"{self.refresh:g} s, and may come late; two refreshes are the least"
+            )
+
+    @property
+    def seconds_until_expiry(self) -> float:
+        """`expiry`, or what 0 stands for: never more than half a key epoch."""
+        return self.expiry or min(default_expiry(self.refresh), self.epoch_seconds / 2)
+
+    @property
+    def seconds_valid(self) -> float:
+        """`validity`, or what 0 stands for."""
+        return self.validity or default_validity(self.refresh)
 
 
 class RecommendedSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

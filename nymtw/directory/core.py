@@ -9,6 +9,7 @@ import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
+from nymtw.directory.attendance import AttendedClock
 from nymtw.directory.consensus.agreement import Agreement
 from nymtw.directory.consensus.topology_store import TopologyStore
 from nymtw.directory.registry import Entry, Registry, is_loopback
@@ -47,13 +48,16 @@ class Directory:
         unsigned: bool = False,
         identity: bytes = b"",
         agreement: Agreement | None = None,
+        attended: AttendedClock | None = None,
     ) -> None:
         """`unsigned_presence` shows validators; with `unsigned`, also posts of this machine that nobody has signed.
 
         `identity` (32 bytes) is this directory's, and `agreement` takes part for it where several sign together.
+        `attended` is the clock of `registry`, if that is one: whoever starts the directory starts it.
         """
         self.identity = identity or publisher.trust.directories[0]
         self.agreement = agreement
+        self.attended = attended
         self.unsigned_presence = unsigned_presence
         self._admits = admission
         self._unsigned = unsigned
@@ -92,6 +96,13 @@ class Directory:
     def nodes(self) -> list[Mapping[str, Any]]:
         """Who is there, for people, by identity; nothing in it is new with every heartbeat."""
         return [describe(entry, self.placed(entry)) for entry in self.registry.live()]
+
+    def silent(self) -> list[Mapping[str, Any]]:
+        """Who is not there now and still in the signed topology, for people, by identity."""
+        newest = self.publisher.newest
+        records = [member.record for member in self.registry.silent()]
+        found = [(newest.find(record.identity) if newest else None) or record for record in records]
+        return [{"identityKey": key_text(node.identity), "role": node.role, "layer": node.layer} for node in found]
 
     def placed(self, entry: Entry) -> NodeRecord:
         """The node's record, in the role that it has now; it is "any" for a moment where the directory decides that."""

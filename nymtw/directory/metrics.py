@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable
-
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from typing import TYPE_CHECKING
 
 from nymtw.directory.core import Directory
 from nymtw.errors import TopologyError
+from nymtw.node.metrics import Metrics, gauge, labelled_counters, labelled_gauges
 from nymtw.topology.document import EDGE_ROLES, LAYERS, MIXNODE
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -19,9 +21,8 @@ class DirectoryMetrics:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._answers: Counter[tuple[str, str, int]] = Counter()
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._metrics = Metrics()
+        self._metrics.add(self.collect)
 
     def count(self, method: str, path: str, code: int) -> None:
         """One more answer."""
@@ -29,24 +30,22 @@ class DirectoryMetrics:
 
     def text(self) -> bytes:
         """The Prometheus text, format 0.0.4."""
-        return generate_latest(self._registry)
+        return self._metrics.text()
 
-    def collect(self) -> Iterable[Metric]:
-        """What the Prometheus client asks a collector for."""
+    def collect(self) -> "Iterable[Metric]":
+        """What there is to show, read off now."""
         self._directory.publisher.bring_up_to_date()
-        nodes = GaugeMetricFamily("nymtw_directory_nodes", "Nodes that are announced now.", labels=["role", "layer"])
+        nodes = labelled_gauges("directory_nodes", "Nodes that are announced now.", labels=["role", "layer"])
         placed = [self._directory.placed(entry) for entry in self._directory.registry.live()]
         roles = Counter((record.role, record.layer) for record in placed)
         for role, layer in [*((MIXNODE, layer) for layer in LAYERS), *((role, 0) for role in EDGE_ROLES)]:
             nodes.add_metric([role, str(layer) if layer else ""], roles[role, layer])
         yield nodes
-        posts = CounterMetricFamily(
-            "nymtw_directory_posts", "Heartbeats and metrics posted.", labels=["path", "result"]
-        )
+        posts = labelled_counters("directory_posts", "Heartbeats and metrics posted.", labels=["path", "result"])
         for (path, accepted), number in sorted(self._directory.posts.items()):
             posts.add_metric([path, "accepted" if accepted else "refused"], number)
         yield posts
-        answers = CounterMetricFamily("nymtw_directory_answers", "HTTP answers.", labels=["method", "path", "code"])
+        answers = labelled_counters("directory_answers", "HTTP answers.", labels=["method", "path", "code"])
         for (method, path, code), number in sorted(self._answers.items()):
             answers.add_metric([method, path, str(code)], number)
         yield answers
@@ -54,19 +53,15 @@ class DirectoryMetrics:
             topology, document = self._directory.publisher.topology(), self._directory.publisher.document()
         except TopologyError:  # several directories have not agreed on one yet
             return
-        yield GaugeMetricFamily(
-            "nymtw_directory_topology_bytes", "Size of the newest signed topology.", value=len(document)
-        )
-        yield GaugeMetricFamily(
-            "nymtw_directory_topology_published_seconds",
+        yield gauge("directory_topology_bytes", "Size of the newest signed topology.", value=len(document))
+        yield gauge(
+            "directory_topology_published_seconds",
             "When the newest signed topology was made, in seconds since 1970.",
             value=topology.published / 1e9,
         )
-        yield GaugeMetricFamily(
-            "nymtw_directory_key_epoch", "The key epoch of the newest topology.", value=topology.epoch
-        )
-        yield GaugeMetricFamily(
-            "nymtw_directory_topology_signatures",
+        yield gauge("directory_key_epoch", "The key epoch of the newest topology.", value=topology.epoch)
+        yield gauge(
+            "directory_topology_signatures",
             "How many directories have signed the newest topology.",
             value=len(self._directory.publisher.signers()),
         )

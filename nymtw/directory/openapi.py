@@ -1,4 +1,4 @@
-"""What the directory's routes take and answer, and its description (OpenAPI 3.1), made of them."""
+"""The schemas of the directory's requests and answers, and its description (OpenAPI 3.1)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -58,6 +58,7 @@ SCHEMAS: Mapping[str, Any] = {
             signers=many(KEY),
         ),
         nodes=many(reference("Node")),
+        silent=many(record(identityKey=KEY, role={"type": "string"}, layer=INTEGER)),
         validators=many(
             record(pubKey={"type": "string"}, host={"type": "string"}, type={"type": "string"}, lastSeen=INTEGER)
         ),

@@ -1,20 +1,25 @@
-"""Who is there: signed heartbeats in, live nodes out. No I/O; both clocks are arguments."""
+"""Who is there: signed heartbeats in, live nodes and members out. No I/O; both clocks are arguments.
+
+A node is shown while it speaks, and a member of the consensus for longer: a network must not come and go with the
+stalls of a machine, its directory's least of all.
+"""
 
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any
+from itertools import chain, takewhile
+from typing import Any, NamedTuple
 
 import msgspec
 
+from nymtw.directory.retention import Retention
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError
-from nymtw.topology.document import LAYERS, MIXNODE, ListedClient, NodeRecord
+from nymtw.topology.document import ANY, LAYERS, MIXNODE, NodeRecord, PublicClient, Topology
 from nymtw.topology.presence import MAX_SKEW, Heartbeat
 
-EXPIRY = 5.0  # seconds after its last heartbeat a node is gone
+SILENCE = 5.0  # seconds after its last heartbeat a node is shown no more
 CAPACITY = 10_000  # identities
 PER_ADDRESS = 256  # identities announced from one address, loopback excepted
 MOST_LISTED = 100_000  # listed clients of all nodes: the topology has room for fewer, these take 100 MB
@@ -26,7 +31,7 @@ _PAGING = ("clientsPage", "clientsPages")  # not shown: the list is
 class Page:
     """Some of a node's listed clients, and as it posted them."""
 
-    clients: tuple[ListedClient, ...]
+    clients: tuple[PublicClient, ...]
     posted: Sequence[Any]
 
 
@@ -36,7 +41,7 @@ class Entry:
 
     post: Mapping[str, Any]  # the JSON object, its host filled in
     record: NodeRecord
-    clients: tuple[ListedClient, ...]
+    clients: tuple[PublicClient, ...]
     source: str  # the address the post came from
     timestamp: int  # nanoseconds since 1970, by the node's clock
     last_seen: int  # nanoseconds since 1970, by ours
@@ -46,11 +51,24 @@ class Entry:
     pages: Mapping[int, Page] = field(default_factory=dict)  # of a list that comes in several heartbeats
 
 
-class Registry:
-    """The live nodes. One is gone `expiry` seconds after its last heartbeat, by `seconds`, which no clock step moves.
+class Member(NamedTuple):
+    """What goes into the consensus of a node, which may be silent: what it said last.
 
-    At most `capacity` identities are remembered, those among them that are gone but whose heartbeats could still be
-    replayed.
+    `said` is that with its host filled in; `record` has the layer that was assigned, too.
+    """
+
+    said: NodeRecord
+    record: NodeRecord
+    clients: tuple[PublicClient, ...]
+    seen: float  # when it was heard last, by the clock that is never stepped
+    pages: Mapping[int, Page] = {}
+
+
+class Registry:
+    """The live nodes, and the members of the consensus, by `seconds`, which no clock step moves.
+
+    A node is live until `SILENCE` seconds after its last heartbeat, and a member as long as `retention` says. At most
+    `capacity` identities are remembered, those among them that are gone but whose heartbeats could still be replayed.
     """
 
     def __init__(
@@ -58,7 +76,7 @@ class Registry:
         seconds: Callable[[], float],
         wall_clock: Callable[[], float],
         *,
-        expiry: float = EXPIRY,
+        retention: Retention | None = None,
         capacity: int = CAPACITY,
         per_address: int = PER_ADDRESS,
         trust_hosts: bool = False,
@@ -67,18 +85,17 @@ class Registry:
         assigned: Mapping[bytes, int] | None = None,
         agreed_layer: Callable[[bytes], int] | None = None,
     ) -> None:
-        """`trust_hosts`: believe any host. `is_own_address(host)`: whether this machine has that address.
-
-        `admits(identity)`: whether that node may be here. `assigned`: the layers that mixnodes had before a restart.
-        `agreed_layer(identity)`: the layer (0: none yet) of a mixnode that asks for one, where several directories
-        assign them together.
+        """`retention`: how long a silent node is a member. `trust_hosts`: believe any host. `is_own_address(host)`:
+        whether this machine has that address. `admits(identity)`: whether that node may be here. `assigned`: the layers
+        that mixnodes had before a restart. `agreed_layer(identity)`: the layer (0: none yet) of a mixnode that asks for
+        one, where several directories assign them together.
         """
         self._agreed_layer = agreed_layer
         self._admits = admits
         self._layers = dict(assigned or {})
         self._seconds = seconds
         self._wall_clock = wall_clock
-        self._expiry = expiry
+        self._retention = retention or Retention()
         self._capacity = capacity
         self._per_address = per_address
         self._trust_hosts = trust_hosts
@@ -86,9 +103,11 @@ class Registry:
         # In the order of their last heartbeats, so that what is to be forgotten stands in front.
         self._live: dict[bytes, Entry] = {}
         self._gone: dict[bytes, tuple[int, float]] = {}  # identity -> (newest timestamp, when it was seen)
+        self._silent: dict[bytes, Member] = {}  # members that are gone
+        self._weigh_at = 0.0
         self._places: dict[tuple[str, int], bytes] = {}
         self._sources: Counter[str] = Counter()
-        self._clients = 0  # listed ones, of all live nodes
+        self._clients = 0  # listed ones, of all members
         self.version = 0  # grows whenever a topology made now would differ
         self.revision = 0  # grows whenever a list of the nodes, with what they say of themselves, would differ
 
@@ -117,7 +136,10 @@ class Registry:
         else:
             self._remove(known)
         now = int(self._wall_clock() * 1e9)
-        clients, pages, posted = self._listed(known, heartbeat, post)
+        before = known or self._silent.pop(identity, None)
+        if before is not None:
+            self._clients -= len(before.clients)
+        clients, pages, posted = self._listed(before, heartbeat, post)
         entry = Entry(
             {name: value for name, value in post.items() if name not in _PAGING} | posted | _filled_in(post, record),
             record,
@@ -132,22 +154,46 @@ class Registry:
         )
         self._gone.pop(identity, None)
         self._add(entry)
-        if known is None or (known.record, known.clients) != (entry.record, entry.clients):
+        if before is None or before.record != record:
+            for other in self._at_the_place_of(record):
+                self._forget(other)
+        if before is None or (before.record, before.clients) != (entry.record, entry.clients):
             self.version += 1
         if known is None or _shown(known) != _shown(entry):
             self.revision += 1
         return entry
 
-    def expire(self) -> None:
-        """Forget who has been silent for too long."""
+    def restore(self, topology: Topology) -> None:
+        """Its nodes are members that have been silent since now: what was signed before a restart outlives it."""
+        clients: dict[bytes, list[PublicClient]] = {}
+        for client in topology.clients:
+            clients.setdefault(client.provider, []).append(client)
         now = self._seconds()
-        for entry in list(self._overdue(now - self._expiry)):
+        for node in topology.nodes[: self._capacity]:
+            if node.identity in self._live or not self._admits(node.identity):
+                continue
+            said = msgspec.structs.replace(node, role=ANY, layer=0, places=msgspec.UNSET) if node.places else node
+            self._silent[node.identity] = Member(said, said, tuple(clients.get(node.identity, ())), now)
+            self._gone[node.identity] = (-1, now)
+            self._clients += len(clients.get(node.identity, ()))
+        self.version += 1
+
+    def expire(self) -> None:
+        """Show no more who has been silent for long, and forget who has been for too long."""
+        now = self._seconds()
+        for entry in list(self._overdue(now - SILENCE)):
             self._leave(entry)
+            self._silent[entry.record.identity] = _member(entry)
+        if self._silent and now >= self._weigh_at:
+            # At most twice a second: with thousands of nodes it is asked for with every heartbeat.
+            self._weigh_at = now + 0.5
+            live = [entry.record for entry in self._live.values()]
+            for identity in self._retention.leaving(live, list(self._silent.values()), now):
+                self._forget(identity)
         # A heartbeat may be dated ahead by the skew that is allowed, and is refused once it is as far behind.
-        while self._gone:
-            identity, (_, seen) = next(iter(self._gone.items()))
-            if seen >= now - 2 * MAX_SKEW - 1:
-                break
+        before = now - 2 * MAX_SKEW - 1
+        overdue = takewhile(lambda identity: self._gone[identity][1] < before, self._gone)
+        for identity in [identity for identity in overdue if identity not in self._silent]:
             del self._gone[identity]
 
     def drop_the_unadmitted(self) -> None:
@@ -155,11 +201,26 @@ class Registry:
         for entry in list(self._live.values()):
             if not self._admits(entry.record.identity):
                 self._leave(entry)
+                self._clients -= len(entry.clients)
+                self.version += 1
+        for identity in [identity for identity in self._silent if not self._admits(identity)]:
+            self._forget(identity)
 
     def live(self) -> list[Entry]:
         """The nodes that are there, by identity."""
         self.expire()
         return [self._live[identity] for identity in sorted(self._live)]
+
+    def members(self) -> list[Member]:
+        """Who belongs into the consensus, by identity: the live nodes, and those that have not been silent for long."""
+        self.expire()
+        members = {identity: _member(entry) for identity, entry in self._live.items()} | self._silent
+        return [members[identity] for identity in sorted(members)]
+
+    def silent(self) -> list[Member]:
+        """The members that are not live, by identity."""
+        self.expire()
+        return [self._silent[identity] for identity in sorted(self._silent)]
 
     def find(self, identity: bytes) -> Entry | None:
         """The node with this identity (32 bytes), if it is there."""
@@ -173,12 +234,22 @@ class Registry:
     def _leave(self, entry: Entry) -> None:
         self._remove(entry)
         self._gone[entry.record.identity] = (entry.timestamp, entry.seen)
+        self.revision += 1
+
+    def _forget(self, identity: bytes) -> None:
+        """It is no member any more."""
+        self._clients -= len(self._silent.pop(identity).clients)
         self.version += 1
         self.revision += 1
 
+    def _at_the_place_of(self, record: NodeRecord) -> list[bytes]:
+        """The silent members whose address and port this node has now."""
+        taken = set(_places(record))
+        return [identity for identity, member in self._silent.items() if taken.intersection(_places(member.record))]
+
     def _listed(
-        self, known: Entry | None, heartbeat: Heartbeat, post: Mapping[str, Any]
-    ) -> tuple[tuple[ListedClient, ...], Mapping[int, Page], dict[str, Any]]:
+        self, known: "Entry | Member | None", heartbeat: Heartbeat, post: Mapping[str, Any]
+    ) -> tuple[tuple[PublicClient, ...], Mapping[int, Page], dict[str, Any]]:
         """The listed clients of a node, their pages if there are several, and what is to stand in its post.
 
         `known` is what it said before, and counted no more.
@@ -192,14 +263,14 @@ class Registry:
             pages = {number: page for number, page in old.items() if number < heartbeat.pages}
             page = Page(heartbeat.clients, post["registeredClients"])
             if known and len(pages) == len(old) and old.get(heartbeat.page) == page:
-                return before, old, {"registeredClients": known.post["registeredClients"]}
+                return before, old, {"registeredClients": _posted(old)}
             pages[heartbeat.page] = page
             in_order = [pages[number] for number in sorted(pages)]
             clients = tuple(dict.fromkeys(chain.from_iterable(each.clients for each in in_order)))
-            posted = {"registeredClients": [*chain.from_iterable(each.posted for each in in_order)]}
+            posted = {"registeredClients": _posted(pages)}
         if len(clients) > len(before) and self._clients + len(clients) > MOST_LISTED:
             # There is no room for more: what is known stays.
-            kept = known.post.get("registeredClients", ()) if known else ()
+            kept = known.post.get("registeredClients", ()) if isinstance(known, Entry) else ()
             return before, known.pages if known else {}, {"registeredClients": kept}
         return clients, pages, posted
 
@@ -211,7 +282,8 @@ class Registry:
             return self._agreed_layer(record.identity)
         layer = self._layers.get(record.identity)
         if layer is None:
-            others = Counter(e.record.layer for e in self._live.values() if e.record.identity != record.identity)
+            records = [each.record for each in chain[Entry | Member](self._live.values(), self._silent.values())]
+            others = Counter(each.layer for each in records if each.identity != record.identity)
             layer = min(LAYERS, key=lambda each: (others[each], each))
             if len(self._layers) >= self._capacity:
                 del self._layers[next(iter(self._layers))]
@@ -248,7 +320,6 @@ class Registry:
 
     def _remove(self, entry: Entry) -> None:
         del self._live[entry.record.identity]
-        self._clients -= len(entry.clients)
         self._sources[entry.source] -= 1
         if not self._sources[entry.source]:
             del self._sources[entry.source]
@@ -262,6 +333,16 @@ class Registry:
                 break
             overdue.append(entry)
         return overdue
+
+
+def _member(entry: Entry) -> Member:
+    said = msgspec.structs.replace(entry.heartbeat.record, host=entry.record.host)
+    return Member(said, entry.record, entry.clients, entry.seen, entry.pages)
+
+
+def _posted(pages: Mapping[int, Page]) -> list[Any]:
+    """The listed clients of all pages, as they were posted."""
+    return [*chain.from_iterable(pages[number].posted for number in sorted(pages))]
 
 
 def _shown(entry: Entry) -> tuple[object, ...]:

@@ -13,12 +13,13 @@ from twisted.logger import Logger
 
 from nymtw.directory.admission import Admission
 from nymtw.directory.api import routes
+from nymtw.directory.attendance import AttendedClock
 from nymtw.directory.config import HEADING, DirectoryConfig, recommended
 from nymtw.directory.consensus.api import agreement_routes
 from nymtw.directory.consensus.peers import IPeer
 from nymtw.directory.consensus.publisher import Publisher
 from nymtw.directory.consensus.setup import ConsensusSetup
-from nymtw.directory.consensus.topology_store import Terms, TopologyStore, default_validity
+from nymtw.directory.consensus.topology_store import Terms, TopologyStore
 from nymtw.directory.core import Directory
 from nymtw.directory.dashboard.history import open_history
 from nymtw.directory.dashboard.live_feed import LiveFeed
@@ -29,6 +30,7 @@ from nymtw.directory.https import server_security
 from nymtw.directory.metrics import DirectoryMetrics
 from nymtw.directory.openapi import describing, websocket
 from nymtw.directory.registry import Registry
+from nymtw.directory.retention import Retention
 from nymtw.directory.traffic_windows import TrafficWindows
 from nymtw.directory.unsigned_presence import UnsignedPresence
 from nymtw.encoding import from_cbor, key_text
@@ -38,7 +40,7 @@ from nymtw.node.config import load_config
 from nymtw.node.home import NodeHome, write_file
 from nymtw.node.keys import load_or_create_identity
 from nymtw.node.service import Listener, NodeService
-from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, MIXNODE, SignedTopology, Topology
+from nymtw.topology.document import ANY, MAX_TOPOLOGY_LENGTH, MIXNODE, NodeRecord, SignedTopology, Topology
 from nymtw.topology.presence import endpoint_text
 from nymtw.web.http import RoutesResource, bounded_site
 
@@ -80,6 +82,8 @@ class DirectoryService(NodeService):
         if recorder is None:
             recorder = Recorder(reactor, wall_clock, lambda: open_history(":memory:"), maybeDeferred)
         self.add(recorder)
+        if directory.attended is not None:
+            self.add(directory.attended)
         if directory.agreement is not None:
             self.add(directory.agreement)
         self.live_feed = self.add(LiveFeed(reactor, wall_clock, directory, recorder, rereading))
@@ -193,7 +197,7 @@ def make_directory(
     terms = Terms(
         refresh=section.refresh,
         epoch_seconds=section.epoch_seconds,
-        validity=section.validity or default_validity(section.refresh),
+        validity=section.seconds_valid,
         recommended=recommended(config.recommended),
         minimum_client_version=section.minimum_client_version,
     )
@@ -202,9 +206,12 @@ def make_directory(
         if section.peers or section.threshold
         else None
     )
+    attended = AttendedClock(clock)
+    retention = Retention(section.seconds_until_expiry)
     registry = Registry(
-        clock.seconds,
+        attended.seconds,
         wall_clock,
+        retention=retention,
         capacity=section.capacity,
         trust_hosts=section.trust_hosts,
         is_own_address=is_own_address,
@@ -215,6 +222,8 @@ def make_directory(
     publisher: TopologyStore
     if parts:
         publisher = parts.topology_store(previous, keep)
+        if publisher.newest is not None:
+            registry.restore(publisher.newest)
     else:
         publisher = Publisher(
             registry,
@@ -229,6 +238,7 @@ def make_directory(
             previous=previous,
             signed=keep,
         )
+    retention.placed = lambda record: placed(record, publisher.newest)
     return Directory(
         registry,
         publisher,
@@ -239,7 +249,14 @@ def make_directory(
         unsigned=section.unsigned_localhost,
         identity=bytes(identity.verify_key),
         agreement=parts.agreement(registry, fingerprint) if parts else None,
+        attended=attended,
     )
+
+
+def placed(record: NodeRecord, topology: Topology | None) -> NodeRecord:
+    """The record of a node whose role is assigned as it stands in `topology`."""
+    found = topology.find(record.identity) if topology is not None and record.role == ANY else None
+    return found or record
 
 
 def layers_before(document: bytes | None) -> dict[bytes, int]:

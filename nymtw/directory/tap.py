@@ -29,6 +29,7 @@ class Options(RoleOptions):
     )
     optParameters: ClassVar[list[Any]] = [
         ["refresh", None, None, "Seconds from one signed topology to the next (60)", float],
+        ["expiry", None, None, "Seconds until a silent node leaves the topology (three refreshes, at least 60)", float],
         ["validity", None, None, "Seconds for which a topology can be used if the directory is away", float],
         ["epoch-seconds", None, None, "Seconds for which a Sphinx key is the current one (86400)", int],
         ["capacity", None, None, "The most nodes that are kept (10000)", int],
@@ -59,6 +60,7 @@ class Options(RoleOptions):
                 "host",
                 "port",
                 "refresh",
+                "expiry",
                 "validity",
                 "epoch-seconds",
                 "capacity",

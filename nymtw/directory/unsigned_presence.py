@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from nymtw.directory.registry import EXPIRY
+from nymtw.directory.registry import SILENCE
 from nymtw.errors import DirectoryError, EncodingError
 
 CAPACITY = 1000  # posts
@@ -86,7 +86,7 @@ class UnsignedPresence:
 
     def expire(self) -> None:
         """Forget who has been silent for too long."""
-        before = self._seconds() - EXPIRY
+        before = self._seconds() - SILENCE
         for place, shown in list(self._shown.items()):
             if shown.seen >= before:
                 break

@@ -1,9 +1,7 @@
 """A gateway: a provider that pushes mail to its clients, and limits what they send by its admission."""
 
 from collections.abc import Iterable
-from typing import Any
-
-from prometheus_client.core import Metric
+from typing import TYPE_CHECKING, Any
 
 from nymtw.errors import PluginError
 from nymtw.gateway.admission import OpenAdmission, downlink_rate
@@ -11,6 +9,9 @@ from nymtw.link.downlink import Downlink
 from nymtw.node.metrics import gauge
 from nymtw.provider.service import ProviderService
 from nymtw.topology.document import GATEWAY, Recommended, Topology
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 
 class GatewayService(ProviderService):
@@ -28,10 +29,10 @@ class GatewayService(ProviderService):
         super().__init__(*parts, **links)
         if self.clients is None:
             raise PluginError("a gateway needs an implementation with mailboxes, such as 'store'")
-        self._door = self.clients
+        self._clients = self.clients
         section: Any = self.section
         # A client learns its downlink rate at login, so no client may log in before the rate is known.
-        self._door.factory.open = section.downlink_rate is not None
+        self._clients.factory.open = section.downlink_rate is not None
         self.metrics.add(self._gateway_metrics)
 
     @classmethod
@@ -43,9 +44,9 @@ class GatewayService(ProviderService):
     def use_topology(self, topology: Topology) -> None:
         """Use a new topology, which may recommend other rates."""
         section: Any = self.section
-        self._door.verifier.use_topology(topology)
+        self._clients.verifier.use_topology(topology)
         self._use_downlink(section.downlink_rate, topology.recommended)
-        self._door.factory.open = bool(self.running)
+        self._clients.factory.open = bool(self.running)
         super().use_topology(topology)
 
     def apply(self, section: Any) -> frozenset[str]:
@@ -53,15 +54,15 @@ class GatewayService(ProviderService):
         topology = self.watch.current
         recommended = Recommended() if topology is None else topology.recommended
         self._use_downlink(section.downlink_rate, recommended)
-        if isinstance(self._door.verifier, OpenAdmission):
-            self._door.verifier.use_rate(section.client_rate, recommended)
+        if isinstance(self._clients.verifier, OpenAdmission):
+            self._clients.verifier.use_rate(section.client_rate, recommended)
         return super().apply(section) | {"downlink_rate", "client_rate"}
 
     def _use_downlink(self, given: float | None, recommended: Recommended) -> None:
         rate = downlink_rate(recommended) if given is None else given
-        if self._door.downlink is None or self._door.downlink.rate != rate:
-            self._door.downlink = Downlink(self._door.housekeeper.clock, rate)
+        if self._clients.downlink is None or self._clients.downlink.rate != rate:
+            self._clients.downlink = Downlink(self._clients.housekeeper.clock, rate)
 
-    def _gateway_metrics(self) -> Iterable[Metric]:
-        rate = 0.0 if self._door.downlink is None else self._door.downlink.rate
+    def _gateway_metrics(self) -> "Iterable[Metric]":
+        rate = 0.0 if self._clients.downlink is None else self._clients.downlink.rate
         yield gauge("downlink_slots_per_second", "Slots pushed to each client that logs in now; 0: at once.", rate)

@@ -1,9 +1,11 @@
 """`twistd nym-gateway`."""
 
+from typing import Any
+
 from twisted.application.service import IService
 
 from nymtw.gateway.options import Options, configure
-from nymtw.node.tap import run_or_exit
+from nymtw.provider.tap import make_edge
 
 __all__ = ["Options", "makeService"]
 
@@ -11,14 +13,9 @@ __all__ = ["Options", "makeService"]
 def makeService(options: Options) -> IService:
     """Make the gateway for a command line."""
 
-    def build(reactor: object) -> IService:
+    def gateway() -> Any:
         from nymtw.gateway.service import GatewayService
-        from nymtw.provider.services.watchdog import Watchdog
 
-        home, config = configure(options)
-        service = GatewayService.from_config(reactor, home, config, options.factories, options)
-        service.reread = lambda: configure(options)[1].node
-        service.add(Watchdog(reactor, service.blocked))
-        return service
+        return GatewayService
 
-    return run_or_exit("nym-gateway", options, build)
+    return make_edge("nym-gateway", options, configure, gateway)

@@ -112,8 +112,8 @@ class Directories:
         if keys:
             return read_trust(keys, threshold or 0), True
         try:
-            said = json.loads(await self.description())["directory"]
-            return Trust(tuple(map(parse_key_text, said["identityKeys"])), int(said["threshold"])), False
+            described = json.loads(await self.description())["directory"]
+            return Trust(tuple(map(parse_key_text, described["identityKeys"])), int(described["threshold"])), False
         except (ValueError, LookupError, TypeError, EncodingError):
             raise DirectoryError(f"{self.all[0].url} does not tell its key: give --directory-key") from None
 

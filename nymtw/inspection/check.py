@@ -24,22 +24,22 @@ STALE = 3  # refreshes
 class Report:
     """Prints each finding at once, and counts the problems."""
 
-    def __init__(self, say: Callable[[str], None] = print) -> None:
-        self._say = say
+    def __init__(self, write: Callable[[str], None] = print) -> None:
+        self._write = write
         self.problems = 0
 
     def good(self, text: str) -> None:
         """Report something that is correct."""
-        self._say(f"ok    {text}")
+        self._write(f"ok    {text}")
 
     def bad(self, text: str) -> None:
         """Report a problem."""
         self.problems += 1
-        self._say(f"BAD   {text}")
+        self._write(f"BAD   {text}")
 
     def note(self, text: str) -> None:
         """Report something worth knowing."""
-        self._say(f"note  {text}")
+        self._write(f"note  {text}")
 
 
 def name(node: NodeRecord) -> str:
@@ -66,7 +66,7 @@ def check_topology(topology: Topology, now: float, report: Report) -> None:
     if age > STALE * topology.refresh + 1:
         report.bad(f"the topology is {age:.0f} s old, but a new one is due every {topology.refresh:g} s")
     elif age < -1:
-        report.bad(f"the topology is from {-age:.0f} s in the future: this clock or the directory's clock is wrong")
+        report.bad(f"the topology is {-age:.0f} s in the future: this clock or the directory's clock is wrong")
     else:
         report.good(f"the topology is {max(age, 0):.1f} s old; a new one is due every {topology.refresh:g} s")
     epoch = int(now // topology.epoch_seconds)

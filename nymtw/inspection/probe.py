@@ -95,8 +95,8 @@ async def probe(
 
 def _pause(topology: Topology) -> float:
     """Seconds between two packets of a client at the recommended rates."""
-    told = topology.recommended
-    rate = told.message_sending_rate + told.loop_cover_traffic_rate + told.drop_cover_traffic_rate
+    recommended = topology.recommended
+    rate = recommended.message_sending_rate + recommended.loop_cover_traffic_rate + recommended.drop_cover_traffic_rate
     return 1 / max(rate, 1.0)
 
 

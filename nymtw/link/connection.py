@@ -1,5 +1,7 @@
 """What every connection of a link has: frames in, keep-alives, and a deadline on everything the other end owes."""
 
+import contextlib
+import socket
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv6Address, ip_address
@@ -13,6 +15,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameError, FrameParser, FrameType
+
+_UNSENT: Final = 128 * 1024  # bytes in the kernel beyond which a connection takes no more
 
 
 class Deadlines(TypingProtocol):
@@ -164,8 +168,10 @@ class FramedProtocol(Protocol):
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
-        socket = getattr(self.transport, "transport", None)  # beneath TLS
-        self._socket = socket if IWriteDescriptor.providedBy(socket) else None
+        beneath = getattr(self.transport, "transport", None)  # TLS
+        self._socket = beneath if IWriteDescriptor.providedBy(beneath) else None
+        if self._socket is not None:
+            _limit_unsent(self._socket)
         self.transport.registerProducer(_WriteGate(self), True)
 
     def dataReceived(self, data: bytes) -> None:
@@ -202,9 +208,9 @@ class FramedProtocol(Protocol):
 
         An error is left to the reactor, which meets it again at the same socket.
         """
-        socket = self._socket
-        if socket is not None and self.up and not self.blocked and not socket.disconnecting:
-            socket.doWrite()
+        beneath = self._socket
+        if beneath is not None and self.up and not self.blocked and not beneath.disconnecting:
+            beneath.doWrite()
 
     def check(self, now: float) -> None:
         """Called by the housekeeper: end what is overdue, keep the rest alive."""
@@ -277,6 +283,15 @@ class Ceiling:
             self._by_address[origin] -= 1
             if not self._by_address[origin]:
                 del self._by_address[origin]
+
+
+def _limit_unsent(transport: Any) -> None:
+    """What the other end does not take waits in our queues, where its age is known, and not by the megabyte in the
+    kernel."""
+    get_handle, option = getattr(transport, "getHandle", None), getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if get_handle is not None and option is not None:
+        with contextlib.suppress(OSError):
+            get_handle().setsockopt(socket.IPPROTO_TCP, option, _UNSENT)
 
 
 _MOST_ORIGINS: Final = 100_000  # remembered at once, some 15 MB

@@ -32,7 +32,7 @@ class LinkLimits:
     stalled: float = 30.0
     patience: float = 10.0
     reconnect_first: float = 0.5
-    reconnect_most: float = 30.0
+    reconnect_most: float = 4.0
     closing: float = 2.0
     queue_bytes_per_peer: int = 16 << 20
     queue_bytes: int = 128 << 20

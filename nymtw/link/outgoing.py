@@ -90,6 +90,7 @@ class OutgoingLink(ClientFactory):
             if self.queue and not self._closed:
                 self._connect()
             return
+        self._drop_stale(DropReason.TOO_LATE)
         queue, length = self.queue, 0
         while queue and connection.up and not connection.blocked:
             length, frames = 0, []
@@ -131,7 +132,7 @@ class OutgoingLink(ClientFactory):
             self._trouble_told = False
             self._log.info("Linked to {host}:{port} again", host=self.address[0], port=self.address[1])
         self._up_since = self.links.clock.seconds()
-        self._drop_stale()
+        self._drop_stale(DropReason.LINK_DOWN)
         self.flush()
 
     def is_down(self, connection: Sender) -> None:
@@ -166,14 +167,14 @@ class OutgoingLink(ClientFactory):
 
     def _try_again(self) -> None:
         self._retry = None
-        self._drop_stale()
+        self._drop_stale(DropReason.LINK_DOWN)
         self.flush()
 
-    def _drop_stale(self) -> None:
-        """Packets do not wait long for a dead peer: their acks would be late anyway."""
+    def _drop_stale(self, reason: DropReason) -> None:
+        """Packets do not wait long for a peer that is dead or slow: their acks would be late anyway."""
         oldest = self.links.clock.seconds() - self.links.limits.patience
         while self.queue and self.queue[0][0] < oldest:
-            self.drop_oldest(DropReason.LINK_DOWN)
+            self.drop_oldest(reason)
 
     def close(self, reason: DropReason) -> None:
         """Write what the connection takes and drop the rest; the connection stays for its owner to close."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from nymtw.encoding import key_text
 from nymtw.localnet.ports import LOOPBACK, PortPicker
 from nymtw.localnet.processes import Component
+from nymtw.localnet.rates import Rates
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import load_or_create_identity
 
@@ -17,18 +18,9 @@ CLIENT_SOCKET_PORT = 1977
 CLIENTS = ("alice", "bob")
 WEBPROXY = "webproxy"
 LAYERS = (1, 2, 3)
-# What this network's clients are told: a file should not take minutes, and a start not either.
-SENDING_RATE = 100
-# A client at that rate gets its own loops, their acks, and what others send: more than 300 items a second, 16 a pull.
-FETCH_RATE = 30
-# Slots a second from a gateway: as many as a provider answers pulls with. On a machine that has other things to do a
-# gateway comes too late for some of its frames, and what follows from the rates above leaves no room for that.
-DOWNLINK_RATE = 500
-# Packets a second to a gateway: whoever tries a client at other rates here is not to be held to those above.
-CLIENT_RATE = 400
 REFRESH = 2
-# Packets a second that a node sizes its replay filter for: two clients at their fastest, and room.
-NODE_RATE = 300
+# Seconds of a key epoch: a mixnet that somebody leaves running keeps small replay filters, and changes keys.
+EPOCH = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +34,7 @@ class Layout:
     client_ports: Mapping[str, int] = field(default_factory=dict)
 
 
-def lay_out(home: Path, mixnodes_per_layer: int, providers: int, gateways: int) -> Layout:
+def lay_out(home: Path, mixnodes_per_layer: int, providers: int, gateways: int, rates: Rates) -> Layout:
     """Choose ports, and make the identity keys that others must know before their owners have started.
 
     alice is at the first gateway, if there is one: so each message between her and bob crosses both kinds of edges.
@@ -64,34 +56,37 @@ def lay_out(home: Path, mixnodes_per_layer: int, providers: int, gateways: int) 
             host=LOOPBACK,
             port=directory_port,
             refresh=REFRESH,
-            message_sending_rate=SENDING_RATE,
-            fetch_message_rate=FETCH_RATE,
+            epoch_seconds=EPOCH,
+            message_sending_rate=rates.sending,
+            loop_cover_traffic_rate=rates.loops,
+            fetch_message_rate=rates.fetching,
         ),
         url,
     )
-    common = {"host": LOOPBACK, "directory": url, "directory_key": key}
+    common = {"host": LOOPBACK, "directory": url, "directory_key": key, "rate": rates.node}
     ports: dict[str, int] = {}
     nodes: list[Component] = []
     for layer in LAYERS:
         for number in range(1, mixnodes_per_layer + 1):
             name = f"mixnode-{layer}-{number}"
             ports[name] = port = next(node_ports)
-            command = _command("nym-mixnode", id=name, port=port, layer=layer, rate=NODE_RATE, **common)
+            command = _command("nym-mixnode", id=name, port=port, layer=layer, loop_rate=rates.mix_loops, **common)
             nodes.append(Component(name, command, f"{LOOPBACK}:{port}, layer {layer}"))
     names = [f"provider-{number}" for number in range(1, providers + 1)]
     for name in names:
         ports[name], door = next(node_ports), next(door_ports)
-        command = _command("nym-provider", id=name, port=ports[name], client_port=door, rate=NODE_RATE, **common)
+        command = _command("nym-provider", id=name, port=ports[name], client_port=door, **common)
         nodes.append(Component(name, command, f"{LOOPBACK}:{ports[name]}, clients {LOOPBACK}:{door}"))
     ports[WEBPROXY] = port = next(node_ports)
     # Everything of this network is on this machine, and so are the pages that somebody tries it with.
-    command = _command("nym-provider", id=WEBPROXY, impl=WEBPROXY, port=port, rate=NODE_RATE, web_ports="all", **common)
+    service = {"impl": WEBPROXY, "stream_rate": rates.service, "web_ports": "all"}
+    command = _command("nym-provider", id=WEBPROXY, port=port, **service, **common)
     nodes.append(Component(WEBPROXY, (*command, "--web-private"), f"{LOOPBACK}:{port}, fetches web pages"))
     for number in range(1, gateways + 1):
         name = f"gateway-{number}"
         ports[name], door = next(node_ports), next(door_ports)
-        options = {"id": name, "mode": "exit", "port": ports[name], "client_port": door, "rate": NODE_RATE, **common}
-        options |= {"downlink_rate": DOWNLINK_RATE, "client_rate": CLIENT_RATE}
+        options = {"id": name, "mode": "exit", "port": ports[name], "client_port": door, **common}
+        options |= {"downlink_rate": rates.downlink, "client_rate": rates.client, "stream_rate": rates.service}
         where = f"{LOOPBACK}:{ports[name]}, clients {LOOPBACK}:{door}, an exit too"
         nodes.append(Component(name, (*_command("nym-gateway", **options), "--exit-private"), where))
     clients: list[Component] = []

@@ -1,24 +1,22 @@
 """A network of real processes on this machine: start it, wait until it is complete, speak to its clients, stop it."""
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.error import ConnectError
-
 from nymtw.errors import ConfigError, DirectoryError, NymtwError
-from nymtw.localnet.client_socket import ClientSocket, ClientSocketError, connect
+from nymtw.localnet.client_socket import ClientSocket, connect
 from nymtw.localnet.layout import Layout, lay_out
-from nymtw.localnet.loops import LoopFlow
+from nymtw.localnet.lookout import Lookout, Patience
 from nymtw.localnet.processes import ComponentDied, Processes, sleep, tail
+from nymtw.localnet.rates import USUAL, Rates, usable_cores
 from nymtw.node.directories.http_directory import HTTPDirectory
 from nymtw.node.home import private_folder
 
 POLL_INTERVAL = 0.1
-COMPLETE_LIMIT = 120.0
+TIMEOUT = 120.0  # seconds without any progress
 
 
 class NetworkIncomplete(NymtwError):
@@ -33,63 +31,84 @@ class Localnet:
     """One network whose files are in `folder`: `home/`, `logs/`. Used by one process at a time."""
 
     def __init__(
-        self, reactor: Any, folder: Path, mixnodes_per_layer: int = 2, providers: int = 2, gateways: int = 1
+        self,
+        reactor: Any,
+        folder: Path,
+        mixnodes_per_layer: int = 2,
+        providers: int = 2,
+        gateways: int = 1,
+        *,
+        rates: Rates = USUAL,
+        timeout: float = TIMEOUT,
+        at_once: int | None = None,
     ) -> None:
-        """Takes the folder and chooses ports; nothing runs yet. Raises `ConfigError`, `KeyFileError`, `ListenError`."""
+        """Takes the folder and chooses ports; nothing runs yet. Raises `ConfigError`, `KeyFileError`, `ListenError`.
+
+        `timeout`: seconds without any progress after which a start has failed. `at_once`: how many processes may be
+        on their way at a time; None: one more than there are cores.
+        """
         self._reactor = reactor
+        self._rates = rates
+        self._timeout = timeout
+        self._at_once = at_once or usable_cores() + 1
         self.folder = private_folder(folder.absolute())
         self._lock = _lock(self.folder)
         self._size = mixnodes_per_layer, providers, gateways
         self.logs = private_folder(self.folder / "logs")
         self.home = private_folder(self.folder / "home")
-        self.layout: Layout = lay_out(self.home, *self._size)
+        self.layout: Layout = lay_out(self.home, *self._size, rates)
         self.processes = Processes(reactor, self.home, self.logs)
 
     async def start(self) -> None:
-        """Start every process: the directory, and when it answers the others, who would only ask it in vain before.
+        """Start the directory, and wait until it answers: the others would only ask it in vain before.
 
         Raises `PortTaken` or another `ComponentDied`, `NetworkIncomplete`.
         """
-        first, *others = self.layout.components
+        first = self.layout.components[0]
         self.processes.start(first)
         directory = HTTPDirectory(self._reactor, self.layout.directory_url)
-        end = self._reactor.seconds() + COMPLETE_LIMIT
-        while not await _answers(directory):
-            self._check()
-            if self._reactor.seconds() > end:
-                raise NetworkIncomplete(self._diagnosis([first.name]))
-            await sleep(self._reactor, POLL_INTERVAL)
-        await directory.close()
-        for component in others:
-            self.processes.start(component)
+        patience = Patience(self._reactor.seconds(), self._timeout)
+        try:
+            while not await _answers(directory):
+                self._check()
+                if patience.is_over(self._reactor.seconds()):
+                    raise NetworkIncomplete(self._diagnosis([first.name]))
+                await sleep(self._reactor, POLL_INTERVAL)
+        finally:
+            await directory.close()
 
     async def restart_elsewhere(self) -> None:
         """Stop what runs, and choose ports again, for the next `start`."""
         await self.processes.stop()
         self.processes = Processes(self._reactor, self.home, self.logs)
-        self.layout = lay_out(self.home, *self._size)
+        self.layout = lay_out(self.home, *self._size, self._rates)
 
     async def complete(self, show: Callable[[str], None] = lambda text: None) -> None:
-        """Wait until every node has announced itself and the clients' loops come back, telling `show` who is missing.
+        """Start the others, a few at a time, and wait until every node has announced itself and the clients' loops come
+        back, so that a message arrives from now on. `show` is told who is waited for.
 
-        Raises `PortTaken` or another `ComponentDied` if one ends, `NetworkIncomplete` after two minutes.
+        Raises `PortTaken` or another `ComponentDied` if one ends, `NetworkIncomplete` where nothing goes on any more.
         """
-        directory = HTTPDirectory(self._reactor, self.layout.directory_url)
-        sockets: dict[str, ClientSocket] = {}
-        flows = {name: LoopFlow() for name in self.layout.client_ports}
+        _, *waiting = self.layout.components
+        look = Lookout(self._reactor, self.layout, self.client)
+        patience = Patience(self._reactor.seconds(), self._timeout)
         total = len(self.layout.components)
-        end = self._reactor.seconds() + COMPLETE_LIMIT
         try:
-            while missing := await self._missing(directory, sockets, flows):
+            while missing := await look.missing():
                 self._check()
-                if self._reactor.seconds() > end:
+                started = {process.component.name for process in self.processes}
+                on_their_way = [name for name in missing if name in started]
+                while waiting and len(on_their_way) < self._at_once:
+                    on_their_way.append(self.processes.start(waiting.pop(0)).component.name)
+                now = self._reactor.seconds()
+                patience.see((len(waiting), *look.signs), now)
+                if patience.is_over(now):
                     raise NetworkIncomplete(self._diagnosis(missing))
-                show(f"{total - len(missing)} of {total} are there; waiting for {', '.join(missing)}")
+                more = f", then {len(waiting)} more" if waiting else ""
+                show(f"{total - len(missing)} of {total} are there; waiting for {', '.join(on_their_way)}{more}")
                 await sleep(self._reactor, POLL_INTERVAL)
         finally:
-            for socket in sockets.values():
-                socket.close()
-            await directory.close()
+            await look.close()
 
     async def client(self, name: str, pushed: Callable[[str, Mapping[str, Any]], None]) -> ClientSocket:
         """A connection to the socket of the client `name`."""
@@ -108,34 +127,15 @@ class Localnet:
         except ComponentDied as error:
             raise PortTaken(str(error)) if "cannot listen on" in str(error) else error from None
 
-    async def _missing(
-        self, directory: HTTPDirectory, sockets: dict[str, ClientSocket], flows: dict[str, LoopFlow]
-    ) -> list[str]:
-        """Who is not there yet, the directory first."""
-        try:
-            present = ports_announced(await directory.nodes())
-        except DirectoryError:
-            return [component.name for component in self.layout.components]
-        missing = [name for name, port in self.layout.node_ports.items() if port not in present]
-        for name, flow in flows.items():
-            try:
-                if name not in sockets:
-                    sockets[name] = await self.client(name, lambda kind, body: None)
-                status = await sockets[name].request("status")
-            except (ConnectError, ClientSocketError):
-                sockets.pop(name, None)
-                missing.append(name)
-                continue
-            flow.add(self._reactor.seconds(), status["loopsSent"], status["loopsReturned"])
-            if not (status["ready"] and flow.flows):
-                missing.append(name)
-        return missing
-
     def _diagnosis(self, missing: list[str]) -> str:
-        lines = [f"the network is not complete after {COMPLETE_LIMIT:.0f} seconds: {', '.join(missing)} missing"]
+        lines = [f"nothing has gone on for {self._timeout:.0f} seconds (--timeout); missing: {', '.join(missing)}"]
         for name in missing[:3]:
             log = self.logs / f"{name}.log"
-            lines += [f"the end of {log}:", *(f"    {line}" for line in tail(log))]
+            end = tail(log)
+            if not end:
+                lines.append(f"{name} has written nothing yet to {log}: it is still being loaded, or was not started")
+                continue
+            lines += [f"the end of {log}:", *(f"    {line}" for line in end)]
         return "\n".join(lines)
 
 
@@ -145,13 +145,6 @@ async def _answers(directory: HTTPDirectory) -> bool:
     except DirectoryError:
         return False
     return True
-
-
-def ports_announced(presence: bytes) -> set[int]:
-    """The ports for other nodes in the JSON of the directory's presence list."""
-    lists = json.loads(presence)
-    hosts = [node.get("mixnetListener") or node.get("host", "") for nodes in lists.values() for node in nodes]
-    return {int(host.rpartition(":")[2]) for host in hosts if ":" in host}
 
 
 def _lock(folder: Path) -> int:

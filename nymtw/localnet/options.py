@@ -23,6 +23,21 @@ def _count(most: int, least: int = 1) -> Any:
     return count
 
 
+def _number(least: float, most: float, what: str) -> Any:
+    def number(text: str) -> float:
+        value = float(text)
+        if not least <= value <= most:
+            raise ValueError(f"this is {what} from {least:g} to {most:g}")
+        return value
+
+    number.coerceDoc = f"must be {what} from {least:g} to {most:g}."  # type: ignore[attr-defined]  # for usage.Options
+    return number
+
+
+_rate = _number(1, 1000, "a number of packets a second")
+_seconds = _number(1, 86400, "a number of seconds")
+
+
 class Options(usage.Options):
     synopsis = "Usage: nymtw localnet [options]"
     longdesc = (
@@ -35,6 +50,8 @@ class Options(usage.Options):
         ["mixnodes-per-layer", None, 2, "Mixnodes in each of the three layers", _count(MOST_MIXNODES)],
         ["providers", None, 2, "Store-and-forward providers", _count(MOST_PROVIDERS)],
         ["gateways", None, 1, "Gateways; alice is at the first of them, if there is one", _count(MOST_GATEWAYS, 0)],
+        ["rate", None, None, "Packets a second that each client sends [default: what this machine is good for]", _rate],
+        ["timeout", None, 120.0, "Seconds without any progress after which a start has failed", _seconds],
         ["send", None, None, "Send this file from alice to bob, who writes it to DIR/received/"],
     ]
     optFlags: list[list[Any]] = [

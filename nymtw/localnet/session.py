@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,13 +14,15 @@ from twisted.internet.defer import Deferred
 from nymtw.errors import EncodingError, NymtwError
 from nymtw.localnet.console import Console
 from nymtw.localnet.files import NamedFile, parse_file, save
-from nymtw.localnet.layout import table
+from nymtw.localnet.layout import CLIENTS, LAYERS, table
 from nymtw.localnet.localnet import Localnet, PortTaken
 from nymtw.localnet.mail import Mail
 from nymtw.localnet.processes import Process
+from nymtw.localnet.rates import Rates, explained, measure
 
 FIRST_MESSAGE = "Hello bob, this is alice."
 ATTEMPTS = 3
+TELL_INTERVAL = 15.0  # seconds between two lines about a start, where the output is no terminal
 
 
 class Session:
@@ -33,6 +36,8 @@ class Session:
         self._cleanup = contextlib.ExitStack()
         self._localnet: Localnet | None = None
         self._received: Path | None = None
+        self._temporary: Path | None = None  # the folder, where it is to be gone at the end
+        self._told = 0.0  # when it was last said what is waited for
         self._interrupted: Deferred[int] = Deferred()
         self._settled = False  # whether all that was asked for has been done, but for running on
 
@@ -58,17 +63,48 @@ class Session:
             self._localnet.processes.kill()
 
     async def _work(self) -> int:
-        sizes = [self._options[each] for each in ("mixnodes-per-layer", "providers", "gateways")]
-        localnet = self._localnet = Localnet(self._reactor, self._folder(), *sizes)
-        await self._complete(localnet)
+        options = self._options
+        layers, providers, gateways = (options[each] for each in ("mixnodes-per-layer", "providers", "gateways"))
+        rates = self._rates(2 + len(LAYERS) * layers + providers + gateways + len(CLIENTS))
+        timeout = options["timeout"]
+        folder = self._folder()
+        try:
+            localnet = self._localnet = Localnet(
+                self._reactor, folder, layers, providers, gateways, rates=rates, timeout=timeout
+            )
+            await self._complete(localnet)
+        except NymtwError:
+            self._keep_folder(folder)
+            raise
         return await self._use(localnet)
+
+    def _rates(self, processes: int) -> Rates:
+        """Those that this machine is good for, or that were asked for; the user is told why."""
+        machine, asked = measure(SystemRandom()), self._options["rate"]
+        if asked is None:
+            rates = Rates.for_machine(machine, len(CLIENTS), processes)
+        else:
+            rates = Rates(asked, len(CLIENTS), processes)
+        self._console.say(explained(machine, rates, asked is not None))
+        return rates
+
+    def _keep_folder(self, folder: Path) -> None:
+        """What went wrong is in there."""
+        if self._temporary is not None:
+            self._temporary = None
+            self._console.say(f"Keys and logs are kept in {folder}")
 
     def _folder(self) -> Path:
         if self._options["dir"] is not None:
             return Path(self._options["dir"])
         folder = Path(tempfile.mkdtemp(prefix="nymtw-localnet-"))
-        self._cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        self._temporary = folder
+        self._cleanup.callback(self._remove_folder)
         return folder
+
+    def _remove_folder(self) -> None:
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     async def _complete(self, localnet: Localnet) -> None:
         say = self._console.say
@@ -76,7 +112,7 @@ class Session:
             say(f"Starting {len(localnet.layout.components)} processes; their logs are in {localnet.logs}")
             try:
                 await localnet.start()
-                await localnet.complete(self._console.show)
+                await localnet.complete(self._show)
                 break
             except PortTaken as error:
                 if attempt == ATTEMPTS or self._interrupted.called:
@@ -88,6 +124,14 @@ class Session:
         say(table(localnet.layout))
         say(f"Directory {localnet.layout.directory_url}, its key {localnet.layout.directory_key}")
         localnet.processes.watch(self._died)
+
+    def _show(self, text: str) -> None:
+        """Who is waited for: on a terminal a line that changes, elsewhere one now and then."""
+        self._console.show(text)
+        now = self._reactor.seconds()
+        if not self._console.is_terminal and now - self._told >= TELL_INTERVAL:
+            self._told = now
+            self._console.say(text)
 
     async def _use(self, localnet: Localnet) -> int:
         mail = Mail(self._reactor, localnet, self._keep)

@@ -1,1 +1,1 @@
-"""From an application's message to packets, and back. No clock, no I/O, no reactor."""
+"""Turns application messages into packets, and back. No clock, no I/O, no reactor."""

@@ -1,9 +1,10 @@
 """When a fragment is sent again: a pure transition function over one fragment's state. Times are in seconds.
 
-After 1.5 x the expected round trip + 1.5 s without an ack it is sent again, over a new route; each further wait is 1.25
-times as long, up to 30 s. After 128 transmissions, about an hour, it is given up. At 20 % loss on each of nine
-links an ack comes back for one transmission in seven, and one fragment in a hundred million is given up for nothing.
-Sending again waits for the Poisson stream like anything else.
+After 1.5 x the expected round trip + 1.5 s without an ack, or as much more as acks were found to take
+(`nymtw.message.round_trip`), it is sent again, over a new route; each further wait is 1.25 times as long, up to 30 s.
+After 128 transmissions, about an hour, it is given up. At 20 % loss on each of nine links an ack comes back for one
+transmission in seven, and one fragment in a hundred million is given up for nothing. Sending again waits for the
+Poisson stream like anything else.
 """
 
 from dataclasses import dataclass, replace
@@ -52,29 +53,30 @@ class ArqState:
     deadline: float = 0.0
 
 
-def retry_after(expected_round_trip: float, attempt: int) -> float:
+def retry_after(expected_round_trip: float, attempt: int, slack: float = SLACK) -> float:
     """How long to wait for the ack of transmission `attempt` (from 1).
 
-    Never shorter than 1.5 x the round trip + 1.5 s, however long that is.
+    Never shorter than 1.5 x the round trip (the drawn delays) + `slack` (what acks take beyond those), however long
+    that is.
     """
-    first = ROUND_TRIPS * expected_round_trip + SLACK
+    first = ROUND_TRIPS * expected_round_trip + slack
     if first >= LONGEST_WAIT:
         return first
     return min(first * GROWTH ** min(attempt - 1, MAX_ATTEMPTS), LONGEST_WAIT)
 
 
 def transition(
-    state: ArqState, event: Event, now: float, expected_round_trip: float = 0.0
+    state: ArqState, event: Event, now: float, expected_round_trip: float = 0.0, slack: float = SLACK
 ) -> tuple[ArqState, tuple[Action, ...]]:
     """The next state of a fragment, and what to do about it.
 
-    `expected_round_trip` goes with SENT. An event that means nothing in a phase (a late ack, an early timeout) changes
-    nothing.
+    `expected_round_trip` and `slack` go with SENT. An event that means nothing in a phase (a late ack, an early
+    timeout) changes nothing.
     """
     match state.phase, event:
         case Phase.QUEUED, Event.SENT:
             attempts = state.attempts + 1
-            deadline = now + retry_after(expected_round_trip, attempts)
+            deadline = now + retry_after(expected_round_trip, attempts, slack)
             return ArqState(Phase.IN_FLIGHT, attempts, deadline), (Action.WAIT,)
         case Phase.IN_FLIGHT, Event.TIMEOUT if now >= state.deadline:
             if state.attempts >= MAX_ATTEMPTS:

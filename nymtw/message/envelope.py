@@ -1,6 +1,6 @@
-"""What a message is before it is cut: a header, the sender's tag and reply blocks if it wants replies, the data.
+"""The envelope of a message, before it is cut into fragments: a header, a tag and reply blocks for replies, the data.
 
-Everything that clients say to each other has this form, messages over reply blocks too; `EnvelopeKind` says what for.
+All messages between clients have this form, also those over reply blocks. `EnvelopeKind` is the purpose.
 """
 
 import struct
@@ -28,8 +28,8 @@ ENVELOPE_OVERHEAD: Final = _HEAD.size
 
 
 class EnvelopeKind(IntEnum):
-    """DATA: for the application. BLOCKS: nothing but fresh reply blocks. RECEIPT: which fragments of a reply have come
-    (`ReplyReceipt`). REQUEST: the replier asks for so many more blocks.
+    """DATA: for the application. BLOCKS: only fresh reply blocks. RECEIPT: the received fragments of a reply
+    (`ReplyReceipt`). REQUEST: the replier asks for more blocks.
     """
 
     DATA = 1
@@ -40,7 +40,7 @@ class EnvelopeKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplyBlock:
-    """A single-seed SURB (396 bytes) as it travels, with the key epoch that it was built for and dies with."""
+    """A single-seed SURB (396 bytes) in its wire form, with the key epoch for which it is valid."""
 
     epoch: int
     surb: bytes
@@ -51,19 +51,19 @@ class ReplyBlock:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """The block behind `encode`. Raises `EncodingError` for another length."""
+        """Parse the result of `encode`. Raises `EncodingError` for another length."""
         if len(data) != BLOCK_LENGTH:
             raise EncodingError(f"a reply block is {BLOCK_LENGTH} bytes, not {len(data)}")
         return cls(_EPOCH.unpack_from(data)[0], data[_EPOCH.size :])
 
     def open(self) -> SURB:
-        """The SURB, to be used once."""
+        """The SURB, for one use."""
         return SURB.from_bytes(self.surb)
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message between clients. `tag` (16 bytes, not zero) is what its sender is answered by; no blocks without it."""
+    """A message between clients. `tag` (16 bytes, not zero): for answers to the sender; required with reply blocks."""
 
     kind: EnvelopeKind = EnvelopeKind.DATA
     data: bytes = b""
@@ -73,7 +73,7 @@ class Envelope:
     def encode(self) -> bytes:
         """Version (1), kind (1), tag (16, zero for none), number of blocks (2), blocks (400 each), data.
 
-        Raises `MessageTooLong` past 64 MiB of data, `EncodingError` for an envelope that `parse` would refuse.
+        Raises `MessageTooLong` for more than 64 MiB of data, `EncodingError` for an envelope that `parse` would refuse.
         """
         if len(self.data) > MAX_MESSAGE_LENGTH:
             raise MessageTooLong
@@ -83,7 +83,7 @@ class Envelope:
 
     @classmethod
     def parse(cls, message: bytes) -> Self:
-        """The envelope behind `encode`. Raises `EncodingError` for anything else."""
+        """Parse the result of `encode`. Raises `EncodingError` for anything else."""
         if len(message) < _HEAD.size:
             raise EncodingError(f"an envelope of {len(message)} bytes")
         version, number, tag, count = _HEAD.unpack_from(message)
@@ -113,13 +113,13 @@ class Envelope:
         if len(self.blocks) > MAX_BLOCKS:
             raise EncodingError(f"{len(self.blocks)} reply blocks; an envelope has at most {MAX_BLOCKS}")
         if self.kind is EnvelopeKind.BLOCKS and (self.data or not self.blocks):
-            raise EncodingError("an envelope of reply blocks has some, and no data")
+            raise EncodingError("an envelope of kind BLOCKS must have reply blocks, and no data")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyReceipt:
-    """Which of the `count` fragments of the reply `message_id` (16 bytes) have come: bit i of byte i // 8, lowest
-    first. The data of a RECEIPT.
+    """The data of a RECEIPT: the received ones of the `count` fragments of the reply `message_id` (16 bytes), as bit i
+    of byte i // 8, lowest first.
     """
 
     message_id: bytes
@@ -132,7 +132,7 @@ class ReplyReceipt:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """The receipt behind `encode`. Raises `EncodingError` for anything else."""
+        """Parse the result of `encode`. Raises `EncodingError` for anything else."""
         if len(data) < _RECEIPT.size:
             raise EncodingError(f"a receipt of {len(data)} bytes")
         message_id, count = _RECEIPT.unpack_from(data)
@@ -147,7 +147,7 @@ class ReplyReceipt:
         return cls(message_id, count, full_bitmap(count))
 
     def received(self) -> list[int]:
-        """The numbers of the fragments that have come."""
+        """The numbers of the received fragments."""
         return [number for number in range(self.count) if self.bitmap[number >> 3] >> (number & 7) & 1]
 
 
@@ -157,7 +157,7 @@ def encode_request(wanted: int) -> bytes:
 
 
 def parse_request(data: bytes) -> int:
-    """How many reply blocks a REQUEST asks for. Raises `EncodingError`."""
+    """The number of reply blocks that a REQUEST asks for. Raises `EncodingError`."""
     if len(data) != _WANTED.size:
         raise EncodingError(f"a request for reply blocks is {_WANTED.size} bytes, not {len(data)}")
     return int(_WANTED.unpack(data)[0])

@@ -1,7 +1,7 @@
-"""Fragments: what one packet carries of a message, cut to one length.
+"""Fragments: the parts of a message that single packets carry, all of one length.
 
-A message is cut into pieces; up to 255 pieces are a set, and sets are chained by their number under one random message
-id, which nobody but sender and recipient ever sees: a stranger cannot name a fragment of another sender's message.
+A message is cut into pieces. Up to 255 pieces form a set; sets are numbered under one random message id. Only sender
+and recipient see that id, so nobody else can forge a fragment of the message.
 """
 
 import struct
@@ -27,8 +27,8 @@ REPLY_FRAGMENT_CAPACITY: Final = REPLY_FRAGMENT_LENGTH - _HEAD.size
 
 
 class FragmentKind(IntEnum):
-    """What a fragment is part of. MESSAGE: a message to an address. LOOP: cover to oneself, or drop cover; it carries
-    nothing. REPLY: a message over reply blocks, whose fragments fill a whole payload.
+    """MESSAGE: part of a message to an address. LOOP: a loop or drop cover, without content. REPLY: part of a message
+    over reply blocks; it fills a whole payload.
     """
 
     MESSAGE = 1
@@ -47,7 +47,7 @@ _CAPACITIES: Final = {
 class Fragment:
     """One piece of a message: piece `number` (from 0) of message `message_id` (16 bytes), which is `total` bytes long.
 
-    A LOOP has total 0 and number 0. `content` is what the pieces before it leave, at most a piece.
+    A LOOP has total 0 and number 0. `content`: the bytes of this piece; only the last piece may be shorter.
     """
 
     kind: FragmentKind
@@ -58,7 +58,7 @@ class Fragment:
 
     @property
     def count(self) -> int:
-        """How many pieces the message has."""
+        """The number of pieces of the message."""
         return fragment_count(self.total, self.kind)
 
     def encode(self) -> bytes:
@@ -71,7 +71,7 @@ class Fragment:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """The fragment behind `encode`. Raises `EncodingError` for anything that `encode` does not make."""
+        """Parse the result of `encode`. Raises `EncodingError` for anything that `encode` cannot return."""
         if len(data) != FRAGMENT_LENGTH and len(data) != REPLY_FRAGMENT_LENGTH:
             raise EncodingError(f"a fragment is {FRAGMENT_LENGTH} or {REPLY_FRAGMENT_LENGTH} bytes, not {len(data)}")
         kind, message_id, total, set_number, index = _HEAD.unpack_from(data)
@@ -89,19 +89,19 @@ class Fragment:
             raise EncodingError(f"fragment {index} of set {set_number} in a message of {total} bytes")
         end = _HEAD.size + min(capacity, total - number * capacity)
         if end < len(data) and any(data[end:]):
-            raise EncodingError("bytes behind the end of a fragment")
+            raise EncodingError("a fragment has bytes after its end")
         return cls(kind, message_id, total, number, data[_HEAD.size : end])
 
 
 class ByteSource(Protocol):
-    """A message that can be read in parts: bytes, or something that fetches them."""
+    """A message that can be read in parts: bytes, or an object that fetches them."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> bytes: ...
 
 
 class Fragments(Sequence[Fragment]):
-    """The fragments of `message`, each cut out when it is asked for: the message is kept once, and never copied."""
+    """The fragments of `message`. Each is cut on demand: the message is kept once, and never copied."""
 
     def __init__(self, message: ByteSource, message_id: bytes, kind: FragmentKind = FragmentKind.MESSAGE) -> None:
         if len(message) > MAX_CUT_LENGTH:
@@ -141,15 +141,15 @@ def fragment(message: ByteSource, message_id: bytes, kind: FragmentKind = Fragme
 
 
 def loop_fragment(loop_id: bytes) -> Fragment:
-    """What a loop carries: its id (16 random bytes), by which the sender knows it when it is back, and zeros."""
+    """The fragment of a loop: its id (16 random bytes), by which the sender recognises it, and zeros."""
     return Fragment(FragmentKind.LOOP, loop_id, 0, 0, b"")
 
 
 def fragment_count(length: int, kind: FragmentKind = FragmentKind.MESSAGE) -> int:
-    """How many fragments a message of `length` bytes takes; an empty one takes one."""
+    """The number of fragments of a message of `length` bytes. An empty message takes one."""
     return max(1, -(-length // _CAPACITIES[kind]))
 
 
 def full_bitmap(count: int) -> bytes:
-    """A bitmap of `count` fragments, all of them there: bit i of byte i // 8, lowest first."""
+    """A bitmap with all of `count` fragments set: bit i of byte i // 8, lowest first."""
     return ((1 << count) - 1).to_bytes((count + 7) // 8, "little")

@@ -1,7 +1,7 @@
-"""Whole packets, ready for the sending stream: data, loops, drop cover, and the reply blocks that come back like them.
+"""Builds whole packets for the sending stream: data, loops and drop cover.
 
-All have the same shape: an ack section, a sealed fragment, three mixnodes and a provider. Pure functions of their
-arguments: the topology, the two strategies and the randomness are passed in.
+All have the same shape: an ack section, a sealed fragment, three mixnodes and a provider. The functions are pure: the
+topology, the two strategies and the randomness are arguments.
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,13 @@ _NANOSECONDS: Final = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A packet to send now, and what its sender keeps of it.
+    """A packet to send now, and the data that its sender keeps.
 
-    `packet` (2,413 bytes) goes to `first_hop` (identity) in a frame of key epoch `epoch`; `ack_id` (21 bytes) is what
-    comes back once it is stored. `route` and `ack_route` are identities in order, the last one a provider; `delays` are
-    what the hops before that hold it for, in nanoseconds, and `ack_delays` likewise, the first one drawn for the
-    provider where the ack starts.
+    * `packet` (2,413 bytes) goes to `first_hop` (identity) in a frame of key epoch `epoch`.
+    * `ack_id` (21 bytes) is the content of the ack, which returns once the packet is stored.
+    * `route`, `ack_route`: identities in order; the last one is a provider.
+    * `delays`: nanoseconds at each hop before the last. `ack_delays`: likewise; the first one is for the provider where
+      the ack starts.
     """
 
     epoch: int
@@ -60,10 +61,10 @@ def build_data_packet(
     delays: IDelayStrategy,
     random: Random,
 ) -> Outgoing:
-    """The packet that carries `plaintext` (a fragment, 1,570 bytes) to `recipient`; its ack comes back to `own`.
+    """A packet that carries `plaintext` (a fragment, 1,570 bytes) to `recipient`. Its ack returns to `own`.
 
-    Raises `TopologyIncomplete` where a layer or one of the two providers is missing, `EncodingError` for a recipient
-    whose key is none.
+    Raises `TopologyIncomplete` if a layer or one of the two providers is missing, `EncodingError` for a recipient with
+    an invalid key.
     """
     if len(plaintext) != FRAGMENT_LENGTH:
         raise EncodingError(f"a packet carries {FRAGMENT_LENGTH} bytes, not {len(plaintext)}")
@@ -79,14 +80,14 @@ def build_loop_packet(
     delays: IDelayStrategy,
     random: Random,
 ) -> Outgoing:
-    """A loop: a packet to oneself, known by `loop_id` (16 random bytes) when it is back. Raises as for data."""
+    """A loop: a packet to oneself, recognised by `loop_id` (16 random bytes). Raises like `build_data_packet`."""
     return build_data_packet(topology, own, own, loop_fragment(loop_id).encode(), routes, delays, random)
 
 
 def build_drop_packet(
     topology: Topology, own: Address, routes: IRouteStrategy, delays: IDelayStrategy, random: Random
 ) -> Outgoing:
-    """Drop cover: a packet to a random provider, which acknowledges it and throws it away. Raises as for data."""
+    """Drop cover: a packet to a random provider, which acknowledges and drops it. Raises like `build_data_packet`."""
     edges = topology.usable_edges()
     if not edges:
         raise TopologyIncomplete(f"there is no provider with a key for key epoch {topology.epoch}")

@@ -1,6 +1,6 @@
-"""The plaintext of a regular packet: an ack section for the provider, then what is sealed for the recipient.
+"""The plaintext of a regular packet: an ack section for the provider, then the sealed data for the recipient.
 
-430 + 1,618 = 2,048 bytes. Every data, loop and drop packet has both, so that nobody tells them apart by what follows.
+430 + 1,618 = 2,048 bytes. Data, loop and drop packets all have both parts, so that nobody can distinguish them.
 """
 
 import struct
@@ -19,15 +19,15 @@ ACK_SECTION_LENGTH: Final = _ACK_HEAD.size + ACK_PACKET_LENGTH
 SEALED_LENGTH: Final = PAYLOAD_LENGTH - ACK_SECTION_LENGTH
 
 DROP_DESTINATION: Final = bytes(32)
-"""The destination of drop cover: the provider discards what is sent there, after it has sent the ack."""
+"""The destination of drop cover: the provider sends the ack and discards the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class AckSection:
-    """What the provider does once the packet is stored: wait `delay` (nanoseconds), then send `packet` (386 bytes),
-    built by the sender, to `first_hop` (identity, 32 bytes) in a frame of key epoch `epoch`.
+    """Instructions for the provider once the packet is stored: wait `delay` (nanoseconds), then send `packet` (386
+    bytes, built by the sender) to `first_hop` (identity, 32 bytes) in a frame of key epoch `epoch`.
 
-    Its plaintext is 21 random bytes that mean something to the sender alone.
+    The ack's plaintext is 21 random bytes, which only the sender can recognise.
     """
 
     epoch: int
@@ -41,7 +41,7 @@ class AckSection:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """The section behind `encode`. Raises `EncodingError` for another length."""
+        """Parse the result of `encode`. Raises `EncodingError` for another length."""
         if len(data) != ACK_SECTION_LENGTH:
             raise EncodingError(f"an ack section is {ACK_SECTION_LENGTH} bytes, not {len(data)}")
         epoch, first_hop, delay = _ACK_HEAD.unpack_from(data)

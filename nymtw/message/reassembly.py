@@ -1,9 +1,12 @@
-"""Fragments back into messages: in any order, with repeats and gaps, each message once, memory bounded.
+"""Reassembles fragments into messages: in any order, with repeats and gaps, each message once, with bounded memory.
 
-Policy. A message of one fragment needs no room and always arrives. Room is taken by the bytes that came, not by those
-that are claimed. Where there is none, first the messages that have stood still for `idle_when_full` go, the longest
-first; then whoever came last makes room for whoever came earlier. So a stranger's fragments cannot push out a message
-that was under way before his own. What was given up stays given up: its provider acknowledged the pieces long ago.
+Policy:
+* A message of one fragment needs no memory, and always arrives.
+* Memory is counted by received bytes, not by claimed ones.
+* If memory is full, messages without progress for `idle_when_full` are given up first, the longest idle first. After
+  that the newest message is given up for older ones. So the fragments of an unknown sender cannot push out a message
+  that was under way before them.
+* A message that was given up stays given up: the provider has acknowledged its fragments long ago.
 """
 
 from collections import OrderedDict
@@ -13,16 +16,16 @@ from typing import Final
 
 from nymtw.message.fragments import MESSAGE_ID_LENGTH, Fragment, FragmentKind, full_bitmap
 
-_FRAGMENT_OVERHEAD: Final = 128  # what Python needs to keep one piece
+_FRAGMENT_OVERHEAD: Final = 128  # bytes that Python needs for one fragment besides its content
 _MESSAGE_OVERHEAD: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ReassemblyLimits:
-    """`size`: bytes kept of messages that are not whole, bookkeeping included. Times are in seconds.
+    """`size`: bytes for incomplete messages, including bookkeeping. Times are in seconds.
 
-    A message goes after `idle` without a new fragment, after `age` in any case. The ids of what is finished are
-    remembered for `remember`, the newest `remembered` of them.
+    A message is given up after `idle` without a new fragment, and after `age` in any case. The ids of finished messages
+    are remembered for `remember`, at most the newest `remembered` of them.
     """
 
     size: int = 160 * 1024 * 1024
@@ -34,12 +37,12 @@ class ReassemblyLimits:
 
 
 class Arrival(Enum):
-    """What became of a fragment."""
+    """The result for a fragment."""
 
     NEW = "new"  # keep its content
-    COMPLETE = "complete"  # the last that was missing: with its content the message is whole
-    DUPLICATE = "duplicate"  # it was here before, or its message is finished
-    REFUSED = "refused"  # no room, or it contradicts the others of its message
+    COMPLETE = "complete"  # the last missing fragment: with its content the message is complete
+    DUPLICATE = "duplicate"  # seen before, or its message is finished
+    REFUSED = "refused"  # no memory, or it contradicts the message's other fragments
 
 
 @dataclass(slots=True, eq=False)
@@ -55,10 +58,10 @@ class _Partial:
 
 
 class Ledger:
-    """Which fragments are here, and which may come: the decisions of a reassembly, without the contents.
+    """The decisions of a reassembly, without the contents: which fragments have arrived, and which may arrive.
 
     For a caller that keeps the contents elsewhere; `Reassembler` keeps them in memory. `now` is any clock in seconds.
-    A `scope` sets apart messages that must not mix: for replies, the sender tag.
+    A `scope` separates messages that must not mix: for replies, it is the sender tag.
     """
 
     def __init__(self, limits: ReassemblyLimits | None = None) -> None:
@@ -70,11 +73,11 @@ class Ledger:
         self._dropped: list[bytes] = []
 
     def __len__(self) -> int:
-        """How many messages are not whole."""
+        """The number of incomplete messages."""
         return len(self._partial)
 
     def add(self, fragment: Fragment, now: float, scope: bytes = b"") -> Arrival:
-        """Account for one fragment."""
+        """Register a fragment, and return what to do with it."""
         key = scope + fragment.message_id
         if key in self._finished:
             return Arrival.DUPLICATE
@@ -114,16 +117,16 @@ class Ledger:
         return Arrival.NEW
 
     def finish(self, key: bytes, now: float, whole: bool = True) -> None:
-        """Remember that this message (scope + message id) is finished since `now`: whole, or given up.
+        """Remember that a message (`key`: scope + message id) is finished since `now`: complete, or given up.
 
-        For a caller too that restores after a restart what it had remembered, oldest first.
+        After a restart, a caller uses it to restore remembered messages, oldest first.
         """
         self._finished[key] = (now, whole)
         while len(self._finished) > self.limits.remembered:
             self._finished.popitem(last=False)
 
     def received(self, key: bytes, count: int) -> bytes:
-        """Which of the `count` fragments of a message came: bit i of byte i // 8, lowest first; none if given up."""
+        """A bitmap of the received fragments of a message: bit i of byte i // 8, lowest first. Empty if given up."""
         partial = self._partial.get(key)
         if partial is not None:
             return bytes(partial.bitmap)
@@ -131,7 +134,7 @@ class Ledger:
         return full_bitmap(count) if whole else bytes((count + 7) // 8)
 
     def expire(self, now: float) -> list[bytes]:
-        """Give up what is too old. Returns the keys (scope + message id) given up since the last call."""
+        """Give up messages that are too old. Returns the keys (scope + message id) given up since the last call."""
         limits = self.limits
         while self._by_progress:
             key, partial = next(iter(self._by_progress.items()))
@@ -148,12 +151,12 @@ class Ledger:
         return self.take_dropped()
 
     def take_dropped(self) -> list[bytes]:
-        """The keys given up since the last call; `expire` returns them too."""
+        """The keys given up since the last call. `expire` returns them too."""
         dropped, self._dropped = self._dropped, []
         return dropped
 
     def _make_room(self, key: bytes | None, cost: int, now: float) -> bool:
-        """Find room for `cost` bytes of the message `key` (None: a new one) by the policy above."""
+        """Free memory for `cost` bytes of the message `key` (None: a new one), by the policy above."""
         while self.size + cost > self.limits.size:
             stalest = next(((k, p) for k, p in self._by_progress.items() if k != key), None)
             if stalest is not None and now - stalest[1].progress >= self.limits.idle_when_full:
@@ -177,7 +180,7 @@ class Ledger:
 
 @dataclass(slots=True, eq=False)
 class Reassembler:
-    """Messages out of fragments, in memory: bounded by `limits`, each message once."""
+    """Reassembles messages in memory, within `limits`, each message once."""
 
     limits: ReassemblyLimits = field(default_factory=ReassemblyLimits)
     ledger: Ledger = field(init=False)
@@ -188,7 +191,7 @@ class Reassembler:
         self.ledger = Ledger(self.limits)
 
     def add(self, fragment: Fragment, now: float, scope: bytes = b"") -> bytes | None:
-        """The whole message, if this fragment was the last that was missing; else None. `now` is in seconds."""
+        """The complete message if this was the last missing fragment, otherwise None. `now` is in seconds."""
         key = scope + fragment.message_id
         arrival = self.ledger.add(fragment, now, scope)
         self._forget_dropped()
@@ -201,7 +204,7 @@ class Reassembler:
         return b"".join(contents[number] for number in range(fragment.count))
 
     def expire(self, now: float) -> list[bytes]:
-        """Give up what is too old. Returns the keys (scope + message id) given up since the last call."""
+        """Give up messages that are too old. Returns the keys (scope + message id) given up since the last call."""
         self._forget_dropped(now)
         dropped, self._dropped = self._dropped, []
         return dropped

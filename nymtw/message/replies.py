@@ -1,8 +1,8 @@
-"""Replies to a sender whom nobody learns: making reply blocks, spending them, and reading what comes back.
+"""Replies to anonymous senders: making reply blocks, using them, and reading replies.
 
-Two clients speak of it: the *asker* makes blocks, gives them out under a tag, and reads replies; the *replier* keeps
-blocks by tag and spends each once. No ack section fits into a reply: the asker says itself what has come (receipts),
-and gives out more blocks when it is asked to.
+The *asker* makes blocks, gives them out under a tag, and reads the replies. The *replier* keeps blocks by tag, and uses
+each once. No ack section fits into a reply, so the asker itself reports arrivals (receipts). It gives out more blocks
+on request.
 """
 
 from collections import OrderedDict, deque
@@ -20,9 +20,9 @@ from nymtw.sphinx import SURB, Hop, SURBRecord
 from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
 
-RECEIPT_INTERVAL: Final = 1.0  # seconds between the receipts for one reply
-OUTSTANDING: Final = 1000  # blocks of one correspondent that may be under way
-OUTSTANDING_SECONDS: Final = 60.0  # after which a block that has not come back counts as lost
+RECEIPT_INTERVAL: Final = 1.0  # seconds between two receipts for one reply
+OUTSTANDING: Final = 1000  # blocks that one correspondent may have
+OUTSTANDING_SECONDS: Final = 60.0  # seconds after which a block that has not returned counts as lost
 _IDENTIFIER_LENGTH: Final = 16
 _DELAYS_THERE: Final = 4  # three mixnodes and the asker's provider
 _DELAYS_BACK: Final = 3
@@ -42,10 +42,10 @@ class ReplyPacket:
 def make_reply_block(
     topology: Topology, own: Address, routes: IRouteStrategy, delays: IDelayStrategy, random: Random
 ) -> tuple[ReplyBlock, SURBRecord]:
-    """A block to give out, and the record with which its reply is read (keep it by `record.alpha`).
+    """A block to give out, and the record for reading its reply (keep it under `record.alpha`).
 
     The route: three mixnodes, the own provider as a forward hop whose next address is the mailbox, the client itself.
-    The SURB carries the seed of that last hop alone. Raises `TopologyIncomplete`.
+    The SURB carries only the seed of that last hop. Raises `TopologyIncomplete`.
     """
     hops = [*draw_hops(topology, own.provider, routes, random), Hop(own.mailbox, own.encryption_key)]
     surb, record = SURB.create(
@@ -60,46 +60,45 @@ def make_reply_block(
 
 
 def build_reply_packet(block: ReplyBlock, fragment: Fragment) -> ReplyPacket:
-    """Spend `block` on one fragment of kind REPLY. It must not be used again."""
+    """Use `block` for one fragment of kind REPLY. The block must not be used again."""
     if fragment.kind is not FragmentKind.REPLY:
-        raise ValueError("a reply block carries fragments of kind REPLY")
+        raise ValueError("a reply block only carries fragments of kind REPLY")
     first_hop, packet = block.open().use(fragment.encode())
     return ReplyPacket(block.epoch, first_hop, packet)
 
 
 def reply_alpha(packet: bytes) -> bytes:
-    """By what the record of a reply packet is found: its first 32 bytes."""
+    """The first 32 bytes of a reply packet, by which its record is found."""
     return packet[:32]
 
 
 def open_reply(packet: bytes, record: SURBRecord) -> Fragment:
-    """The fragment in a reply packet. `record` is used up by it.
+    """The fragment in a reply packet. `record` must not be used again.
 
     Raises `PacketRejected` for a packet that is not the reply to this record, or was changed, and `EncodingError` for
-    a replier that talks nonsense.
+    invalid content.
     """
     return Fragment.parse(record.open_packet(packet))
 
 
 def is_alive(block_epoch: int, epoch: int) -> bool:
-    """Whether a block can still be used: nodes keep the keys of the epoch before the current one, and of the next."""
+    """Whether a block can still be used: nodes have the keys of the previous, the current and the next epoch."""
     return epoch - 1 <= block_epoch <= epoch + 1
 
 
 def expected_reply_round_trip(mean_delay: float) -> float:
-    """Seconds until a replier can have the receipt for a fragment, where a hop takes `mean_delay` seconds.
+    """Expected seconds until a replier has the receipt for a fragment. `mean_delay`: seconds of a hop.
 
-    The delays on the way are the asker's secret: their mean has to do.
+    Only the asker knows the delays of a block, so the mean is used.
     """
     return (_DELAYS_THERE + _DELAYS_BACK) * mean_delay + RECEIPT_INTERVAL
 
 
 class BlockPool(Generic[H]):
-    """The replier's blocks, by tag: each is taken once, oldest first. Memory is bounded.
+    """The replier's blocks, by tag. Each is taken once, oldest first. Memory is bounded.
 
-    `handle` is whatever the caller knows a block by, its row in a database for one. A correspondent who gives more than
-    `per_tag` blocks is refused those beyond; where all tags hold `total`, the tag that was silent for the longest
-    loses its blocks.
+    `handle`: the caller's reference to a block, such as its row in a database. Blocks beyond `per_tag` of one
+    correspondent are refused. If all tags together hold `total`, the tag that was silent for longest loses its blocks.
     """
 
     def __init__(self, per_tag: int = OUTSTANDING, total: int = 20_000) -> None:
@@ -111,11 +110,11 @@ class BlockPool(Generic[H]):
         return self._size
 
     def count(self, tag: bytes) -> int:
-        """How many blocks there are for `tag`."""
+        """The number of blocks for `tag`."""
         return len(self._by_tag.get(tag, ()))
 
     def add(self, tag: bytes, block: ReplyBlock, handle: H) -> list[H]:
-        """Keep a block. Returns the handles of what is not kept: this one, or those that made room for it."""
+        """Keep a block. Returns the handles of blocks that are not kept: this one, or those removed for it."""
         blocks = self._by_tag.setdefault(tag, deque())
         self._by_tag.move_to_end(tag)
         if len(blocks) >= self._per_tag:
@@ -134,9 +133,9 @@ class BlockPool(Generic[H]):
         return lost
 
     def take(self, tag: bytes, epoch: int, keep: int = 0) -> tuple[ReplyBlock, H] | None:
-        """The oldest usable block for `tag` in key epoch `epoch`, or None if there are no more than `keep`.
+        """The oldest usable block for `tag` in key epoch `epoch`, None if there are no more than `keep`.
 
-        A replier keeps one, with which it can ask for more.
+        A replier keeps one block, to ask for more.
         """
         blocks = enumerate(self._by_tag.get(tag, ()))
         usable = list(islice((at for at, (block, _) in blocks if is_alive(block.epoch, epoch)), keep + 1))
@@ -146,7 +145,7 @@ class BlockPool(Generic[H]):
         return self._pop(tag, usable[0])
 
     def drop_dead(self, epoch: int) -> list[H]:
-        """Forget every block that cannot be used any more in key epoch `epoch`. Returns their handles."""
+        """Forget all blocks that cannot be used any more in key epoch `epoch`. Returns their handles."""
         dead: list[H] = []
         for tag, blocks in list(self._by_tag.items()):
             living = deque(one for one in blocks if one[0].epoch >= epoch - 1)
@@ -169,17 +168,17 @@ class BlockPool(Generic[H]):
 
 
 class Grants:
-    """How many blocks the asker has given to each correspondent lately, so that nobody can make it give without end.
+    """Limits the blocks that the asker gives to each correspondent.
 
-    A block is outstanding until it comes back with a reply, or for `seconds`: then it counts as lost.
+    A block is outstanding until it returns with a reply; after `seconds` it counts as lost.
     """
 
     def __init__(self, limit: int = OUTSTANDING, seconds: float = OUTSTANDING_SECONDS) -> None:
         self._limit, self._seconds = limit, seconds
-        self._given: dict[bytes, deque[tuple[float, int]]] = {}  # when, and how many are left of those
+        self._given: dict[bytes, deque[tuple[float, int]]] = {}  # time, and blocks of that time still outstanding
 
     def allowed(self, tag: bytes, wanted: int, now: float) -> int:
-        """How many of `wanted` more blocks this correspondent gets at time `now` (seconds)."""
+        """The number of blocks that a correspondent gets at time `now` (seconds) if it asks for `wanted`."""
         given = self._given.get(tag, deque())
         while given and now - given[0][0] >= self._seconds:
             given.popleft()
@@ -188,11 +187,11 @@ class Grants:
         return max(0, min(wanted, MAX_BLOCKS, self._limit - sum(left for _, left in given)))
 
     def given(self, tag: bytes, count: int, now: float) -> None:
-        """The correspondent was sent `count` blocks at time `now`."""
+        """Count `count` blocks that were sent to a correspondent at time `now`."""
         self._given.setdefault(tag, deque()).append((now, count))
 
     def used(self, tag: bytes) -> None:
-        """A block came back with a reply: one of the oldest."""
+        """Count out one of the oldest blocks: a block has returned with a reply."""
         given = self._given.get(tag)
         if given:
             when, left = given.popleft()
@@ -200,12 +199,12 @@ class Grants:
                 given.appendleft((when, left - 1))
 
     def forget(self, tag: bytes) -> None:
-        """Nothing more is given to this correspondent."""
+        """Forget a correspondent."""
         self._given.pop(tag, None)
 
 
 class ReceiptSchedule:
-    """When the asker sends the receipts for replies: at once when one is whole, else one an interval while it grows."""
+    """Schedules the receipts for replies: at once for a complete reply, otherwise one each interval."""
 
     def __init__(self, interval: float = RECEIPT_INTERVAL) -> None:
         self._interval = interval
@@ -213,13 +212,13 @@ class ReceiptSchedule:
         self._last: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
 
     def arrived(self, tag: bytes, fragment: Fragment, now: float, complete: bool = False) -> None:
-        """A fragment of a reply came, new or again (then its receipt was lost). `complete`: nothing is missing."""
+        """Note a fragment of a reply, new or repeated (then its receipt was lost). `complete`: nothing is missing."""
         key = (tag, fragment.message_id)
         at = now if complete else max(now, self._last.get(key, now) + self._interval)
         self._due[key] = (min(at, self._due.get(key, (at, 0))[0]), fragment.count)
 
     def due(self, now: float) -> list[tuple[bytes, bytes, int]]:
-        """The (tag, message id, number of fragments) to send a receipt for now; each once."""
+        """The receipts to send now, as (tag, message id, number of fragments); each once."""
         ready = [(key, count) for key, (at, count) in self._due.items() if at <= now]
         for key, _ in ready:
             del self._due[key]
@@ -231,5 +230,5 @@ class ReceiptSchedule:
 
     @property
     def next_due(self) -> float | None:
-        """When there is something due, in seconds of the caller's clock; None if nothing waits."""
+        """The time of the next receipt, in seconds of the caller's clock; None if nothing waits."""
         return min((at for at, _ in self._due.values()), default=None)

@@ -1,4 +1,4 @@
-"""Sealing to a recipient's X25519 key: only its owner can open, and nobody learns who sealed.
+"""Sealing to a recipient's X25519 key: only the owner of the key can open it, and nobody learns the sender.
 
 The layout is that of PyNaCl's `SealedBox` (libsodium's `crypto_box_seal`): the ephemeral public key (32), then
 XSalsa20-Poly1305 of the plaintext (16 more), with BLAKE2b-192(ephemeral key + recipient's key) as nonce. The ephemeral
@@ -20,26 +20,27 @@ _NONCE_LENGTH: Final = 24
 
 
 def seal(plaintext: bytes, recipient_key: bytes, random: Random) -> bytes:
-    """`plaintext` sealed to `recipient_key` (32 bytes): 48 bytes longer. Takes 32 bytes of `random`.
+    """Seal `plaintext` to `recipient_key` (32 bytes). The result is 48 bytes longer. Takes 32 bytes of `random`.
 
-    Raises `EncodingError` for a key that is none (a wrong length, a point of low order).
+    Raises `EncodingError` for an invalid key (a wrong length, a point of low order).
     """
     ephemeral = random.randbytes(KEY_LENGTH)
     ephemeral_public = crypto_scalarmult_base(ephemeral)
     try:
         box = crypto_box(plaintext, _nonce(ephemeral_public, recipient_key), recipient_key, ephemeral)
     except (CryptoError, ValueError):
-        raise EncodingError("this is not a key that a message can be sealed to") from None
+        raise EncodingError("this is not a valid X25519 public key") from None
     return ephemeral_public + box
 
 
 def unseal(sealed: bytes, private_key: bytes, public_key: bytes | None = None) -> bytes:
-    """What was sealed to the public key of `private_key` (32 bytes each; with both given, a multiplication is saved).
+    """Open bytes that were sealed to the public key of `private_key` (32 bytes each). Giving both keys saves a
+    multiplication.
 
-    Raises `EncodingError` for bytes that were not sealed to it.
+    Raises `EncodingError` for bytes that were not sealed to this key.
     """
     if len(sealed) < SEAL_OVERHEAD:
-        raise EncodingError(f"sealed bytes are at least {SEAL_OVERHEAD}, not {len(sealed)}")
+        raise EncodingError(f"sealed data is at least {SEAL_OVERHEAD} bytes, not {len(sealed)}")
     ephemeral_public = sealed[:KEY_LENGTH]
     nonce = _nonce(ephemeral_public, public_key or crypto_scalarmult_base(private_key))
     try:

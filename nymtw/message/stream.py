@@ -1,27 +1,32 @@
-"""What a client and an exit say to each other: TCP connections in numbered messages, and the bookkeeping of both ends.
+"""The protocol between a client and an exit: TCP connections in numbered messages, and the bookkeeping of both ends.
 
 A stream is one connection that the exit opens for the client. Each `StreamMessage` travels as one message of the
-mixnet (client to exit: to the address of the service `exit`; exit to client: over reply blocks), arrives once or is
-reported lost, and may overtake others. So each end numbers what it sends, and puts what it gets in order:
+mixnet: from the client to the address of the service `exit`, from the exit to the client over reply blocks. It arrives
+once or is reported lost, and may overtake others. So each end numbers its messages, and sorts those that it receives:
 
-    sending = SendWindow()              # how much may be sent, and which number it has
-    receiving = ReceiveWindow(WINDOW)   # order, repeats, how much the other end may send
+    sending = SendWindow()              # numbers, and the amount that may be sent
+    receiving = ReceiveWindow(WINDOW)   # order, repeats, and the credit for the other end
 
-To send: at most `sending.room()` bytes of data in a message with the number `sending.take(len(data))`; when the mixnet
-says that it has arrived, `sending.arrived(number)`; when it was given up, the stream is over (RESET).
+To send:
+* A message has at most `sending.room()` bytes of data, and the number `sending.take(len(data))`.
+* When the message has arrived, call `sending.arrived(number)`. If the mixnet gives it up, the stream is over (RESET).
 
-To receive, for every message: `receiving.take(message)` gives those that are in order now. A `credit` counts when its
-message comes, in whatever order (`sending.allow`), and so do `reset` and `failed`; `data` and then `end` count in
-order. When the reader has taken data, `receiving.consumed(length)`; when `receiving.credit()` is a number, the next
-message carries it, and if there is none to come, one is sent for it alone.
+To receive:
+* Call `receiving.take(message)` for every message. It returns the messages that are in order now.
+* `credit` (`sending.allow`), `reset` and `failed` count at once, in any order. `data` and then `end` count in order.
+* When the reader has taken data, call `receiving.consumed(length)`. If `receiving.credit()` is not 0, the next message
+  carries it; if there is no next message, one is sent for the credit alone.
 
-A life: the client sends `open` with number 0, at once followed by data, if it has some: no answer is awaited. The exit
-answers `opened`, or `failed` and nothing else. Each end sends `end` once, in or behind its last data; when both have,
-the stream is over. `reset` from either end ends it at once, without an answer; so does a message that the mixnet gives
-up. From the first message of the exit that it gets, a client sets `opened` in all its own: an exit that was restarted
-meanwhile does not know the stream, sees that it should, and resets it; messages without it may have overtaken their
-`open`, and are kept for a while. Such a reset needs a reply block: who only sends should give one now and then. What
-comes for a stream that a client does not know any more is to be ignored.
+The life of a stream:
+* The client sends `open` with number 0. Data may follow at once, without waiting for an answer.
+* The exit answers `opened`, or `failed` and nothing else.
+* Each end sends `end` once, with or after its last data. When both have done so, the stream is over.
+* `reset` from either end ends the stream at once, without an answer. So does a message that the mixnet gives up.
+
+After its first message from the exit, a client sets `opened` in all its messages. If the exit was restarted meanwhile,
+it does not know the stream, sees that it should, and resets it. Messages without `opened` may have overtaken their
+`open`, so the exit keeps them for a while. Such a reset needs a reply block: a client that only sends should include
+one now and then. A client ignores messages for streams that it does not know any more.
 """
 
 from enum import StrEnum
@@ -34,9 +39,9 @@ from nymtw.errors import EncodingError, NymtwError
 
 SERVICE: Final = "exit"
 ID_LENGTH: Final = 16
-STREAM_PART: Final = 64 * 1024  # bytes of data in one message, at most
-STREAM_OVERHEAD: Final = 192  # bytes of a message besides its data and the host of its `open`, at most
-INITIAL_CREDIT: Final = STREAM_PART  # bytes that each end may send before the other has given credit
+STREAM_PART: Final = 64 * 1024  # the most bytes of data in one message
+STREAM_OVERHEAD: Final = 192  # the most bytes of a message besides its data and the host of its `open`
+INITIAL_CREDIT: Final = STREAM_PART  # bytes that each end may send before the first credit
 WINDOW: Final = 2**21  # bytes that a receiver is usually ready to take: three seconds of 300 packets
 MAX_AHEAD: Final = 512  # messages that may be sent beyond the oldest that has not arrived
 MAX_HOST_LENGTH: Final = 255
@@ -49,11 +54,11 @@ _Data = Annotated[bytes, msgspec.Meta(max_length=STREAM_PART)]
 
 
 class StreamError(NymtwError):
-    """The other end of a stream does not keep to the rules: the stream is to be reset."""
+    """The other end of a stream breaks the rules: reset the stream."""
 
 
 class StreamFailure(StrEnum):
-    """Why an exit could not open a connection."""
+    """The reason why an exit could not open a connection."""
 
     GENERAL = "general"
     NOT_ALLOWED = "not-allowed"  # the exit's policy, or a private address
@@ -62,11 +67,11 @@ class StreamFailure(StrEnum):
     NAME_UNKNOWN = "name-unknown"
     REFUSED = "refused"
     TIMED_OUT = "timed-out"
-    BUSY = "busy"  # this client, or the exit, has as many connections as it may
+    BUSY = "busy"  # the limit of connections, of this client or of the exit, is reached
 
     @property
     def socks5(self) -> int:
-        """The reply of SOCKS 5 that says this (RFC 1928, section 6)."""
+        """The matching reply of SOCKS 5 (RFC 1928, section 6)."""
         return _SOCKS5[self]
 
 
@@ -83,7 +88,7 @@ _SOCKS5: Final = {
 
 
 class StreamOpen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where to: a name (international ones in their ASCII form), or a literal address without brackets or zone."""
+    """The target: a name (an international one in ASCII form), or a literal address without brackets or zone."""
 
     host: _Host
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -92,11 +97,15 @@ class StreamOpen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class StreamMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Message `number` (from 0, of this direction) of the stream with the random id `stream` (16 bytes).
 
-    Any of the others may go together; what is not said is left out of the encoding. `open`: to the exit, in number 0.
-    `opened`: from the exit, the connection is there; from the client, it knows. `failed`: from the exit, the connection
-    could not be opened. `data`: at most STREAM_PART bytes; `end`: none will follow. `credit`: how many bytes in all the
-    other end may have sent since the beginning, never less than before. `reset`: the stream is over. `failed` and
-    `reset` need no number: both count as soon as they come.
+    The other fields may be combined; fields that are not set are left out of the encoding.
+    * `open`: to the exit, in number 0.
+    * `opened`: from the exit, the connection is open; from the client, it knows that.
+    * `failed`: from the exit, the connection could not be opened.
+    * `data`: at most STREAM_PART bytes. `end`: no data will follow.
+    * `credit`: the total bytes since the beginning that the other end may send; never less than before.
+    * `reset`: the stream is over.
+
+    `failed` and `reset` need no number, because both count at once.
     """
 
     stream: _Id
@@ -110,22 +119,22 @@ class StreamMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     reset: bool = False
 
     def encode(self) -> bytes:
-        """The CBOR of it."""
+        """The CBOR form."""
         return to_cbor(self)
 
     @classmethod
     def parse(cls, data: bytes) -> "StreamMessage":
-        """The message behind `encode`. Raises `EncodingError`, for an `open` that is not number 0 too."""
+        """Parse the result of `encode`. Raises `EncodingError`, also for an `open` that is not number 0."""
         message = from_cbor(data, cls, _MAX_MESSAGE)
         if message.open is not None and message.number:
-            raise EncodingError("a stream begins with its opening")
+            raise EncodingError("a stream must begin with its opening")
         return message
 
 
 class Sequencer:
-    """Puts the messages of one direction in order: each comes out once, after all before it.
+    """Sorts the messages of one direction: each comes out once, after all earlier ones.
 
-    At most `ahead` messages beyond the next one are kept.
+    Keeps at most `ahead` messages beyond the next one.
     """
 
     def __init__(self, ahead: int = MAX_AHEAD) -> None:
@@ -135,18 +144,18 @@ class Sequencer:
         self.size = 0
 
     def is_new(self, number: int) -> bool:
-        """Whether no message with this number has come yet."""
+        """Whether no message with this number has arrived yet."""
         return number >= self.next and number not in self._waiting
 
     def add(self, message: StreamMessage) -> list[StreamMessage]:
         """The messages that are in order now; none for a repeat, or while one before it is missing.
 
-        Raises `StreamError` for one that is too far ahead. `size` is about how many bytes of memory wait.
+        Raises `StreamError` for one that is too far ahead. `size`: the approximate bytes of memory of waiting messages.
         """
         if not self.is_new(message.number):
             return []
         if message.number > self.next + self._ahead:
-            raise StreamError("a message is too far ahead of what has come")
+            raise StreamError("a message is too far ahead of those that have arrived")
         self._waiting[message.number] = message
         self.size += len(message.data) + _MESSAGE_COST
         ready = []
@@ -158,56 +167,55 @@ class Sequencer:
 
 
 class ReceiveWindow:
-    """One direction at its receiver: the order, and the credit.
+    """One direction at its receiver: order and credit.
 
     At most `window` bytes (at least INITIAL_CREDIT) wait to be consumed.
     """
 
     def __init__(self, window: int = WINDOW, ahead: int = MAX_AHEAD) -> None:
         if window < INITIAL_CREDIT:
-            raise ValueError("a window is at least what may be sent before there is credit")
+            raise ValueError("a window must be at least INITIAL_CREDIT")
         self._sequencer = Sequencer(ahead)
         self._window = window
-        self._limit = INITIAL_CREDIT  # what the other end knows that it may send
+        self._limit = INITIAL_CREDIT  # the credit that the other end knows
         self._came = self._consumed = 0
         self._end: int | None = None
 
     @property
     def next(self) -> int:
-        """The number of the next message in order: all before it have come."""
+        """The number of the next message in order: all earlier ones have arrived."""
         return self._sequencer.next
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory are taken by what waits for its turn."""
+        """The approximate bytes of memory of waiting messages."""
         return self._sequencer.size
 
     def take(self, message: StreamMessage) -> list[StreamMessage]:
         """The messages whose data and `end` are in order now.
 
-        Raises `StreamError` for one too far ahead, data beyond the credit, or data behind the end.
+        Raises `StreamError` for a message too far ahead, data beyond the credit, or data after the end.
         """
         if self._sequencer.is_new(message.number):
             self._came += len(message.data)
             if self._came > self._limit:
-                raise StreamError("there is more data than there was credit for")
+                raise StreamError("there is more data than the credit allows")
         ready = self._sequencer.add(message)
         for one in ready:
             if self._end is not None and (one.data or one.end):
-                raise StreamError("there is data behind the end")
+                raise StreamError("there is data after the end")
             if one.end:
                 self._end = one.number
         return ready
 
     def consumed(self, length: int) -> None:
-        """The reader has taken this much of the data that was in order."""
+        """Note that the reader has taken `length` bytes of the data in order."""
         self._consumed += length
 
     def credit(self) -> int:
-        """The credit to announce now, which then counts as announced; 0 where it is too early.
+        """The credit to announce now, which then counts as announced; 0 if it is too early.
 
-        It is not too early where a quarter of the window has been used up since the last. Behind an end nothing more
-        will come, and nothing is announced.
+        A credit is due when a quarter of the window has been used since the last one. After `end` no more is announced.
         """
         limit = self._consumed + self._window
         if self._end is not None or 4 * (limit - self._limit) < self._window:
@@ -217,7 +225,7 @@ class ReceiveWindow:
 
 
 class SendWindow:
-    """One direction at its sender: the numbers, what has arrived, and how much more may be sent."""
+    """One direction at its sender: numbers, arrivals, and the amount that may be sent."""
 
     def __init__(self, ahead: int = MAX_AHEAD) -> None:
         self._ahead = ahead
@@ -227,25 +235,25 @@ class SendWindow:
         self.sent = self.under_way = 0
 
     def allow(self, limit: int) -> None:
-        """Credit came: the other end takes `limit` bytes in all. A lower one than before is an old one."""
+        """Take a credit: the other end accepts `limit` bytes in total. A lower one than before is old, and ignored."""
         self._limit = max(self._limit, limit)
 
     def may_send(self) -> bool:
-        """Whether a message may go out, even without data: not where too many have left that did not arrive."""
+        """Whether a message may be sent, even without data: not while too many messages have not arrived."""
         oldest = next(iter(self._under_way), self._next)
         return self._next - oldest < self._ahead
 
     def room(self) -> int:
-        """Bytes of data that the next message may have: at most STREAM_PART."""
+        """The bytes of data that the next message may have: at most STREAM_PART."""
         return min(self._limit - self.sent, STREAM_PART) if self.may_send() else 0
 
     def take(self, length: int = 0) -> int:
         """The number of the next message, which has `length` bytes of data.
 
-        Raises `StreamError` for more than `room`, or where `may_send` is false.
+        Raises `StreamError` for more than `room`, or if `may_send` is false.
         """
         if length > self.room() or not self.may_send():
-            raise StreamError("more is sent than may be")
+            raise StreamError("more data than may be sent now")
         number, self._next = self._next, self._next + 1
         self._under_way[number] = length
         self.sent += length
@@ -253,10 +261,10 @@ class SendWindow:
         return number
 
     def arrived(self, number: int) -> None:
-        """The mixnet says that this message has arrived. Once for each number; others change nothing."""
+        """Note that a message has arrived. Further calls for the same number change nothing."""
         self.under_way -= self._under_way.pop(number, 0)
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything that was sent has arrived."""
+        """Whether all sent messages have arrived."""
         return not self._under_way

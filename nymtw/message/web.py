@@ -1,6 +1,6 @@
-"""What a client and a web proxy say to each other: a request in one message, the response in parts.
+"""The protocol between a client and a web proxy: a request in one message, the response in parts.
 
-Canonical CBOR maps. Parts are numbered, since messages may arrive in another order than they were sent.
+Canonical CBOR maps. Parts are numbered, because messages may overtake each other.
 """
 
 from typing import Annotated, Final
@@ -22,7 +22,7 @@ _Headers = Annotated[tuple[_Header, ...], msgspec.Meta(max_length=MAX_HEADERS)]
 
 
 class WebRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`id` (16 random bytes) names the request in the parts of its response; `follow` asks to follow redirects."""
+    """A web request. `id` (16 random bytes) links the parts of the response to it; `follow`: follow redirects."""
 
     id: _Id
     method: Annotated[str, msgspec.Meta(pattern="^[A-Z]{1,20}$")] = "GET"
@@ -32,17 +32,17 @@ class WebRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     follow: bool = True
 
     def encode(self) -> bytes:
-        """The CBOR of it."""
+        """The CBOR form."""
         return to_cbor(self)
 
     @classmethod
     def parse(cls, data: bytes) -> "WebRequest":
-        """The request behind `encode`. Raises `EncodingError`."""
+        """Parse the result of `encode`. Raises `EncodingError`."""
         return from_cbor(data, cls, MAX_REQUEST_LENGTH)
 
 
 class WebHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Status line and headers of a response, and the URL that they are of, after redirects."""
+    """Status line and headers of a response, and its URL after redirects."""
 
     status: Annotated[int, msgspec.Meta(ge=100, le=999)]
     reason: Annotated[str, msgspec.Meta(max_length=256)] = ""
@@ -51,8 +51,8 @@ class WebHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class WebPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Part `number` (from 0) of the response to the request `id`. The first has the head, unless it is an `error`,
-    which is the last part too.
+    """Part `number` (from 0) of the response to the request `id`. The first part has the head. A part with an `error`
+    is the last one, and needs no head.
     """
 
     id: _Id
@@ -63,10 +63,10 @@ class WebPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     error: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
     def encode(self) -> bytes:
-        """The CBOR of it."""
+        """The CBOR form."""
         return to_cbor(self)
 
     @classmethod
     def parse(cls, data: bytes) -> "WebPart":
-        """The part behind `encode`. Raises `EncodingError`."""
+        """Parse the result of `encode`. Raises `EncodingError`."""
         return from_cbor(data, cls, _MAX_PART)

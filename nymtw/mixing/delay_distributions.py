@@ -1,4 +1,4 @@
-"""Delay distributions: how long each hop holds a packet, drawn by the sender (`IDelayStrategy`). Pure."""
+"""Delay distributions: the sender draws from them how long each hop holds a packet (`IDelayStrategy`). Pure."""
 
 import math
 import random as random_module
@@ -16,8 +16,8 @@ _NANOSECONDS = 1e9
 class ExponentialDelays:
     """Delays from an exponential distribution with this mean, in seconds; zero means no delay at all.
 
-    The only distribution under which a mixnode that knows when a packet came cannot tell more the longer it waits
-    (Loopix, section 3.2: memorylessness). Never cut.
+    The only memoryless distribution: the time that a packet has already waited tells nothing about when it will leave
+    (Loopix, section 3.2). Never truncated.
     """
 
     def __init__(self, mean_seconds: float) -> None:

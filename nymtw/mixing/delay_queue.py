@@ -1,5 +1,6 @@
 """Packets wait here for as long as their senders asked: one heap, and one timer armed for its earliest entry."""
 
+import math
 import random
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -16,7 +17,11 @@ BEAT: Final = 0.002
 
 
 class DelayQueue(Generic[T]):
-    """Holds at most `capacity` items and hands those that are due to `release`, in random order."""
+    """Holds at most `capacity` items and hands those that are due to `release`, in random order.
+
+    Where the process was late, and an item is overdue by more than `patience` seconds, it is dropped: `late` is told
+    how many were.
+    """
 
     def __init__(
         self,
@@ -24,7 +29,12 @@ class DelayQueue(Generic[T]):
         release: Callable[[list[T]], object],
         random: random.Random,
         capacity: int,
+        patience: float = math.inf,
+        late: Callable[[int], object] = lambda count: None,
     ) -> None:
+        self._patience = patience
+        self._late = late
+        self._resumed = float("-inf")  # when: what fell due in a pause was not late
         self._clock: Any = clock
         self._release = release
         self._random = random
@@ -61,6 +71,7 @@ class DelayQueue(Generic[T]):
     def resume(self) -> None:
         """Go on: what fell due in the meantime leaves at once, in random order."""
         self._paused = False
+        self._resumed = self._clock.seconds()
         if self._heap and self._timer is None:
             self._arm()
 
@@ -94,11 +105,17 @@ class DelayQueue(Generic[T]):
         now = max(self._clock.seconds(), self._armed_for)
         heap = self._heap
         self._released = now
-        items = []
+        items, late, oldest = [], 0, now - self._patience
         while heap and heap[0][0] <= now:
-            items.append(heappop(heap)[2])
+            due, _, item = heappop(heap)
+            if due < oldest and self._resumed < oldest:
+                late += 1
+            else:
+                items.append(item)
         self._random.shuffle(items)
         try:
+            if late:
+                self._late(late)
             if items:
                 self._release(items)
         finally:

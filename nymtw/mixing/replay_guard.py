@@ -1,8 +1,8 @@
 """The replay guard: remembers the tag of every packet, per key epoch, and survives kill -9.
 
-Each epoch has an append-only file of 16-byte tags and, in memory, a Bloom filter sized for `capacity` tags. A packet
-may leave once `flush` has returned: `write` has taken its tag, so a killed process finds it again. `sync` makes the
-tags survive a loss of power as well; what was flushed since the last `sync` may be lost then.
+Each epoch has an append-only file of 16-byte tags and, in memory, a Bloom filter for `capacity` tags that grows as they
+come. A packet may leave once `flush` has returned: `write` has taken its tag, so a killed process finds it again.
+`sync` makes the tags survive a loss of power as well; what was flushed since the last `sync` may be lost then.
 """
 
 import os
@@ -18,6 +18,42 @@ MAGIC: Final = b"nymtw replay v1\n"  # as long as a tag, so that records stay al
 NEARLY_FULL: Final = 0.75
 PENDING_LIMIT: Final = 1 << 20  # tags that may wait for a disk that refuses them
 _CHUNK: Final = TAG_LENGTH << 16
+_FIRST: Final = 1 << 16  # tags in the first part of a filter
+_GROWTH: Final = 4  # how many times as many are in the next one
+
+
+class _GrowingFilter:
+    """A Bloom filter for `capacity` tags in parts, each made when those before it are full (Almeida et al., Scalable
+    Bloom Filters, 2007): it takes memory for what has come and not for what may.
+
+    A part's error rate is its share of the whole, so that all together err as often as one filter would.
+    """
+
+    def __init__(self, capacity: int, false_positive: float) -> None:
+        self._capacity = capacity
+        self._false_positive = false_positive
+        self._parts: list[Bloom] = []
+        self._made = 0  # tags that the parts are for
+        self._room = 0  # tags that the last part still takes
+
+    def __contains__(self, tag: bytes) -> bool:
+        return any(tag in part for part in self._parts)
+
+    def add(self, tag: bytes) -> None:
+        """Remember a tag. There is room for `capacity` of them."""
+        if not self._room:
+            self._grow()
+        self._parts[-1].add(tag)
+        self._room -= 1
+
+    def _grow(self) -> None:
+        size = _FIRST * _GROWTH ** len(self._parts)
+        left = self._capacity - self._made
+        if left < 2 * size:  # no part for the few that would be left
+            size = max(left, 1)
+        self._parts.append(Bloom(size, self._false_positive * size / max(self._capacity, size)))
+        self._made += size
+        self._room = size
 
 
 class _Epoch:
@@ -37,7 +73,7 @@ class _Epoch:
             self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             on_disk = max(0, os.fstat(self.file).st_size - len(MAGIC)) // TAG_LENGTH
         # More tags on disk than `capacity`: it was lowered. The filter keeps its error rate, and nothing new is taken.
-        self.filter = Bloom(max(capacity, on_disk, 1), false_positive)
+        self.filter = _GrowingFilter(max(capacity, on_disk, 1), false_positive)
         if self.file is not None:
             self._read_back(self.file, on_disk)
 
@@ -54,7 +90,8 @@ class _Epoch:
             whole = len(data) - len(data) % TAG_LENGTH
             if not whole:
                 raise DiskError(f"{self.path}: ends before its length")
-            self.filter.update(data[i : i + TAG_LENGTH] for i in range(0, whole, TAG_LENGTH))
+            for start in range(0, whole, TAG_LENGTH):
+                self.filter.add(data[start : start + TAG_LENGTH])
             self.length += whole
         self.count = tags
 

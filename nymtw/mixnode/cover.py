@@ -37,7 +37,13 @@ class Cover:
         node.metrics.add(self.loops.metrics)
         node.add(self.loops)
         self._metrics = TrafficReport(
-            reactor, environment.directory, node.counters, self._metric, environment.random, more=self.loops.totals
+            reactor,
+            environment.directory,
+            node.counters,
+            self._metric,
+            environment.random,
+            more=self.loops.totals,
+            is_known=lambda: node.presence.announced,
         )
 
     def use_topology(self) -> None:

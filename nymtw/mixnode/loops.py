@@ -3,9 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
-
-from prometheus_client.core import Metric
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import Service
 from twisted.logger import Logger
@@ -19,6 +17,9 @@ from nymtw.node.engine.packet_engine import Links
 from nymtw.node.metrics import counter, gauge
 from nymtw.sphinx import Hop, build_packet
 from nymtw.topology.document import LAYERS, NodeRecord, Topology
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 IDENTIFIER_LENGTH: Final = 16
 _LOOK_INTERVAL: Final = 1.0
@@ -151,7 +152,7 @@ class MixLoops(Service):
         self.action = action
         self._core.act(action)
 
-    def metrics(self) -> Iterable[Metric]:
+    def metrics(self) -> "Iterable[Metric]":
         """For Prometheus."""
         ledger, last = self.ledger, self.last
         yield counter("loops_sent", "Loops of this mixnode that have left.", ledger.sent)

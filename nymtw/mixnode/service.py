@@ -1,18 +1,20 @@
 """A mixnode: takes packets from the layer before, mixes them, and sends them on to the layer behind."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
 from nymtw.mixnode.core import MixnodeCore
 from nymtw.mixnode.cover import Cover
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
-from nymtw.mixnode.workers.spawn import WorkerParts, make_workers
 from nymtw.node.announce.placement import thinnest_layer
 from nymtw.node.engine.mix_node import Environment, MixNode, MixParts
 from nymtw.node.home import NodeHome, write_file
 from nymtw.topology.document import MIXNODE, Topology
+
+if TYPE_CHECKING:
+    from nymtw.mixnode.workers.spawn import WorkerParts
 
 
 class MixnodeService(MixNode):
@@ -27,7 +29,7 @@ class MixnodeService(MixNode):
         core: MixnodeCore,
         section: MixnodeSection,
         policy: Any = None,
-        crew: WorkerParts | None = None,
+        crew: "WorkerParts | None" = None,
     ) -> None:
         """`policy`: an `ICoverPolicy`; None is `ByChance`, with what the configuration says. `crew`: of `core`."""
         if crew is None:
@@ -56,6 +58,8 @@ class MixnodeService(MixNode):
         engine = parts.engine(reactor, parts.record(MIXNODE, layer=layer))
         if config.node.workers == 1:
             return cls(reactor, parts, MixnodeCore(**engine), config.node, policy)
+        from nymtw.mixnode.workers.spawn import make_workers
+
         crew = make_workers(reactor, config.node.workers, bytes(parts.identity), engine, parts.limits())
         return cls(reactor, parts, crew.coordinator, config.node, policy, crew)
 

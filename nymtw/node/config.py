@@ -4,6 +4,7 @@ A role declares a frozen `msgspec.Struct` whose fields are its sections, each a 
 comment, and limits for the value, are in its `Annotated[..., msgspec.Meta(description=..., ge=...)]`.
 """
 
+import json
 import re
 import textwrap
 import tomllib
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
-import tomlkit
 
 from nymtw.errors import ConfigError
 from nymtw.node.home import write_file
@@ -90,24 +90,20 @@ def write_config(path: Path, config: msgspec.Struct, heading: str) -> None:
 
 def config_text(config: msgspec.Struct, heading: str) -> str:
     """The TOML text that `write_config` writes. A value that is None stands there as a comment alone."""
-    document = tomlkit.document()
-    for line in _wrapped(heading):
-        document.add(tomlkit.comment(line))
+    lines = [f"# {line}".rstrip() for line in _wrapped(heading)]
     for name in config.__struct_fields__:
         section = getattr(config, name)
         comments = _comments(type(section))
-        table = tomlkit.table()
+        lines += ["", f"[{name}]"]
         for key, value in msgspec.to_builtins(section).items():
-            table.add(tomlkit.nl())
-            for line in _wrapped(comments.get(key, "")):
-                table.add(tomlkit.comment(line))
-            if value is None:
-                table.add(tomlkit.comment(f"{key} ="))
-            else:
-                table.add(key, value)
-        document.add(tomlkit.nl())
-        document.add(name, table)
-    return tomlkit.dumps(document).rstrip("\n") + "\n"
+            lines += ["", *(f"# {line}".rstrip() for line in _wrapped(comments.get(key, "")))]
+            lines.append(f"# {key} =" if value is None else f"{key} = {_value(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    """A string, a number, a truth value or a list of those: what JSON and TOML write alike, but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _override(plain: dict[str, Any], schema: type[T], given: Mapping[str, Mapping[str, Any]]) -> T:

@@ -1,95 +1,118 @@
 """A node's figures as Prometheus text. No label ever names a peer, a client or a message.
 
 Nothing is counted here: the figures are read off the node's parts when somebody asks. `docs/operating.md` lists them.
+Prometheus' own library is loaded then, and not before: most nodes are never asked.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
-
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from nymtw.drop_reasons import DropReason
 
 if TYPE_CHECKING:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
     from nymtw.node.engine.mix_node import MixNode
 
 _KEYS = ((-1, "previous"), (0, "current"), (1, "next"))
 
 
 class Metrics:
-    """A registry of its own, and the figures of whoever has registered there."""
+    """The figures of whoever has registered here, and those of the process."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self._collectors: list[_Collector] = []
 
-    def add(self, collect: Callable[[], Iterable[Metric]]) -> None:
+    def add(self, collect: "Callable[[], Iterable[Metric]]") -> None:
         """Ask `collect` as well from now on. No label that it uses may name a peer or a client."""
-        self._registry.register(_Collector(collect))
+        self._collectors.append(_Collector(collect))
 
     def text(self) -> bytes:
         """The Prometheus text, format 0.0.4."""
-        return generate_latest(self._registry)
+        from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        for collector in self._collectors:
+            registry.register(collector)
+        return generate_latest(registry)
 
 
 class _Collector:
-    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+    def __init__(self, collect: "Callable[[], Iterable[Metric]]") -> None:
         self.collect = collect
 
-    def describe(self) -> Iterable[Metric]:
+    def describe(self) -> "Iterable[Metric]":
         """Nothing: the names are known when the figures are."""
         return ()
 
 
-def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+def gauge(name: str, text: str, value: float) -> "GaugeMetricFamily":
     """One figure that goes up and down."""
+    from prometheus_client.core import GaugeMetricFamily
+
     return GaugeMetricFamily(f"nymtw_{name}", text, value=value)
 
 
-def counter(name: str, text: str, value: float) -> CounterMetricFamily:
+def labelled_gauges(name: str, text: str, labels: Sequence[str]) -> "GaugeMetricFamily":
+    """Such figures, one for each of some `labels`, still to be added."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    return GaugeMetricFamily(f"nymtw_{name}", text, labels=labels)
+
+
+def counter(name: str, text: str, value: float) -> "CounterMetricFamily":
     """One figure that only grows; Prometheus adds `_total` to its name."""
+    from prometheus_client.core import CounterMetricFamily
+
     return CounterMetricFamily(f"nymtw_{name}", text, value=value)
 
 
-def node_metrics(node: "MixNode") -> Iterable[Metric]:
+def labelled_counters(name: str, text: str, labels: Sequence[str]) -> "CounterMetricFamily":
+    """Such figures, one for each of some `labels`, still to be added."""
+    from prometheus_client.core import CounterMetricFamily
+
+    return CounterMetricFamily(f"nymtw_{name}", text, labels=labels)
+
+
+def node_metrics(node: "MixNode") -> "Iterable[Metric]":
     """What every node that mixes has to show."""
     yield from _packets(node)
     yield from _keys(node)
     yield from _network(node)
 
 
-def _packets(node: "MixNode") -> Iterable[Metric]:
+def _packets(node: "MixNode") -> "Iterable[Metric]":
     counters = node.counters.snapshot()
     yield counter("packets_received", "Packets that came in, or began here.", counters.received)
     yield counter("packets_forwarded", "Packets handed to a link.", counters.forwarded)
     yield counter("packets_delivered", "Packets that ended here as they should.", counters.delivered)
-    dropped = CounterMetricFamily("nymtw_packets_dropped", "Packets dropped, by reason.", labels=["reason"])
+    dropped = labelled_counters("packets_dropped", "Packets dropped, by reason.", labels=["reason"])
     for reason in DropReason:
         dropped.add_metric([reason.value], counters.dropped.get(reason, 0))
     yield dropped
-    queued = GaugeMetricFamily("nymtw_packets_queued", "Packets inside the node, by place.", labels=["place"])
+    queued = labelled_gauges("packets_queued", "Packets inside the node, by place.", labels=["place"])
     queued.add_metric(["delay"], node.core.queued)
     queued.add_metric(["links"], node.links.pending)
     yield queued
     yield gauge("delay_queue_capacity_packets", "The most packets that are held at once.", node.core.capacity)
     yield gauge("carried_packets_per_second", "What this machine carries, as measured at start.", node.parts.carried)
     yield gauge("configured_packets_per_second", "What it was told to be ready for.", node.parts.section.rate)
-    links = GaugeMetricFamily("nymtw_links", "Links to other nodes that are up.", labels=["direction"])
+    links = labelled_gauges("links", "Links to other nodes that are up.", labels=["direction"])
     incoming, outgoing = node.links.up()
     links.add_metric(["in"], incoming)
     links.add_metric(["out"], outgoing)
     yield links
 
 
-def _keys(node: "MixNode") -> Iterable[Metric]:
+def _keys(node: "MixNode") -> "Iterable[Metric]":
     rotation = node.rotation
     epoch = rotation.epoch
     guard = node.parts.guard
     yield gauge("key_epoch", "The key epoch of this node's clock; -1 before the first topology.", _number(epoch))
     yield counter("key_renewals", "Keys replaced within their epoch, their guard being nearly full.", rotation.renewals)
-    tags = GaugeMetricFamily("nymtw_replay_tags", "Replay tags held for a key.", labels=["key"])
-    room = GaugeMetricFamily("nymtw_replay_room_tags", "More tags that can be held for a key.", labels=["key"])
+    tags = labelled_gauges("replay_tags", "Replay tags held for a key.", labels=["key"])
+    room = labelled_gauges("replay_room_tags", "More tags that can be held for a key.", labels=["key"])
     for distance, name in _KEYS:
         number = -1 if epoch is None else rotation.number(epoch + distance)
         tags.add_metric([name], guard.count(number))
@@ -98,7 +121,7 @@ def _keys(node: "MixNode") -> Iterable[Metric]:
     yield room
 
 
-def _network(node: "MixNode") -> Iterable[Metric]:
+def _network(node: "MixNode") -> "Iterable[Metric]":
     topology = node.watch.current
     now = node.parts.environment.wall_clock()
     age = -1.0 if topology is None else now - topology.published / 1e9

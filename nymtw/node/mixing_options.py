@@ -76,8 +76,8 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         msgspec.Meta(
             ge=1,
             le=1_000_000,
-            description="Packets a second to be ready for. The replay filter of a key holds those of an epoch, "
-            "a day at most (3 bytes for each, half a gigabyte at 2000; three keys are in use), the delay queue half a "
+            description="Packets a second to be ready for. The replay filter of a key grows to hold those of "
+            "an epoch, a day at most (3 to 4 bytes for each that comes; three keys are in use), the delay queue half a "
             "minute.",
         ),
     ] = 2000

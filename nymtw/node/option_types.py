@@ -1,6 +1,6 @@
-"""Types of command-line options: functions that check a text and return its value, for `twisted.python.usage`."""
+"""Help with `twisted.python.usage`: types of options, which check a text and return its value, and argument order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -29,6 +29,12 @@ def number(least: float, most: float, unit: str = "") -> Callable[[str], float]:
         return value
 
     return _described(parse, rule)
+
+
+def argument_last(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a first one that is not an option moved to the end: `usage.Options` would stop there."""
+    first, rest = list(arguments[:1]), list(arguments[1:])
+    return [*first, *rest] if first and first[0].startswith("-") else [*rest, *first]
 
 
 def _described(parse: Callable[[str], T], rule: str) -> Callable[[str], T]:

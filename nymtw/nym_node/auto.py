@@ -13,7 +13,7 @@ then announces that it can take another role.
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from nymtw.gateway.service import GatewayService
 from nymtw.mixnode.cover import Cover
@@ -21,8 +21,9 @@ from nymtw.node.engine.mix_node import Environment
 from nymtw.node.home import NodeHome
 from nymtw.nym_node.config import NymNodeConfig
 from nymtw.nym_node.core import AnyCore
+from nymtw.nym_node.kept_places import KeptPlaces
 from nymtw.nym_node.options import Options
-from nymtw.topology.document import ANY, MIXNODE, NOTICE, NodeRecord, Topology
+from nymtw.topology.document import ANY, MIXNODE, NOTICE, Place, Topology
 
 ENTRY: Final = "entry-gateway"
 EXIT: Final = "exit-gateway"
@@ -59,8 +60,12 @@ class AutoService(GatewayService):
         service.takes = merged.node.takes
         service.cover = Cover(reactor, service, service.core, merged.node, policy)
         service.clients.closed = service.closed
+        service.kept = KeptPlaces(home.data, service.parts.environment.trust.network)
+        if service.kept.places:
+            service.core.own = structs.replace(service.core.own, places=dict(service.kept.places))
         return service
 
+    kept: KeptPlaces
     takes: tuple[str, ...]
     cover: Cover
     clients: Any
@@ -69,14 +74,17 @@ class AutoService(GatewayService):
         """Use a new topology, which may assign another role."""
         record = topology.find(self.core.own.identity)
         if record is not None and record.places:
-            self._become(record, topology)
+            self._become(self.kept.take(record, topology.epoch), topology)
+        else:
+            places = dict(self.kept.forget_before(topology.epoch)) or UNSET
+            self.core.own = structs.replace(self.core.own, places=places)
         super().use_topology(topology)
         self.cover.use_topology()
 
-    def _become(self, record: NodeRecord, topology: Topology) -> None:
+    def _become(self, places: Mapping[int, Place], topology: Topology) -> None:
         before = self.core.own
-        self.core.own = structs.replace(before, role=record.role, layer=record.layer, places=record.places)
-        now, following = record.place(topology.epoch), record.place(topology.epoch + 1)
+        self.core.own = own = structs.replace(before, places=dict(places)).at(topology.epoch)
+        now, following = own.place(topology.epoch), own.place(topology.epoch + 1)
         if now != before.place(topology.epoch):
             self.log.info("From key epoch {epoch} on this node is {place}", epoch=topology.epoch, place=now)
         if following not in (now, before.place(topology.epoch + 1)):

@@ -102,9 +102,9 @@ class EdgeOptions(MixOptions):
         bases: tuple[Any, ...] = (_Merged, *dict.fromkeys(own.values()), type(self))
         merged: EdgeOptions = type("Options", bases, {"factories": factories, "__doc__": type(self).__doc__})()
         merged.parent = self.parent
-        for words in ("synopsis", "longdesc"):
-            if hasattr(self, words):
-                setattr(merged, words, getattr(self, words))
+        for attribute in ("synopsis", "longdesc"):
+            if hasattr(self, attribute):
+                setattr(merged, attribute, getattr(self, attribute))
         return merged
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nymtw.errors import AddressError
 from nymtw.topology.address import Address
-from nymtw.topology.presence import LISTED_PAGE, MAX_LISTED
+from nymtw.topology.presence import CLIENTS_PER_PAGE, MAX_PUBLIC_CLIENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class PublicClients:
     Each client keeps its place, and so stays on one page while others come and go.
     """
 
-    def __init__(self, provider: bytes, network: bytes, limit: int = MAX_LISTED) -> None:
+    def __init__(self, provider: bytes, network: bytes, limit: int = MAX_PUBLIC_CLIENTS) -> None:
         """`provider`: this provider's identity, 32 bytes; `network`: the network's id, 16 bytes."""
         self._provider = provider
         self._network = network
@@ -61,7 +61,7 @@ class PublicClients:
 
     def next_page(self) -> Page:
         """The page to announce now: one that has changed since its last announcement, otherwise the next one."""
-        count = max(1, -(-len(self._addresses) // LISTED_PAGE))
+        count = max(1, -(-len(self._addresses) // CLIENTS_PER_PAGE))
         # Every other time only: clients that come and go all the time must not keep the other pages back.
         self._in_turn = not self._in_turn or not self._changed
         if self._in_turn:
@@ -70,7 +70,7 @@ class PublicClients:
         else:
             number = next(iter(self._changed))
             del self._changed[number]
-        held = self._addresses[number * LISTED_PAGE : (number + 1) * LISTED_PAGE]
+        held = self._addresses[number * CLIENTS_PER_PAGE : (number + 1) * CLIENTS_PER_PAGE]
         return Page(number, count, tuple(filter(None, held)))
 
     def _set(self, place: int, address: str) -> None:
@@ -79,4 +79,4 @@ class PublicClients:
         elif self._addresses[place] == address:
             return
         self._addresses[place] = address
-        self._changed[place // LISTED_PAGE] = None
+        self._changed[place // CLIENTS_PER_PAGE] = None

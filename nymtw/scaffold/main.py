@@ -10,6 +10,7 @@ from typing import Final
 from twisted.python import usage
 
 from nymtw.errors import ConfigError, NymtwError
+from nymtw.node.option_types import argument_last
 from nymtw.provider.services.installed_plugins import RESERVED, find_implementations
 from nymtw.scaffold.files import FILES
 
@@ -39,7 +40,7 @@ def write(name: str, folder: Path) -> list[Path]:
     if name in find_implementations().names():
         raise ConfigError(f"there is a provider called {name!r} already: see 'twistd nym-provider --impl=list'")
     identifier = name.replace("-", "_")
-    words = {
+    values = {
         "name": name,
         "identifier": identifier,
         "package": f"nymtw_{identifier}",
@@ -49,9 +50,9 @@ def write(name: str, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True)
         for path, text in FILES.items():
-            file = folder / Template(path).substitute(words)
+            file = folder / Template(path).substitute(values)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(Template(text).substitute(words), encoding="utf-8")
+            file.write_text(Template(text).substitute(values), encoding="utf-8")
             written.append(file)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
@@ -61,11 +62,8 @@ def write(name: str, folder: Path) -> list[Path]:
 def main(arguments: Sequence[str]) -> int:
     """Run `nymtw new-provider` with these arguments; returns the exit status."""
     options = Options()
-    ordered = list(arguments)
-    if ordered and not ordered[0].startswith("-"):
-        ordered = [*ordered[1:], ordered[0]]  # the name may be first
     try:
-        options.parseOptions(ordered)
+        options.parseOptions(argument_last(arguments))
         folder = Path(options["dir"] or f"nymtw-{options['name']}")
         written = write(options["name"], folder)
     except usage.UsageError as error:

@@ -1,7 +1,7 @@
-"""Every length of a Sphinx packet, computed in one place, and the size classes that a network carries.
+"""Every length of a Sphinx packet, computed in one place, and the size classes of packets.
 
 Lengths are in bytes. The letters are those of Danezis and Goldberg, "Sphinx: A Compact and Provably Secure Mix Format"
-(IEEE S&P 2009), section 3: k the security parameter, r the most hops of a route.
+(IEEE S&P 2009), section 3: k is the security parameter, r the maximum of hops.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ VERSION_SEED: Final = 259
 
 
 class SizeClass(IntEnum):
-    """The sizes of packet that a network carries; the number travels in link frames."""
+    """The sizes of packets. The number is part of link frames."""
 
     REGULAR = 0
     ACK = 1
@@ -49,7 +49,7 @@ class SizeClass(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The lengths of one size class: all follow from the length of the longest message it carries."""
+    """The lengths of one size class. All follow from the length of its longest message."""
 
     size_class: SizeClass
     plaintext_length: int
@@ -60,28 +60,23 @@ class Geometry:
         return self.plaintext_length + PAYLOAD_OVERHEAD
 
     @property
-    def header_length(self) -> int:
-        """Alpha, MAC and beta: the same for every size class."""
-        return HEADER_LENGTH
-
-    @property
     def packet_length(self) -> int:
-        """Header and payload: what is on the wire, at every hop."""
+        """Header and payload: the bytes on the wire, at every hop."""
         return HEADER_LENGTH + self.payload_length
 
     @staticmethod
     def header_padding_length(hops: int) -> int:
-        """The random bytes behind the last hop's routing information, in a header of `hops` hops."""
+        """The random bytes after the last hop's routing information, in a header of `hops` hops."""
         return BETA_LENGTH - STEP_LENGTH * (hops - 1) - LAST_STEP_LENGTH
 
     @staticmethod
     def payload_secret_length(version: int) -> int:
-        """What a SURB carries for one hop: the whole payload key (258) or its seed (259)."""
+        """The secret of one hop in a SURB: the whole payload key (version 258) or its seed (version 259)."""
         return PAYLOAD_KEY_LENGTH if version == VERSION_EXPLICIT_KEY else PAYLOAD_SEED_LENGTH
 
     @classmethod
     def surb_length(cls, hops: int, version: int = VERSION_SEED, *, single_seed: bool = False) -> int:
-        """A SURB's bytes: header, first hop's address, and one payload key or seed, or as many as hops."""
+        """A SURB: header, first hop's address, and a payload key or seed for each hop (one for a single seed)."""
         return HEADER_LENGTH + ADDRESS_LENGTH + cls.payload_secret_length(version) * (1 if single_seed else hops)
 
 

@@ -1,6 +1,6 @@
-"""The header: built by a sender for a whole route, opened by each hop for itself.
+"""The header: built by a sender for a whole route, opened by each hop.
 
-Sphinx paper, section 3: creating a mix header, with its filler (phi); alpha, beta and the MAC (gamma) are its names.
+Sphinx paper, section 3: creating a mix header, with filler (phi). Alpha, beta and MAC (gamma) are the paper's names.
 """
 
 import hmac
@@ -46,9 +46,9 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class BuiltHeader:
-    """A sender's header of 348 bytes, and what the hops will derive and see.
+    """A sender's header (348 bytes), and the values that the hops will derive and see.
 
-    `filler` is 60 bytes for each hop but the first; `last_mac_and_beta` (316 bytes) is what reaches the last hop.
+    `filler`: 60 bytes for each hop but the first. `last_mac_and_beta` (316 bytes): as they reach the last hop.
     """
 
     header: bytes
@@ -61,7 +61,7 @@ class BuiltHeader:
 def check_route(
     route: Sequence[Hop], delays: Sequence[int], destination: bytes, identifier: bytes, version: int
 ) -> None:
-    """Raise `SphinxInputError`, naming the limit, for what no header can be built from."""
+    """Raises `SphinxInputError`, with the limit, for arguments that no header can be built from."""
     hops = len(route)
     if not 1 <= hops <= MAX_HOPS:
         raise SphinxInputError(f"a route has 1 to {MAX_HOPS} hops, not {hops}")
@@ -84,7 +84,7 @@ def check_route(
 
 
 def check_secrets(hops: int, secret: bytes, padding: bytes) -> None:
-    """Raise `SphinxInputError` for an ephemeral secret or a header padding of the wrong length."""
+    """Raises `SphinxInputError` for an ephemeral secret or a header padding of the wrong length."""
     if len(secret) != KEY_LENGTH:
         raise SphinxInputError(f"an ephemeral secret is {KEY_LENGTH} bytes, not {len(secret)}")
     expected = Geometry.header_padding_length(hops)
@@ -101,7 +101,7 @@ def build_header(
     secret: bytes,
     padding: bytes,
 ) -> BuiltHeader:
-    """The header for `route`; the arguments have been checked with `check_route` and `check_secrets`."""
+    """Build the header for `route`. The caller has checked the arguments with `check_route` and `check_secrets`."""
     shared_secrets, keys = sender_keys(secret, [hop.public_key for hop in route])
     streams = [keystream(hop.stream_key) for hop in keys]
     filler = b""

@@ -43,12 +43,12 @@ class HopKeys(NamedTuple):
     replay_tag: bytes  # 32
 
     def payload_secret(self, version: int) -> bytes:
-        """What a SURB of `version` carries for this hop: the 192-byte payload key (258) or its 16-byte seed."""
+        """The secret of this hop in a SURB of `version`: the 192-byte payload key (258) or its 16-byte seed."""
         key = self.explicit_payload_key
         return key if version == VERSION_EXPLICIT_KEY else key[:PAYLOAD_SEED_LENGTH]
 
     def payload_key(self, version: int) -> bytes:
-        """The 192-byte key of the payload: taken as it is (258) or derived from its seed (259 and anything later)."""
+        """The 192-byte key of the payload: explicit (258) or derived from its seed (259 and later)."""
         key = self.explicit_payload_key
         return key if version == VERSION_EXPLICIT_KEY else expand_seed(key[:PAYLOAD_SEED_LENGTH])
 
@@ -59,17 +59,17 @@ def derive_keys(shared_secret: bytes) -> HopKeys:
 
 
 def cut_keys(shared_secret: bytes) -> tuple[bytes, ...]:
-    """`derive_keys` as a bare tuple, for the path that every packet takes."""
+    """`derive_keys` as a plain tuple, for the path of every packet."""
     return _CUT.unpack(HKDF(_SHA256, _CUT.size, None, _HOP_INFO).derive(shared_secret))
 
 
 def expand_seed(seed: bytes) -> bytes:
-    """The 192-byte payload key behind a 16-byte seed."""
+    """The 192-byte payload key for a 16-byte seed."""
     return HKDF(_SHA256, PAYLOAD_KEY_LENGTH, _PAYLOAD_SALT, _PAYLOAD_INFO).derive(seed)
 
 
 def expand_payload_secret(secret: bytes) -> bytes:
-    """The 192-byte payload key for what a SURB carries: such a key itself, or a 16-byte seed of one."""
+    """The 192-byte payload key for a secret in a SURB: such a key itself, or a 16-byte seed."""
     return secret if len(secret) == PAYLOAD_KEY_LENGTH else expand_seed(secret)
 
 
@@ -92,10 +92,11 @@ def clamp(scalar: bytes) -> int:
 
 
 def linear_scalar(product: int) -> bytes | None:
-    """32 bytes which X25519 multiplies by unchanged and which act as `product`, a product of clamped scalars mod 8L.
+    """A scalar of 32 bytes that X25519's clamping leaves unchanged, and that acts as `product`, a product of clamped
+    scalars mod 8L.
 
-    The negative has the same u-coordinate, and one of the two has the top bit that clamping sets, but for about one
-    in 2^127 products: those give None.
+    The negative has the same u-coordinate, and one of the two has the top bit that clamping sets, except for about one
+    in 2^127 products. Those give None.
     """
     for candidate in (product, _SCALAR_MODULUS - product):
         if candidate >> 254 == 1:
@@ -104,7 +105,7 @@ def linear_scalar(product: int) -> bytes | None:
 
 
 def multiply_chain(scalars: Sequence[bytes], point: bytes) -> bytes:
-    """X25519 by each of `scalars` in turn: a sender's shared secret as the definition has it."""
+    """X25519 with each of `scalars` in turn: a sender's shared secret by definition."""
     for scalar in scalars:
         point = crypto_scalarmult(scalar, point)
     return point
@@ -113,7 +114,7 @@ def multiply_chain(scalars: Sequence[bytes], point: bytes) -> bytes:
 def sender_keys(secret: bytes, public_keys: Sequence[bytes]) -> tuple[list[bytes], list[HopKeys]]:
     """Each hop's shared secret and keys, for the sender's ephemeral `secret` (32 bytes).
 
-    n hops cost n multiplications instead of n(n+1)/2: the scalars are multiplied as integers first. Raises
+    The scalars are multiplied as integers first, so that n hops cost n multiplications instead of n(n+1)/2. Raises
     `SphinxInputError` for a low-order public key.
     """
     secrets: list[bytes] = []
@@ -135,7 +136,7 @@ def sender_keys(secret: bytes, public_keys: Sequence[bytes]) -> tuple[list[bytes
 
 
 def last_alpha(secret: bytes, keys: Sequence[HopKeys]) -> bytes:
-    """The alpha with which a packet reaches the last hop of a route whose hops derive `keys`."""
+    """The alpha of a packet at the last hop of a route whose hops derive `keys`."""
     scalars = [secret, *(hop.blinding_factor for hop in keys[:-1])]
     product = 1
     for scalar in scalars:

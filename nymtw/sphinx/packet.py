@@ -40,16 +40,16 @@ from nymtw.sphinx.header import (
 from nymtw.sphinx.keys import FIELD_PRIME, cut_keys, expand_seed
 from nymtw.sphinx.payload import check_message, pad_message, wrap_payload
 
-# Flag, a byte that is zero, version, address, delay: where a hop on the way finds them.
+# The step of a forward hop: flag, a zero byte, version, address, delay.
 _STEP: Final = Struct(">B B H 32s Q")
 _REFUSED_VERSIONS: Final = frozenset((1, 257))  # their arithmetic is not clamped
 _SYSTEM_RANDOM: Final = random_module.SystemRandom()
 
 
 class ForwardHop(msgspec.Struct, frozen=True, gc=False):
-    """What a hop on the way learns: where the packet goes next, and after how many nanoseconds.
+    """The result at a forward hop: the next address, and the delay in nanoseconds.
 
-    `next_address` and `replay_tag` are 32 bytes; `packet` is as long as the one that came in.
+    `next_address` and `replay_tag` are 32 bytes; `packet` has the length of the incoming one.
     """
 
     next_address: bytes
@@ -59,9 +59,9 @@ class ForwardHop(msgspec.Struct, frozen=True, gc=False):
 
 
 class FinalHop(msgspec.Struct, frozen=True, gc=False):
-    """What the last hop learns: whom the packet is for, and the payload block with its padding (`recover_message`).
+    """The result at the last hop: the destination, and the payload block with its padding (`recover_message`).
 
-    `destination` and `replay_tag` are 32 bytes, `identifier` is 16: zeros in a packet that is not a reply.
+    `destination` and `replay_tag` are 32 bytes, `identifier` is 16 bytes: zeros in a packet that is not a reply.
     """
 
     destination: bytes
@@ -84,12 +84,12 @@ def build_packet(
     secret: bytes | None = None,
     padding: bytes | None = None,
 ) -> bytes:
-    """The packet that carries `message` over `route` (1 to 5 hops) to `destination` (32 bytes) at the last hop.
+    """Build a packet that carries `message` over `route` (1 to 5 hops) to `destination` (32 bytes) at the last hop.
 
     `delays`: nanoseconds, one for each hop but the last. `identifier`: 16 bytes, zero for a plain packet.
-    `secret` (32 bytes) and `padding` (`Geometry.header_padding_length(hops)`) are drawn from `random` unless given;
-    with both given the packet is the same to the byte each time, which only a test may want.
-    Raises `SphinxInputError`, before any cryptography, where the packet cannot be built.
+    `secret` (32 bytes) and `padding` (`Geometry.header_padding_length(hops)`) are drawn from `random` unless given.
+    With both given, the packet is always the same: for tests only.
+    Raises `SphinxInputError`, before any cryptography, if the packet cannot be built.
     """
     geometry = check_message(message, size_class)
     check_route(route, delays, destination, identifier, version)
@@ -112,10 +112,10 @@ def load_private_key(private_key: bytes | X25519PrivateKey) -> X25519PrivateKey:
 
 
 def process_packet(packet: bytes, private_key: bytes | X25519PrivateKey) -> ForwardHop | FinalHop:
-    """Take one layer off `packet`, as the hop that holds `private_key` does.
+    """Remove one layer of `packet`, as the hop with `private_key` does.
 
-    Raises `PacketRejected` with the reason for any packet that is not right; the payload is looked at by nobody before
-    `recover_message`. Telling replays is the caller's part: see `replay_tag`.
+    Raises `PacketRejected` with the reason for an invalid packet. Only `recover_message` checks the payload. The caller
+    must detect replays, by `replay_tag`.
     """
     return unwrap(packet, load_private_key(private_key), None)
 
@@ -123,11 +123,11 @@ def process_packet(packet: bytes, private_key: bytes | X25519PrivateKey) -> Forw
 def unwrap(
     packet: bytes, private_key: X25519PrivateKey, fresh: Callable[[bytes], bool] | None
 ) -> ForwardHop | FinalHop:
-    """`process_packet`, asking `fresh` about the replay tag between the MAC check and the decryption."""
+    """`process_packet`, with a call of `fresh` for the replay tag between the MAC check and the decryption."""
     if len(packet) not in PACKET_LENGTHS:
         raise PacketRejected(DropReason.WRONG_LENGTH)
     alpha = packet[:32]
-    # X25519 would mask such a point, and a replay would look new. Only the rare 0x7f needs the long comparison.
+    # X25519 would mask such a point, so that a replay looks new. Only the rare 0x7f needs the long comparison.
     if alpha[31] >= 0x7F and int.from_bytes(alpha, "little") >= FIELD_PRIME:
         raise PacketRejected(DropReason.NON_CANONICAL_POINT)
     try:
@@ -160,5 +160,5 @@ def unwrap(
         next_alpha = crypto_scalarmult(blinding_factor, alpha)
     except SodiumError:
         raise PacketRejected(DropReason.LOW_ORDER_POINT) from None
-    # The next MAC and the next beta already lie side by side.
+    # The next MAC and the next beta are already adjacent.
     return ForwardHop(address, delay, b"".join((next_alpha, opened[44:], payload)), replay_tag)

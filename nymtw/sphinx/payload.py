@@ -1,6 +1,6 @@
 """The payload: a message with its padding, wrapped in one wide-block layer for each hop.
 
-Sphinx paper, section 3 (delta): zeros in front, so that a change anywhere is seen at the end.
+Sphinx paper, section 3 (delta): zeros in front, so that the last hop detects a change anywhere.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ _MARKER: Final = b"\x01"
 
 
 def check_message(message: bytes, size_class: SizeClass) -> Geometry:
-    """The geometry of `size_class`. Raises `SphinxInputError` for a message too long for it, or no such class."""
+    """The geometry of `size_class`. Raises `SphinxInputError` for a message that is too long, or an unknown class."""
     geometry = GEOMETRIES.get(size_class)
     if geometry is None:
         raise SphinxInputError(f"a size class is a number from 0 to {len(GEOMETRIES) - 1}, not {size_class!r}")
@@ -41,10 +41,10 @@ def wrap_payload(block: bytes, payload_keys: Iterable[bytes]) -> bytes:
 
 
 def recover_message(payload: bytes) -> bytes:
-    """The message in a payload block that all layers have been taken off.
+    """The message in a payload block without layers.
 
-    Raises `PacketRejected` (malformed payload) where the zeros in front or the marker behind are not there: the block
-    was changed on its way, or layers are still on.
+    Raises `PacketRejected` (malformed payload) if the zeros in front or the marker behind are missing: the block was
+    changed on its way, or still has layers.
     """
     if payload.startswith(_ZEROS):
         body = payload[PAYLOAD_ZEROS_LENGTH:].rstrip(b"\0")

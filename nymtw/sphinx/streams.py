@@ -1,8 +1,8 @@
 """The two stream ciphers of the packet: ChaCha20 for the payload, AES-128-CTR for the header.
 
-A key is used for one stream alone, so counter and nonce always start from zero. Making the cipher objects costs more
-than the cipher itself: they are kept, one set for each thread, and given the next key. Whether the library takes a key
-in that way is asked once, at import.
+A key is used for one stream only, so counter and nonce always start at zero. Creating cipher objects costs more than
+the encryption itself, so each thread keeps one set of objects and gives them the next key. A test at import checks that
+the library supports this.
 """
 
 import threading
@@ -17,7 +17,7 @@ _COUNTER: Final = CTR(_ZERO)
 
 
 class _Kept(threading.local):
-    """This thread's cipher objects: what takes the key, and what then starts a stream under it."""
+    """This thread's cipher objects: one takes the key, the other starts a stream with it."""
 
     def __init__(self) -> None:
         chacha, aes = ChaCha20(bytes(32), _ZERO), AES128(bytes(16))
@@ -39,21 +39,21 @@ def fresh_aes_ctr(key: bytes, data: bytes) -> bytes:
 
 
 def kept_chacha20(key: bytes, data: bytes) -> bytes:
-    """`fresh_chacha20` with this thread's kept objects; the caller answers for the key's length."""
+    """`fresh_chacha20` with this thread's kept objects. The caller must check the key's length."""
     algorithm, start = _kept.chacha
     algorithm.key = key
     return start().update(data)
 
 
 def kept_aes_ctr(key: bytes, data: bytes) -> bytes:
-    """`fresh_aes_ctr` with this thread's kept objects; the caller answers for the key's length."""
+    """`fresh_aes_ctr` with this thread's kept objects. The caller must check the key's length."""
     algorithm, start = _kept.aes
     algorithm.key = key
     return start().update(data)
 
 
 def _keys_are_taken() -> bool:
-    """Whether the kept objects encrypt under the key that they were given last, and not under their first."""
+    """Whether the kept objects encrypt with their newest key, and not with their first."""
     keys = bytes(range(32)), bytes(range(1, 33))
     return all(
         kept_chacha20(key, _ZERO) == fresh_chacha20(key, _ZERO)

@@ -1,7 +1,7 @@
-"""Single-use reply blocks: a route back to their creator, made in advance, for somebody who does not learn it.
+"""Single-use reply blocks (SURBs): a route back to the creator, made in advance. Its user does not learn the route.
 
-Sphinx paper, section 3: replies. An ordinary SURB carries the payload key of every hop. A single-seed SURB carries that
-of the last hop alone, which is its creator: nobody else on the way can recognise the reply's payload.
+Sphinx paper, section 3: replies. An ordinary SURB carries the payload key of every hop. A single-seed SURB carries only
+the key of the last hop, which is its creator: no other hop can recognise the reply's payload.
 """
 
 import hmac
@@ -37,9 +37,10 @@ _RECORD_KEYS_AT: Final = 1 + IDENTIFIER_LENGTH + HEADER_LENGTH
 
 @dataclass(frozen=True, slots=True)
 class SURB:
-    """A reply block: a header of 348 bytes, the first hop's address (32), and in route order the payload keys.
+    """A reply block: a header (348 bytes), the first hop's address (32 bytes), and the payload keys in route order.
 
-    A key is 192 bytes (258) or a seed of 16 (259); a single-seed SURB has one, whatever its route. It is used once.
+    A key has 192 bytes (version 258), or is a seed of 16 bytes (version 259). A single-seed SURB has one key for any
+    route. A SURB is used once.
     """
 
     header: bytes
@@ -60,16 +61,16 @@ class SURB:
         secret: bytes | None = None,
         padding: bytes | None = None,
     ) -> "tuple[SURB, SURBRecord]":
-        """A SURB over `route` (1 to 5 hops), and the record that its creator keeps to read the reply.
+        """Create a SURB over `route` (1 to 5 hops), and the record with which its creator reads the reply.
 
-        `destination` (32 bytes) and `identifier` (16) are what the last hop reads; `delays`, `secret`, `padding` and
-        `random` are as for `build_packet`. With `single_seed` the creator is the last hop of the route, and the
-        identifier, by which it finds the record again, is not zero.
-        Raises `SphinxInputError`, before any cryptography, where it cannot be built.
+        The last hop reads `destination` (32 bytes) and `identifier` (16 bytes). `delays`, `secret`, `padding` and
+        `random`: as for `build_packet`. With `single_seed` the creator is the last hop of the route, and finds the
+        record by the identifier, which must not be zero.
+        Raises `SphinxInputError`, before any cryptography, if the SURB cannot be built.
         """
         check_route(route, delays, destination, identifier, version)
         if single_seed and not any(identifier):
-            raise SphinxInputError("a single-seed SURB has an identifier that is not zero: its record is found by it")
+            raise SphinxInputError("the identifier of a single-seed SURB must not be zero: its record is found by it")
         source = random or _SYSTEM_RANDOM
         secret = source.randbytes(KEY_LENGTH) if secret is None else secret
         padding = source.randbytes(Geometry.header_padding_length(len(route))) if padding is None else padding
@@ -90,20 +91,20 @@ class SURB:
         return self.first_hop_address, self.header + wrap_payload(pad_message(message, geometry), keys)
 
     def to_bytes(self) -> bytes:
-        """Header, address and keys in a row: 380 bytes and 16 (259) or 192 (258) for each key."""
+        """Header, address and keys: 380 bytes, and 16 (version 259) or 192 (version 258) bytes for each key."""
         return b"".join((self.header, self.first_hop_address, *self.payload_secrets))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """The SURB behind `to_bytes`. Raises `EncodingError` for a length that no SURB has."""
+        """Parse the result of `to_bytes`. Raises `EncodingError` for a length that no SURB has."""
         return cls(data[:HEADER_LENGTH], data[HEADER_LENGTH:_KEYS_AT], _split_secrets(data, _KEYS_AT, "SURB"))
 
 
 @dataclass(frozen=True, slots=True)
 class SURBRecord:
-    """What the creator of a SURB keeps: the header (348 bytes) with which the reply reaches the last hop, all keys.
+    """The creator's record of a SURB: the header (348 bytes) with which the reply reaches the last hop, and all keys.
 
-    It is found again by `identifier` (16 bytes), which the last hop reads, or by `alpha`, with which the packet starts.
+    It is found by `identifier` (16 bytes), which the last hop reads, or by `alpha`, the beginning of the packet.
     """
 
     identifier: bytes
@@ -117,9 +118,9 @@ class SURBRecord:
         return self.last_header[:32]
 
     def open(self, payload: bytes) -> bytes:
-        """The message in `payload`, the block of a `FinalHop`: after the last hop of the route has decrypted it.
+        """The message in `payload`, the block of a `FinalHop`, which the last hop of the route has decrypted.
 
-        Raises `PacketRejected` (malformed payload) where it was changed on its way.
+        Raises `PacketRejected` (malformed payload) if it was changed on its way.
         """
         if not self.single_seed:
             return recover_message(payload)
@@ -127,10 +128,9 @@ class SURBRecord:
         return recover_message(lioness.decrypt(keys[-1], wrap_payload(_checked_payload(payload), reversed(keys))))
 
     def open_packet(self, packet: bytes) -> bytes:
-        """The message in a whole reply as it reaches the last hop; that hop's private key is not needed.
+        """The message in a whole reply, as it reaches the last hop. The hop's private key is not needed.
 
-        Raises `PacketRejected`: wrong length, bad MAC (the header is not the one that belongs here), or malformed
-        payload.
+        Raises `PacketRejected`: wrong length, bad MAC (the header of another SURB), or malformed payload.
         """
         if len(packet) not in PACKET_LENGTHS:
             raise PacketRejected(DropReason.WRONG_LENGTH)
@@ -143,13 +143,13 @@ class SURBRecord:
         return recover_message(lioness.decrypt(keys[-1], payload))
 
     def to_bytes(self) -> bytes:
-        """One byte (1 for single-seed), identifier, header, keys: 365 bytes and 16 (259) or 192 (258) for each hop."""
+        """One byte (1 for single-seed), identifier, header, keys: 365 bytes, and 16 or 192 bytes for each hop."""
         kind = b"\x01" if self.single_seed else b"\x00"
         return b"".join((kind, self.identifier, self.last_header, *self.payload_secrets))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """The record behind `to_bytes`. Raises `EncodingError` for anything else."""
+        """Parse the result of `to_bytes`. Raises `EncodingError` for anything else."""
         secrets = _split_secrets(data, _RECORD_KEYS_AT, "SURB record")
         if data[0] > 1:
             raise EncodingError(f"a SURB record starts with 0 or 1, not {data[0]}")
@@ -158,7 +158,7 @@ class SURBRecord:
 
 
 def _split_secrets(data: bytes, start: int, what: str) -> tuple[bytes, ...]:
-    """One to five keys behind `start`. Five seeds are shorter than one whole key: the length tells them apart."""
+    """One to five keys from `start` on. Five seeds are shorter than one whole key, so the length decides."""
     total = len(data) - start
     size = PAYLOAD_SEED_LENGTH if total < PAYLOAD_KEY_LENGTH else PAYLOAD_KEY_LENGTH
     if total <= 0 or total % size or total > MAX_HOPS * size:

@@ -1,4 +1,4 @@
-"""Taking a layer off many packets, as a node does: keys kept ready, answers in order, nothing raised for them."""
+"""Unwraps many packets, as a node does: with prepared keys, results in order, and rejections as results."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,17 +18,17 @@ class Unwrapper:
         self.set_keys(keys_by_epoch)
 
     def set_keys(self, keys_by_epoch: Mapping[int, bytes]) -> None:
-        """Replace all keys. Raises `SphinxInputError` for a key of the wrong length, and then keeps the old ones."""
+        """Replace all keys. Raises `SphinxInputError` for a key of the wrong length; the old keys stay then."""
         self._keys = {epoch: load_private_key(key) for epoch, key in keys_by_epoch.items()}
 
     def unwrap_many(
         self, packets: Sequence[tuple[int, bytes]], fresh: Callable[[bytes], bool] | None = None
     ) -> list[ForwardHop | FinalHop | PacketRejected]:
-        """What `process_packet` answers or raises for each (key epoch, packet), in order.
+        """The result or the error of `process_packet` for each (key epoch, packet), in order.
 
-        `fresh` is given the 32-byte replay tag of each packet whose MAC is right, before anything of it is decrypted;
-        where it answers False, the packet is rejected as replayed, and where it raises `ReplayGuardFull`, for that.
-        An epoch without a key rejects the packet.
+        `fresh` gets the 32-byte replay tag of each packet with a correct MAC, before any decryption. If it returns
+        False, the packet is rejected as replayed; if it raises `ReplayGuardFull`, for that reason. A packet of an epoch
+        without a key is rejected.
         """
         results: list[ForwardHop | FinalHop | PacketRejected] = []
         for epoch, packet in packets:

@@ -90,7 +90,8 @@ class FakeClock:
 
     Each call is made at its own time: while it runs, `seconds()` says when it was due, so that timers which start
     timers behave in one long `advance` as they would in reality. Calls due at one time are made in the order in which
-    they were scheduled. An error raised by a call is raised by `advance`.
+    they were scheduled; those of an owner that sleeps (`asleep_until`) are made late. An error raised by a call is
+    raised by `advance`.
     """
 
     def __init__(self, start: float = 0.0) -> None:
@@ -174,6 +175,12 @@ class FakeClock:
         time, _, call = heapq.heappop(self._heap)
         if time > self._now:
             self._now = time
+        wakes = getattr(call.owner, "asleep_until", 0.0)
+        if wakes > self._now:
+            # As with a process that is stopped: what fell due meanwhile is done when it goes on, in that order.
+            call._time = wakes
+            self._push(call)
+            return
         call._state = "called"
         call._function(*call._args, **call._kwargs)
 

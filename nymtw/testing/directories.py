@@ -17,6 +17,7 @@ from nymtw.directory.service import make_directory
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.interfaces import IDirectory
+from nymtw.node.directories.http_directory import POST_TIMEOUT, TIMEOUT
 from nymtw.node.directories.several_directories import SeveralDirectories
 from nymtw.node.directories.trust import majority
 from nymtw.testing.network import MemoryHost
@@ -47,10 +48,9 @@ class SimulatedDirectories:
         return list(self._identities)
 
     def start(self) -> None:
-        """Where there are several, they begin to agree."""
+        """Those that are several begin to agree."""
         for directory in self.running.values():
-            if directory.agreement is not None:
-                directory.agreement.startService()
+            _start(directory)
 
     def stop(self) -> None:
         """Stop all that run."""
@@ -61,16 +61,17 @@ class SimulatedDirectories:
     def kill(self, name: str) -> None:
         """It answers nobody, and forgets all but its last topology."""
         self.away.add(name)
-        agreement = self.running[name].agreement
-        if agreement is not None:
-            agreement.stopService()
+        directory = self.running[name]
+        if directory.attended is not None:
+            directory.attended.stopService()
+        if directory.agreement is not None:
+            directory.agreement.stopService()
 
     def restart(self, name: str) -> None:
         """Start one that was killed."""
         self.running[name] = directory = self._make(name)
         self.away.discard(name)
-        if directory.agreement is not None:
-            directory.agreement.startService()
+        _start(directory)
 
     def seen_from(self, host: MemoryHost) -> IDirectory:
         """All of them, as a node or client on `host` sees them."""
@@ -84,7 +85,7 @@ class SimulatedDirectories:
         peers = [f"{url}={key_text(bytes(key.verify_key))}" for url, key in others.items()]
         section = msgspec.structs.replace(self._config.directory, peers=peers)
         return make_directory(
-            self._network.clock,
+            self._network.network.host(name),
             self._identities[name],
             msgspec.structs.replace(self._config, directory=section),
             wall_clock=self._network.clock.wall_clock,
@@ -94,22 +95,38 @@ class SimulatedDirectories:
         )
 
 
+def _start(directory: Directory) -> None:
+    if directory.attended is not None:
+        directory.attended.startService()
+    if directory.agreement is not None:
+        directory.agreement.startService()
+
+
 class _Way:
-    """To the directory `name`: every answer takes a way there and back, or fails while it is away."""
+    """To the directory `name`: every answer takes a way there and back, or fails while it is away.
+
+    One that sleeps answers when it goes on, if that is soon enough for whoever asks.
+    """
 
     def __init__(self, network: "SimulatedNetwork", clock: Any, name: str) -> None:
         self._simulation = network
         self._clock = clock
         self.name = name
 
-    def _ask(self, function: "Callable[[Directory], Any]") -> "Deferred[Any]":
+    def _ask(self, function: "Callable[[Directory], Any]", timeout: float = TIMEOUT) -> "Deferred[Any]":
         def ask() -> Any:
+            host = self._simulation.network.host(self.name)
+            if host.asleep_until > self._clock.seconds():
+                return deferLater(self._clock, host.asleep_until - self._clock.seconds(), ask)
             directories = self._simulation.directories
             if self._simulation.directory_away or self.name in directories.away:
                 raise DirectoryError(f"the {self.name} is away")
             return function(directories.running[self.name])
 
-        return deferLater(self._clock, 2 * self._simulation.network.latency, ask)
+        def late(result: object, timeout: float) -> Any:
+            raise DirectoryError(f"the {self.name}: no answer in {timeout:g} seconds")
+
+        return deferLater(self._clock, 2 * self._simulation.network.latency, ask).addTimeout(timeout, self._clock, late)
 
 
 @implementer(IDirectory)
@@ -120,20 +137,20 @@ class RemoteDirectory(_Way):
         super().__init__(network, host, name)
 
     def announce(self, path: str, heartbeat: Mapping[str, Any]) -> "Deferred[None]":
-        return self._ask(lambda directory: LocalDirectory(directory).announce(path, heartbeat))
+        return self._ask(lambda directory: LocalDirectory(directory).announce(path, heartbeat), POST_TIMEOUT)
 
     def topology(self) -> "Deferred[bytes]":
         return self._ask(lambda directory: LocalDirectory(directory).topology())
 
     def report(self, metric: Mapping[str, Any]) -> "Deferred[None]":
-        return self._ask(lambda directory: LocalDirectory(directory).report(metric))
+        return self._ask(lambda directory: LocalDirectory(directory).report(metric), POST_TIMEOUT)
 
 
 class RemotePeer(_Way):
     """A directory as another one sees it."""
 
     def __init__(self, network: "SimulatedNetwork", own: str, name: str) -> None:
-        super().__init__(network, network.clock, name)
+        super().__init__(network, network.network.host(own), name)
         self._own = own
 
     def notify(self, notice: bytes) -> "Deferred[Any]":

@@ -76,6 +76,12 @@ class MemoryNetwork:
             if transport.owner is host:
                 transport.vanish()
 
+    def stall(self, name: str, seconds: float) -> None:
+        """Stop the host for so long, as SIGSTOP stops a process: connections stay and what is sent to it waits, its
+        timers are late, and who connects to it waits too."""
+        host = self.host(name)
+        host.asleep_until = max(host.asleep_until, self.clock.seconds() + seconds)
+
     def cut(self, one: str, other: str) -> None:
         """Cut the link between two hosts: connections are lost, new ones time out, until `mend`."""
         self._cut.add(frozenset((one, other)))
@@ -160,6 +166,7 @@ class MemoryHost:
         self.name = name
         self.address = address
         self.alive = True
+        self.asleep_until = 0.0
         self.nameResolver: IHostnameResolver = _Resolver()
 
     def __repr__(self) -> str:
@@ -284,6 +291,12 @@ class MemoryConnector:
             self._failed(Refused())
         elif network.is_cut(self.host.name, port.host.name):
             self._waiting = self.host.callLater(self._timeout, self._failed, ConnectTimeout())
+        elif port.host.asleep_until > network.clock.seconds():
+            asleep = port.host.asleep_until - network.clock.seconds()
+            if asleep > self._timeout:
+                self._waiting = self.host.callLater(self._timeout, self._failed, ConnectTimeout())
+            else:
+                self._waiting = self.host.callLater(asleep, self._attempt)
         else:
             self.state = "connected"
             self._transport = network.connect(self, port)

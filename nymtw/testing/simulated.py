@@ -3,7 +3,7 @@ of all that crossed the network.
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from nymtw.testing.simulation import SimulatedNetwork
 
 ACCEPT_LIMIT: Final = 60.0  # seconds
+
+
+def limit_pages(store: Any, full: bool) -> None:
+    """Let SQLite find the disk of a store full: no page more than it has."""
+    database = getattr(store, "_db", None) or store._database
+    [(pages,)] = database.execute("PRAGMA page_count")
+    database.execute(f"PRAGMA max_page_count = {pages if full else 2**30}").fetchall()
 
 
 class Transcript:

@@ -37,7 +37,7 @@ from nymtw.testing.directories import SimulatedDirectories
 from nymtw.testing.impairment import Impairment
 from nymtw.testing.network import LOCALHOST, MemoryNetwork
 from nymtw.testing.security import MemorySecurity
-from nymtw.testing.simulated import SimulatedClient, Transcript
+from nymtw.testing.simulated import SimulatedClient, Transcript, limit_pages
 from nymtw.topology.document import LAYERS
 
 # Far below what real nodes are sized for: replay filters of a simulation need not fill the memory.
@@ -65,8 +65,9 @@ _GATEWAY: Final = _Edge(
 class SimulatedNetwork:
     """A whole network. Use it as a context manager, or call `start` and `stop`.
 
-    `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. `latency` is
-    in seconds. A client's provider is the first for the first client, the second for the second, and so on in turn;
+    `recommended` is what the directory tells clients: the rates of their streams, the mean delay of a hop. `refresh`,
+    `expiry` and `epoch_seconds` are the directory's, `latency` is in seconds. A client's provider is the first for the
+    first client, the second for the second, and so on in turn;
     `at` names another provider, or a gateway, for those who are in it. `implementations`: of a provider that does
     something else than the store, or of a gateway, the words of its command line.
     `directories`: of several, more than half must sign.
@@ -86,6 +87,7 @@ class SimulatedNetwork:
         recommended: RecommendedSection | None = None,
         refresh: float = 60.0,
         epoch_seconds: int = 86400,
+        expiry: float = 0.0,
         latency: float = 0.001,
         at: Mapping[str, str] | None = None,
         implementations: Mapping[str, Sequence[str]] | None = None,
@@ -105,7 +107,7 @@ class SimulatedNetwork:
         self._makers: dict[str, Callable[[], Any]] = {}
         self._homes: dict[str, NodeHome] = {}
         self._starts: dict[str, int] = {}
-        section = DirectorySection(id="directory", refresh=refresh, epoch_seconds=epoch_seconds)
+        section = DirectorySection(id="directory", refresh=refresh, epoch_seconds=epoch_seconds, expiry=expiry)
         names = ["directory", *(f"directory-{number}" for number in range(2, directories + 1))]
         self.directories = SimulatedDirectories(
             self,
@@ -204,6 +206,18 @@ class SimulatedNetwork:
         del self.nodes[name]
         self.network.kill(name)
         self._homes[name].unlock()
+
+    def stall(self, name: str, seconds: float) -> None:
+        """Stop a node, a client or a directory for so long, as SIGSTOP would; then it goes on."""
+        self.network.stall(name, seconds)
+
+    def fill_disk(self, name: str, full: bool = True) -> None:
+        """Let the database of a client or a store-and-forward provider have no more room, or room again."""
+        node = self.nodes[name]
+        if isinstance(node, SimulatedClient):
+            limit_pages(node.core._store, full)
+        else:
+            limit_pages(node.implementation.provider.mailboxes, full)
 
     def restart(self, name: str) -> None:
         """Start a node or client that was killed, with the home that it had."""

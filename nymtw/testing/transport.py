@@ -59,6 +59,10 @@ class Pipe:
     def _deliver(self) -> None:
         self._timer = None
         now = self._network.clock.seconds()
+        asleep = self.reader.owner.asleep_until - now
+        if asleep > 0:
+            self._timer = self._network.clock.callLater(asleep, self._deliver)
+            return
         arrived: list[bytes] = []
         finished = False
         while self._chunks and self._chunks[0][0] <= now and not finished:

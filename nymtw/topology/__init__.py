@@ -1,1 +1,1 @@
-"""Who is in the network, as the directory signs it, and routes through it. No clock, no I/O, no reactor."""
+"""The network's nodes and clients, as signed documents, and the posts of nodes. No clock, no I/O, no reactor."""

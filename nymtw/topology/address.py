@@ -1,7 +1,7 @@
-"""A client's address: `<mailbox id>.<encryption key>@<provider identity>`, each part base58 and checked.
+"""A client's address: `<mailbox id>.<encryption key>@<provider identity>`, each part in base58 with a checksum.
 
-The check is over all three parts and the network's id, so that a wrong letter, parts of two addresses, and an address
-of another network are told before anything is sent. An address gives no right to read the mailbox.
+The checksum covers all three parts and the network's id. So typing errors, mixed parts of two addresses, and addresses
+of another network are detected before anything is sent. An address gives no right to read the mailbox.
 """
 
 import hashlib
@@ -14,17 +14,17 @@ from nymtw.encoding import KEY_LENGTH
 from nymtw.errors import AddressError
 
 CHECK_LENGTH: Final = 4
-MAX_ADDRESS_LENGTH: Final = 3 * 50 + 2  # 36 bytes of base58 are at most 50 characters
+MAX_ADDRESS_LENGTH: Final = 3 * 50 + 2  # 36 bytes are at most 50 characters of base58
 
 
 def mailbox_id(public_key: bytes) -> bytes:
-    """The mailbox (32 bytes) that belongs to an Ed25519 mailbox key (32 bytes): its BLAKE2b-256."""
+    """The mailbox (32 bytes) for an Ed25519 mailbox key (32 bytes): the key's BLAKE2b-256."""
     return hashlib.blake2b(public_key, digest_size=32, person=b"nymtw mailbox").digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a client is reached: its mailbox, its X25519 key, its provider's identity; 32 bytes each."""
+    """A client's address: its mailbox, its X25519 key, its provider's identity; 32 bytes each."""
 
     mailbox: bytes
     encryption_key: bytes
@@ -41,7 +41,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, network: bytes) -> Self:
-        """The address behind `encode`, on the network with this id (16 bytes). Raises `AddressError`."""
+        """Parse the result of `encode`, for the network with this id (16 bytes). Raises `AddressError`."""
         mailbox, key, provider = split_address(text)
         address = cls(mailbox, key, provider)
         if address.encode(network) != text:
@@ -50,9 +50,9 @@ class Address:
 
 
 def split_address(text: str) -> tuple[bytes, bytes, bytes]:
-    """Mailbox, encryption key and provider (32 bytes each) of an address of *any* network: the check is not done.
+    """Mailbox, encryption key and provider (32 bytes each) of an address of *any* network. The checksum is not checked.
 
-    Raises `AddressError` for a text that no network has for an address.
+    Raises `AddressError` for a text that is not an address in any network.
     """
     if not isinstance(text, str) or len(text) > MAX_ADDRESS_LENGTH or not text.isascii():
         raise AddressError("an address is <mailbox>.<key>@<provider>, in base58")

@@ -1,6 +1,6 @@
-"""What has changed from one signed topology to the next, so that who has the one need not fetch the other whole.
+"""Deltas between two signed topologies, so that a reader with the older one need not fetch the whole newer one.
 
-A delta gives the next document to the byte, signatures and all: the reader checks that as he checks any.
+A delta restores the next document exactly, with its signatures. The reader verifies it like any other document.
 """
 
 import hashlib
@@ -10,31 +10,33 @@ import msgspec
 
 from nymtw.encoding import from_cbor, to_cbor
 from nymtw.errors import EncodingError
-from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, Key, ListedClient, NodeRecord, SignedTopology, Topology
+from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, Key, NodeRecord, PublicClient, SignedTopology, Topology
 
 _DIGEST_LENGTH: Final = 32
 
 
 class TopologyDelta(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`frame` is the next topology without nodes and clients; `base` the serial of the one before.
+    """The changes from one topology to the next.
 
-    `changed` are the nodes that are new or other than they were, `gone` the identities of those that are not there any
-    more, `clients` the listed clients if they are others. `digest` is the BLAKE2b-256 of the next document.
+    * `base`: the serial of the older topology. `frame`: the newer one without nodes and clients.
+    * `changed`: new and changed nodes. `gone`: the identities of removed nodes.
+    * `clients`: the public clients if they have changed.
+    * `digest`: the BLAKE2b-256 of the newer document.
     """
 
     base: int
     frame: Topology
     changed: tuple[NodeRecord, ...]
     gone: tuple[Key, ...]
-    clients: tuple[ListedClient, ...] | None
+    clients: tuple[PublicClient, ...] | None
     digest: bytes
     signatures: Annotated[dict[Key, bytes], msgspec.Meta(max_length=64)]
 
 
 def make_delta(before: Topology, after: Topology, signed: bytes) -> bytes:
-    """The CBOR of what leads from `before` to `signed`, the CBOR of the `SignedTopology` of `after`.
+    """The CBOR of the delta from `before` to `signed`, the CBOR of the `SignedTopology` of `after`.
 
-    In both the nodes stand in the order of their identities, as a directory puts them.
+    In both, the nodes must be sorted by identity, as directories do.
     """
     found = from_cbor(signed, SignedTopology, MAX_TOPOLOGY_LENGTH)
     return to_cbor(
@@ -51,9 +53,9 @@ def make_delta(before: Topology, after: Topology, signed: bytes) -> bytes:
 
 
 def apply_delta(signed: bytes, delta: bytes) -> bytes:
-    """The CBOR of the next `SignedTopology`; `signed` is the one before. Neither is trusted, nor is the result.
+    """The CBOR of the next `SignedTopology`. `signed`: the older one. Arguments and result are not trusted.
 
-    Raises `EncodingError` where they do not fit.
+    Raises `EncodingError` if they do not match.
     """
     change = from_cbor(delta, TopologyDelta, MAX_TOPOLOGY_LENGTH)
     document = from_cbor(signed, SignedTopology, MAX_TOPOLOGY_LENGTH).document
@@ -71,7 +73,7 @@ def apply_delta(signed: bytes, delta: bytes) -> bytes:
     )
     document = to_cbor(after)
     if _digest(document) != change.digest:
-        raise EncodingError("the delta does not give the document that it says")
+        raise EncodingError("the delta does not lead to the document with its digest")
     return to_cbor(SignedTopology(document=document, signatures=change.signatures))
 
 

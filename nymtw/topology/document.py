@@ -1,7 +1,7 @@
-"""The topology: every node of the network with its keys, signed by the directory, checked by whoever reads it.
+"""The topology: every node of the network with its keys, signed by the directories, and checked by every reader.
 
 The wire form is canonical CBOR (RFC 8949, section 4.2.3) with Ed25519 signatures (RFC 8032) over it.
-`docs/protocol.md` lists the fields. All lookups are indexed, and each index is built once for a topology.
+`docs/protocol.md` describes the fields. All lookups use indexes; each is built once for a topology.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ MIXNODE: Final = "mixnode"
 PROVIDER: Final = "provider"
 GATEWAY: Final = "gateway"
 EDGE_ROLES: Final = (PROVIDER, GATEWAY)
-ANY: Final = "any"  # of a node that takes the role it is given; none in a topology has it
+ANY: Final = "any"  # in presence only: the directory assigns the role
 NETWORK_LENGTH: Final = 16
 MAX_TOPOLOGY_LENGTH: Final = 8 * 1024 * 1024  # about 30,000 nodes
 _SIGNATURE_PREFIX: Final = b"nymtw topology v1\0"
@@ -47,10 +47,13 @@ ServiceName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
 Services = Annotated[dict[ServiceName, Annotated[str, msgspec.Meta(max_length=200)]], msgspec.Meta(max_length=64)]
 
 
-# How many refreshes before a key epoch begins it is decided who works where in it: every node has asked twice by then.
+# Refreshes between the assignment of roles and the key epoch for which they hold: every node has asked twice by then.
 NOTICE: Final = 3
 
-# What a node that takes any role can be asked to be, and where that is in the network: (role, layer).
+# The most absent nodes whose places are remembered.
+MOST_FORMER: Final = 1000
+
+# The places that the directory can assign to a node of the role "any", as (role, layer).
 Mode = Literal["mixnode", "entry-gateway", "exit-gateway"]
 Place = Literal["mixnode-1", "mixnode-2", "mixnode-3", "entry-gateway", "exit-gateway"]
 PLACES: Final[Mapping[str, tuple[str, int]]] = {
@@ -61,14 +64,15 @@ PLACES: Final[Mapping[str, tuple[str, int]]] = {
 
 
 class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One node. `identity` is its Ed25519 key (32 bytes), its name everywhere, and its address inside a Sphinx header.
+    """One node.
 
-    `host` and `port` are where other nodes connect, `client_port` is where clients do (providers and gateways);
-    `layer` is 1 to 3 for a mixnode, else 0; `sphinx_keys` has an X25519 key (32 bytes) for each announced key epoch;
-    `services` are those of a provider, and not there if it has none.
-
-    A node whose role the directory decides says which it `takes`, and has in `places` where it works from a key epoch
-    on: `role` and `layer` are those of the topology's epoch.
+    * `identity`: its Ed25519 key (32 bytes), which is its name everywhere and its address inside a Sphinx header.
+    * `host`, `port`: for connections of nodes. `client_port`: for clients, at providers and gateways.
+    * `layer`: 1 to 3 for a mixnode, otherwise 0.
+    * `sphinx_keys`: an X25519 key (32 bytes) for each announced key epoch.
+    * `services`: those of a provider; absent if it has none.
+    * `takes`, `places`: only if the directory assigns the role. The possible roles, and the places by the key epoch
+      with which they begin; `role` and `layer` are then those of the topology's epoch.
     """
 
     role: str
@@ -82,14 +86,14 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     takes: Annotated[tuple[Mode, ...], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
     places: Annotated[dict[Epoch, Place], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
 
-    def place(self, epoch: int) -> str:
-        """Where it works in this key epoch: a name of `PLACES`; empty for a node whose role is its own."""
+    def place(self, epoch: int) -> "Place | Literal['']":
+        """The place in a key epoch: a name of `PLACES`; "" for a node that has chosen its role itself."""
         if not self.places:
             return ""
         return self.places[max((each for each in self.places if each <= epoch), default=min(self.places))]
 
     def at(self, epoch: int) -> "NodeRecord":
-        """The same node with the role and the layer that it has in this key epoch."""
+        """The same node with its role and layer of this key epoch."""
         place = self.place(epoch)
         if not place or PLACES[place] == (self.role, self.layer):
             return self
@@ -97,7 +101,7 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return msgspec.structs.replace(self, role=role, layer=layer)
 
     def sphinx_key(self, epoch: int) -> bytes:
-        """The X25519 key of this key epoch, 32 bytes. Raises `TopologyIncomplete` where none is announced."""
+        """The X25519 key (32 bytes) of a key epoch. Raises `TopologyIncomplete` if none is announced."""
         try:
             return self.sphinx_keys[epoch]
         except KeyError:
@@ -106,16 +110,16 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             ) from None
 
 
-class ListedClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A client that asked to be found by others: its address (text) and its provider's identity (32 bytes)."""
+class PublicClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A client that wants to be found by others: its address (text) and its provider's identity (32 bytes)."""
 
     address: Annotated[str, msgspec.Meta(max_length=200)]
     provider: Key
 
 
 class Recommended(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How clients of this network should behave, so that they look alike: rates in events a second, the mean delay of
-    a hop in seconds, and the number of slots in the answer to a pull.
+    """The recommended behaviour of clients, so that all look alike: rates in events a second, the mean delay of a hop
+    in seconds, and the number of slots in the answer to a pull.
     """
 
     loop_cover_traffic_rate: Rate = 5.0
@@ -126,12 +130,19 @@ class Recommended(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fetch_slots: Annotated[int, msgspec.Meta(ge=1, le=255)] = 16
 
 
+Former = Annotated[
+    dict[Key, Annotated[dict[Epoch, Place], msgspec.Meta(min_length=1, max_length=3)]],
+    msgspec.Meta(min_length=1, max_length=MOST_FORMER),
+]
+
+
 class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
     """The network at one moment.
 
-    `serial` grows with each topology; `network` (16 bytes) is `Trust.network`; `published` and `valid_until` are
-    nanoseconds since 1970; `refresh` is how often, in seconds, a new one is made; `epoch` is the key epoch whose keys
-    senders use, floor(wall-clock seconds / `epoch_seconds`) when it was made.
+    * `serial` grows with each topology. `network` (16 bytes) is `Trust.network`.
+    * `published`, `valid_until`: nanoseconds since 1970. `refresh`: seconds between two topologies.
+    * `epoch`: the key epoch whose keys senders use: floor(wall-clock seconds / `epoch_seconds`) at publication.
+    * `former`: the places of absent nodes, for the case that they return in the same epoch; absent if there are none.
     """
 
     format: int = FORMAT
@@ -144,8 +155,17 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     epoch_seconds: Annotated[int, msgspec.Meta(ge=1, le=366 * 86400)]
     recommended: Recommended = Recommended()
     nodes: tuple[NodeRecord, ...] = ()
-    clients: tuple[ListedClient, ...] = ()
+    clients: tuple[PublicClient, ...] = ()
     minimum_client_version: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    former: Former | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def keys_until(self) -> float:
+        """Seconds since 1970 until which nodes unwrap packets made with the keys of this topology's epoch.
+
+        They hold the key of the epoch before the current one.
+        """
+        return float((self.epoch + 2) * self.epoch_seconds)
 
     @cached_property
     def _by_identity(self) -> dict[bytes, NodeRecord]:
@@ -156,9 +176,9 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return any(node.places and len(node.places) > 1 for node in self.nodes)
 
     def at(self, epoch: int) -> "Topology":
-        """The same network, each node in the role that it has for packets of this key epoch.
+        """The same network, each node in its role for packets of this key epoch.
 
-        It differs from this one only while a node changes its role, and only in roles and layers.
+        The result differs only while a node changes its role, and only in roles and layers.
         """
         if not self._movers:
             return self
@@ -184,7 +204,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @cached_property
     def _identities(self) -> dict[int, frozenset[bytes]]:
-        """The identities of each layer; layer 0 stands for the edges, before the first and behind the last."""
+        """The identities of each layer; layer 0 is for the edges, before the first layer and after the last."""
         layers = {layer: frozenset(node.identity for node in nodes) for layer, nodes in self._by_layer.items()}
         return {0: frozenset(node.identity for node in self.edges()), **layers}
 
@@ -197,15 +217,15 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return self._by_layer[layer]
 
     def usable_mixnodes(self, layer: int) -> tuple[NodeRecord, ...]:
-        """Those mixnodes of `layer` through which a packet can go now: they have a key for this topology's epoch."""
+        """The mixnodes of `layer` that can take packets now: they have a key for this topology's epoch."""
         return self._usable_by_layer[layer]
 
     def layers(self) -> Mapping[int, tuple[NodeRecord, ...]]:
-        """The mixnodes of each layer, by its number."""
+        """The mixnodes of each layer, by the layer's number."""
         return MappingProxyType(self._by_layer)
 
     def services(self, name: str) -> list[str]:
-        """The addresses (text) of every service called `name`."""
+        """The addresses (text) of all services called `name`."""
         return [node.services[name] for node in self.edges() if node.services and name in node.services]
 
     def providers(self) -> tuple[NodeRecord, ...]:
@@ -221,7 +241,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return tuple(node for node in self._edges if self.epoch in node.sphinx_keys)
 
     def usable_edges(self) -> tuple[NodeRecord, ...]:
-        """Those edges that a packet can reach now: they have a key for this topology's epoch."""
+        """The edges that packets can reach now: they have a key for this topology's epoch."""
         return self._usable_edges
 
     @cached_property
@@ -229,20 +249,20 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return tuple(node for node in self.nodes if node.role in EDGE_ROLES)
 
     def edges(self) -> tuple[NodeRecord, ...]:
-        """Providers and gateways: wherever a packet can start or end."""
+        """Providers and gateways: the nodes where packets start and end."""
         return self._edges
 
     def predecessors(self, record: NodeRecord) -> frozenset[bytes]:
-        """The identities that may send packets to this node: of the layer before; layer 3 for an edge."""
+        """The identities that may send packets to this node: those of the layer before; layer 3 for an edge."""
         return self._identities[record.layer - 1 if record.role == MIXNODE else LAYERS[-1]]
 
     def successors(self, record: NodeRecord) -> frozenset[bytes]:
-        """The identities that this node may send packets to: of the layer behind; layer 1 for an edge."""
+        """The identities that this node may send packets to: those of the next layer; layer 1 for an edge."""
         return self._identities[(record.layer + 1) % (len(LAYERS) + 1)]
 
 
 class SignedTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a directory publishes: a topology's CBOR, and a signature (64 bytes) by each directory's identity key."""
+    """The published form: a topology's CBOR, and a signature (64 bytes) by each directory's identity key."""
 
     document: bytes
     signatures: Annotated[dict[Key, bytes], msgspec.Meta(max_length=64)]
@@ -250,7 +270,7 @@ class SignedTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom a node or client believes: Ed25519 identity keys (32 bytes each), and how many of them must have signed."""
+    """The trusted directories: Ed25519 identity keys (32 bytes each), and the number of required signatures."""
 
     directories: tuple[bytes, ...]
     threshold: int = 1
@@ -258,18 +278,18 @@ class Trust:
     def __post_init__(self) -> None:
         if not 1 <= self.threshold <= len(set(self.directories)):
             raise TopologyError(
-                f"{self.threshold} signatures are asked for, and {len(set(self.directories))} directories are known"
+                f"{self.threshold} signatures are required, but only {len(set(self.directories))} directories are known"
             )
 
     @property
     def network(self) -> bytes:
-        """The network's id, 16 bytes: the BLAKE2b of the sorted directory keys. Part of every address's check."""
+        """The network's id, 16 bytes: the BLAKE2b of the sorted directory keys. The check of addresses includes it."""
         keys = b"".join(sorted(set(self.directories)))
         return hashlib.blake2b(keys, digest_size=NETWORK_LENGTH, person=b"nymtw network").digest()
 
 
 def sign_topology(topology: Topology, signing_keys: Sequence[SigningKey]) -> bytes:
-    """The CBOR of the `SignedTopology`, signed with each of `signing_keys`."""
+    """Sign a topology with each of `signing_keys`. Returns the CBOR of the `SignedTopology`."""
     document = to_cbor(topology)
     signed = signed_bytes(document)
     signatures = {bytes(key.verify_key): key.sign(signed).signature for key in signing_keys}
@@ -277,20 +297,20 @@ def sign_topology(topology: Topology, signing_keys: Sequence[SigningKey]) -> byt
 
 
 def signed_bytes(document: bytes) -> bytes:
-    """What a directory's signature is over; `document` is the CBOR of the topology."""
+    """The bytes that a directory signs. `document`: the CBOR of the topology."""
     return _SIGNATURE_PREFIX + document
 
 
 def valid_signers(signed: SignedTopology, trust: Trust) -> list[bytes]:
-    """Those of the directories in `trust` whose signature is right, by identity."""
+    """The identities of the directories in `trust` whose signatures are valid."""
     return [directory for directory in sorted(set(trust.directories)) if _is_signed_by(signed, directory)]
 
 
 def verify_topology(data: bytes, trust: Trust, now: float, newer_than: int = 0) -> Topology:
-    """The topology in `data`, the CBOR of a `SignedTopology`; `now` is in wall-clock seconds.
+    """Verify `data`, the CBOR of a `SignedTopology`, and return the topology. `now`: wall-clock seconds.
 
-    A serial below `newer_than`, the newest that was seen, is a roll-back; the same one again is none.
-    Raises `TopologySignatureError`, `TopologyExpired`, or `TopologyError` for one that cannot be read or believed.
+    A serial below `newer_than`, the newest seen one, is a roll-back; an equal one is accepted.
+    Raises `TopologySignatureError`, `TopologyExpired`, or `TopologyError` if it cannot be read or trusted.
     """
     try:
         signed = from_cbor(data, SignedTopology, MAX_TOPOLOGY_LENGTH)
@@ -308,32 +328,34 @@ def verify_topology(data: bytes, trust: Trust, now: float, newer_than: int = 0) 
         raise TopologyError(f"the topology is signed but cannot be read: {error}") from None
     check_consistent(topology)
     if topology.network != trust.network:
-        raise TopologyError("the topology is of another network: it was made for another set of directories")
+        raise TopologyError("the topology is of another network, with other directories")
     if topology.serial < newer_than:
         raise TopologyError(f"the topology (serial {topology.serial}) is older than one already seen ({newer_than})")
     if now * _NANOSECONDS > topology.valid_until:
         late = now - topology.valid_until / _NANOSECONDS
-        raise TopologyExpired(f"the newest topology ran out {late:.0f} seconds ago: the directory has been silent")
+        raise TopologyExpired(
+            f"the newest topology expired {late:.0f} seconds ago: the directory does not publish new ones"
+        )
     return topology
 
 
 def check_consistent(topology: Topology) -> None:
-    """Raises `TopologyError` for a topology that contradicts itself, whoever signed it."""
+    """Raises `TopologyError` for a topology that contradicts itself, even if its signatures are valid."""
     if topology.format != FORMAT:
         raise TopologyError(f"the topology has format {topology.format}; this version reads {FORMAT}")
     if len({node.identity for node in topology.nodes}) != len(topology.nodes):
-        raise TopologyError("the topology lists a node twice")
+        raise TopologyError("the topology has a node twice")
     for node in topology.nodes:
         if node.role not in (MIXNODE, *EDGE_ROLES):
-            raise TopologyError(f"the topology lists a node of unknown role {node.role!r:.40}")
+            raise TopologyError(f"the topology has a node of unknown role {node.role!r:.40}")
         if (node.role == MIXNODE) != (node.layer in LAYERS):
-            raise TopologyError(f"the topology lists a {node.role} in layer {node.layer}")
+            raise TopologyError(f"the topology has a {node.role} in layer {node.layer}")
         if node.at(topology.epoch) is not node:
-            raise TopologyError("the topology lists a node in a role that is not that of its place")
+            raise TopologyError("the topology has a node whose role does not match its place")
 
 
 def check_usable(topology: Topology) -> None:
-    """Raises `TopologyIncomplete`, naming what is missing, where no packet could cross this network now."""
+    """Raises `TopologyIncomplete`, with the missing part, if no packet can cross this network now."""
     for layer in LAYERS:
         if not topology.mixnodes(layer):
             raise TopologyIncomplete(f"layer {layer} has no mixnode")

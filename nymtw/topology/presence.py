@@ -1,7 +1,7 @@
-"""The signed posts with which nodes say that they are there (heartbeats) and what they have carried (metrics).
+"""The signed posts of nodes: heartbeats (presence) and metrics (traffic).
 
 A post is a JSON object; its `signature` is Ed25519 by `identityKey` over a prefix and the canonical CBOR of the rest.
-`docs/protocol.md` lists the fields. Keys are in URL-safe base64, times in nanoseconds since 1970.
+`docs/protocol.md` describes the fields. Keys are in URL-safe base64, times in nanoseconds since 1970.
 """
 
 import ipaddress
@@ -23,17 +23,17 @@ from nymtw.topology.document import (
     GATEWAY,
     LAYERS,
     MIXNODE,
-    ListedClient,
     Mode,
     NodeRecord,
+    PublicClient,
     Services,
 )
 
 MAX_SKEW: Final = 120.0  # seconds that a node's clock may differ from the directory's
-MAX_LISTED: Final = 10_000  # listed clients of one provider
-LISTED_PAGE: Final = 100  # of them in one heartbeat, which so stays below 32 KiB
-MAX_PAGES: Final = MAX_LISTED // LISTED_PAGE
-MAX_DESCRIPTION: Final = 280  # characters that an operator can say of a node
+MAX_PUBLIC_CLIENTS: Final = 10_000  # public clients of one provider
+CLIENTS_PER_PAGE: Final = 100  # public clients in one heartbeat, which so stays below 32 KiB
+MAX_PAGES: Final = MAX_PUBLIC_CLIENTS // CLIENTS_PER_PAGE
+MAX_DESCRIPTION: Final = 280  # characters of an operator's description
 _HEARTBEAT_PREFIX: Final = b"nymtw presence v1\0"
 _METRIC_PREFIX: Final = b"nymtw metric v1\0"
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*\Z")
@@ -61,7 +61,7 @@ class HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", 
     client_listener: _Endpoint | None = None
     layer: int = 0
     takes: Annotated[list[Mode], msgspec.Meta(max_length=3)] = []
-    registered_clients: Annotated[list[_ClientPost], msgspec.Meta(max_length=MAX_LISTED)] = []
+    registered_clients: Annotated[list[_ClientPost], msgspec.Meta(max_length=MAX_PUBLIC_CLIENTS)] = []
     clients_page: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PAGES)] = 0
     clients_pages: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGES)] = 1
     number: _Count = 0
@@ -74,7 +74,7 @@ class HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", 
 
 
 class ValidatorPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """A validator, which is shown and has no part in the mixnet."""
+    """A validator: shown to people, but not part of the mixnet."""
 
     identity_key: _KeyText
     pub_key: Annotated[str, msgspec.Meta(min_length=1, max_length=262)]
@@ -101,16 +101,16 @@ _Post = TypeVar("_Post", HeartbeatPost, MetricPost, ValidatorPost)
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a node says of itself: `clients` are those that asked to be listed, `number` counts all that registered.
+    """A node's presence. `clients`: its public clients. `number`: the number of all registered clients.
 
-    A long list comes in pages, one in each heartbeat: `clients` is that with the number `page`, of `pages`.
+    A long list of clients is split into pages, one in each heartbeat: `clients` has page number `page` of `pages`.
 
-    `record.host` may be empty: then the directory fills in where the post came from. A mixnode in layer 0 asks the
-    directory for a layer. A node of the role "any" leaves all of it to the directory, within what the record `takes`.
+    If `record.host` is empty, the directory fills in the address that the post came from. A mixnode in layer 0 asks the
+    directory for a layer. A node of the role "any" gets its role from the directory, among those in `record.takes`.
     """
 
     record: NodeRecord
-    clients: tuple[ListedClient, ...]
+    clients: tuple[PublicClient, ...]
     number: int
     timestamp: int
     version: str
@@ -122,9 +122,9 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How many packets a mixnode has sent and received since its last metric. `public_key` is in text form.
+    """The packets that a mixnode has sent and received since its last metric. `public_key` is in text form.
 
-    `loops_sent` of them were loops of its own, and `loops_returned` such loops have come back.
+    `loops_sent` of them were its own loops; `loops_returned` of those have returned.
     """
 
     identity: bytes
@@ -156,12 +156,12 @@ def make_heartbeat(
     description: str = "",
     country: str = "",
 ) -> dict[str, Any]:
-    """The JSON-able post of a node. `keys`: the Sphinx key of the current key epoch and that of the next.
+    """The JSON-able post of a node. `keys`: the Sphinx keys of the current and the next key epoch.
 
-    `registered_clients` are the addresses (text) of those that asked to be listed, or the page `clients_page` of them,
-    counted from 0, where there are `clients_pages`. `services` are those of a provider's
-    services by their names. `takes`: of a node of the role "any", what it can be. `description` (at most 280
-    characters) and `country` (two capital letters) are for people.
+    * `registered_clients`: addresses (text) of public clients, or page `clients_page` (from 0) of `clients_pages`.
+    * `services`: the addresses of a provider's services by name.
+    * `takes`: the possible roles of a node of the role "any".
+    * `description` (at most 280 characters) and `country` (two capital letters) are for people.
     """
     epoch = min(keys)
     post: dict[str, Any] = {
@@ -201,24 +201,24 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
     if post.role not in (MIXNODE, *EDGE_ROLES, ANY):
         raise EncodingError(f"role: {post.role!r:.40} is none of {MIXNODE}, {', '.join(EDGE_ROLES)}, {ANY}")
     if (post.role == ANY) != bool(post.takes) or len(set(post.takes)) != len(post.takes):
-        raise EncodingError(f"takes: a node of the role {ANY}, and no other, says here what it can be, each once")
+        raise EncodingError(f"takes: the possible roles, each once; required for the role {ANY}, forbidden for others")
     if post.layer not in (0, *(LAYERS if post.role == MIXNODE else ())):
-        raise EncodingError(f"layer: a {post.role} is not in layer {post.layer}")
+        raise EncodingError(f"layer: a {post.role} cannot be in layer {post.layer}")
     name, listener, other = ("host", post.host, post.mixnet_listener)
     if post.role == GATEWAY:
         name, listener, other = ("mixnetListener", post.mixnet_listener, post.host)
     if listener is None or other is not None:
-        raise EncodingError(f"{name}: a {post.role} says here, and only here, where nodes connect")
+        raise EncodingError(f"{name}: a {post.role} must have its address for nodes here, and only here")
     host, port = parse_endpoint(listener)
     client_port = 0
     if post.client_listener is not None:
         client_host, client_port = parse_endpoint(post.client_listener)
         if client_host != host:
-            raise EncodingError(f"clientListener: its host is not that of {name}")
+            raise EncodingError(f"clientListener: its host differs from that of {name}")
     if post.clients_page >= post.clients_pages:
-        raise EncodingError("clientsPage: the pages are counted from 0")
-    if post.clients_pages > 1 and len(post.registered_clients) > LISTED_PAGE:
-        raise EncodingError(f"registeredClients: a page has at most {LISTED_PAGE}")
+        raise EncodingError("clientsPage: it must be lower than clientsPages")
+    if post.clients_pages > 1 and len(post.registered_clients) > CLIENTS_PER_PAGE:
+        raise EncodingError(f"registeredClients: a page has at most {CLIENTS_PER_PAGE}")
     if post.role == MIXNODE and (client_port or post.registered_clients or post.number or post.services):
         raise EncodingError("a mixnode has no clients")
     identity = parse_key_text(post.identity_key)
@@ -286,7 +286,7 @@ def make_metric(
 ) -> dict[str, Any]:
     """The JSON-able metric of a mixnode: packets since the last one. `public_key` is its current Sphinx key.
 
-    `loops`: how many of its own loops it has sent and how many have come back since then; None if it sends none.
+    `loops`: its own loops sent and returned since then; None if it sends none.
     """
     post: dict[str, Any] = {
         "identityKey": key_text(bytes(signing_key.verify_key)),
@@ -303,7 +303,7 @@ def make_metric(
 def read_metric(body: object, now: float) -> Metric:
     """The metric in a JSON value; `now` is in wall-clock seconds. Raises `EncodingError` with the reason.
 
-    `sent` may be an object of counts by peer, as it once was: it is summed, and the peers are forgotten.
+    `sent` may be an object with counts by peer, the old format: the counts are added up, and the peers ignored.
     """
     post = _open_post(body, MetricPost, _METRIC_PREFIX, now)
     sent = sum(post.sent.values()) if isinstance(post.sent, dict) else post.sent
@@ -318,12 +318,12 @@ def sign_post(post: Mapping[str, Any], prefix: bytes, signing_key: SigningKey) -
 
 
 def endpoint_text(host: str, port: int) -> str:
-    """ "host:port", an IPv6 address in brackets."""
+    """ "host:port"; an IPv6 address is in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
-    """Host and port behind `endpoint_text`; the host may be empty. Raises `EncodingError`."""
+    """Parse the result of `endpoint_text`. The host may be empty. Raises `EncodingError`."""
     host, colon, digits = text.rpartition(":")
     if not colon or not re.fullmatch("[1-9][0-9]{0,4}", digits) or int(digits) > 65535:
         raise EncodingError(f"{text!r:.80} is not host:port")
@@ -342,7 +342,7 @@ def parse_endpoint(text: str) -> tuple[str, int]:
 
 
 def _open_post(body: object, kind: type[_Post], prefix: bytes, now: float) -> _Post:
-    """The fields of a post whose signature and time are right."""
+    """The fields of a post, after a check of signature and time."""
     try:
         post = msgspec.convert(body, kind, strict=True)
     except msgspec.ValidationError as error:
@@ -353,7 +353,7 @@ def _open_post(body: object, kind: type[_Post], prefix: bytes, now: float) -> _P
     try:
         VerifyKey(parse_key_text(post.identity_key)).verify(prefix + to_cbor(rest), bytes.fromhex(post.signature))
     except (BadSignatureError, ValueError, UnicodeError):
-        raise EncodingError("signature: it does not fit identityKey and the rest of the post") from None
+        raise EncodingError("signature: it does not match identityKey and the rest of the post") from None
     skew = post.timestamp / 1e9 - now
     if abs(skew) > MAX_SKEW:
         raise EncodingError(
@@ -364,13 +364,13 @@ def _open_post(body: object, kind: type[_Post], prefix: bytes, now: float) -> _P
 
 
 def _check_texts(**texts: str) -> None:
-    """What people are shown, some of them in a terminal, is a line that can be printed. Raises `EncodingError`."""
+    """Raises `EncodingError` for texts with unprintable characters, because people see them, also in terminals."""
     for name, text in texts.items():
         if not text.isprintable():
-            raise EncodingError(f"{name}: it has characters that cannot be printed")
+            raise EncodingError(f"{name}: it has unprintable characters")
 
 
-def _read_client(client: _ClientPost, provider: bytes) -> ListedClient:
+def _read_client(client: _ClientPost, provider: bytes) -> PublicClient:
     try:
         _, key, at = split_address(client.address)
     except AddressError as error:
@@ -379,7 +379,7 @@ def _read_client(client: _ClientPost, provider: bytes) -> ListedClient:
         raise EncodingError("registeredClients: a client of another provider")
     if parse_key_text(client.pub_key) != key:
         raise EncodingError("registeredClients: pubKey is not the key of the address")
-    return ListedClient(address=client.address, provider=provider)
+    return PublicClient(address=client.address, provider=provider)
 
 
 def _check_service(address: str, provider: bytes) -> None:

@@ -1,14 +1,14 @@
-"""Which version of nymtw is older: what the topology asks of clients."""
+"""Compares versions of nymtw: the topology names the oldest version that clients may have."""
 
 from functools import lru_cache
-
-from packaging.version import InvalidVersion, Version
 
 from nymtw.errors import ClientTooOld
 
 
 def version(text: str) -> str:
-    """A version, PEP 440. Raises `ValueError`, as `usage.Options` wants it."""
+    """Check a version (PEP 440). Raises `ValueError`, for `usage.Options`."""
+    from packaging.version import InvalidVersion, Version
+
     try:
         return str(Version(text))
     except InvalidVersion:
@@ -20,7 +20,9 @@ version.coerceDoc = "must be a version, such as 0.2.0."  # type: ignore[attr-def
 
 @lru_cache(maxsize=16)
 def is_older(own: str, least: str) -> bool:
-    """Whether the version `own` comes before `least` (PEP 440); never where one of them is none."""
+    """Whether the version `own` is older than `least` (PEP 440). False if one of them is not a version."""
+    from packaging.version import InvalidVersion, Version
+
     try:
         return Version(own) < Version(least)
     except InvalidVersion:
@@ -28,6 +30,6 @@ def is_older(own: str, least: str) -> bool:
 
 
 def check_client(own: str, least: str) -> None:
-    """Raises `ClientTooOld` where a client of the version `own` may not send in a network that asks for `least`."""
+    """Raises `ClientTooOld` if a client of version `own` may not send in a network that requires `least`."""
     if least and is_older(own, least):
-        raise ClientTooOld(f"this client is nymtw {own}, and the network asks for {least} or later: upgrade it")
+        raise ClientTooOld(f"this client is nymtw {own}, but the network requires {least} or later: upgrade it")

@@ -57,9 +57,9 @@ def reading(
 
     `content` replaces `schema` and `kind`: a schema for each type of content.
     """
-    said = {int(code.removeprefix("_")): text for code, text in also.items()}
+    reasons = {int(code.removeprefix("_")): text for code, text in also.items()}
     shape = reference(schema) if isinstance(schema, str) else schema
-    responses = answers(shape, kind=kind, also=said)
+    responses = answers(shape, kind=kind, also=reasons)
     if content is not None:
         responses["200"] = {"description": "OK", "content": {each: {"schema": content[each]} for each in content}}
     return {"summary": summary, "parameters": list(query), "responses": responses}

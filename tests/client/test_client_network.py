@@ -14,6 +14,7 @@ from nymtw.client.edge_connection import TOKEN_SETTING
 from nymtw.client.sending.outbox import State
 from nymtw.client.service import Environment
 from nymtw.client.sockets.requests import parse_recipient
+from nymtw.directory.config import RecommendedSection
 from nymtw.errors import DeliveryFailed, NymtwError
 from nymtw.message import arq
 from nymtw.testing.directories import RemoteDirectory
@@ -22,6 +23,10 @@ from nymtw.testing.simulation import SimulatedNetwork
 from nymtw.topology.address import Address
 
 pytestmark = pytest.mark.long
+
+QUIET = RecommendedSection(
+    loop_cover_traffic_rate=0.5, message_sending_rate=5.0, drop_cover_traffic_rate=0.1, fetch_message_rate=2.0
+)
 
 
 def environment(network: SimulatedNetwork, name: str, seed: str = "") -> Environment:
@@ -50,7 +55,7 @@ def wait(network: SimulatedNetwork, work: Any, limit: float = 120) -> Any:
 
 
 def test_the_python_api_sends_receives_and_replies() -> None:
-    with SimulatedNetwork(1, clients=(), refresh=5.0) as network:
+    with SimulatedNetwork(1, recommended=QUIET, clients=(), refresh=5.0) as network:
         alice, bob = open_client(network, "alice"), open_client(network, "bob")
 
         async def answer_one() -> bytes:
@@ -80,7 +85,7 @@ def test_the_python_api_sends_receives_and_replies() -> None:
 
 
 def test_a_client_that_asks_for_it_is_listed_for_as_long_as_it_does() -> None:
-    with SimulatedNetwork(7, clients=(), refresh=5.0, providers=1) as network:
+    with SimulatedNetwork(7, recommended=QUIET, clients=(), refresh=5.0, providers=1) as network:
         alice, bob = open_client(network, "alice", listed=True), open_client(network, "bob")
         network.run(15)
         [found] = bob.core.clients()
@@ -95,7 +100,7 @@ def test_a_client_that_asks_for_it_is_listed_for_as_long_as_it_does() -> None:
 
 
 def test_a_provider_whose_list_is_full_serves_the_client_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    with SimulatedNetwork(8, clients=(), refresh=5.0, providers=1) as network:
+    with SimulatedNetwork(8, recommended=QUIET, clients=(), refresh=5.0, providers=1) as network:
         monkeypatch.setattr(network.nodes["provider-1"].public_clients, "_limit", 0)
         alice = open_client(network, "alice", listed=True)
         assert alice.core.status()["ready"]
@@ -110,9 +115,9 @@ def test_a_provider_whose_list_is_full_serves_the_client_all_the_same(monkeypatc
 
 
 def test_what_is_not_sent_is_sent_when_the_client_is_opened_again() -> None:
-    with SimulatedNetwork(2, clients=(), refresh=5.0) as network:
+    with SimulatedNetwork(2, recommended=QUIET, clients=(), refresh=5.0) as network:
         alice, bob = open_client(network, "alice"), open_client(network, "bob")
-        data = random.Random(2).randbytes(100_000)
+        data = random.Random(2).randbytes(20_000)
         address = bob.address
         wait(network, alice.send(data, address))
         wait(network, alice.close())
@@ -131,9 +136,9 @@ def test_what_is_not_sent_is_sent_when_the_client_is_opened_again() -> None:
 
 
 def test_a_provider_that_is_restarted_in_the_middle_costs_no_data() -> None:
-    with SimulatedNetwork(3, clients=(), refresh=5.0, providers=1) as network:
+    with SimulatedNetwork(3, recommended=QUIET, clients=(), refresh=5.0, providers=1) as network:
         alice, bob = open_client(network, "alice"), open_client(network, "bob")
-        data = random.Random(3).randbytes(60_000)
+        data = random.Random(3).randbytes(20_000)
         sent = wait(network, alice.send(data, bob.address))
         network.run(1.5)
         network.kill("provider-1")
@@ -156,7 +161,7 @@ def test_a_provider_that_is_restarted_in_the_middle_costs_no_data() -> None:
 
 def test_a_message_that_is_given_up_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arq, "MAX_ATTEMPTS", 3)
-    with SimulatedNetwork(4, clients=(), refresh=60.0) as network:
+    with SimulatedNetwork(4, recommended=QUIET, clients=(), refresh=60.0) as network:
         alice = open_client(network, "alice")
         own = alice.core.address
         sent = wait(network, alice.send(b"anybody there?", Address(b"n" * 32, own.encryption_key, own.provider)))
@@ -167,7 +172,7 @@ def test_a_message_that_is_given_up_is_reported(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_asyncio_task_awaits_the_same_calls() -> None:
-    with SimulatedNetwork(5, clients=(), refresh=5.0) as network:
+    with SimulatedNetwork(5, recommended=QUIET, clients=(), refresh=5.0) as network:
 
         async def main() -> bytes:
             opening = Client.open(
@@ -196,7 +201,7 @@ def test_an_asyncio_task_awaits_the_same_calls() -> None:
 
 
 def test_loss_repeats_and_disorder_on_every_layer_cost_time_and_not_data() -> None:
-    with SimulatedNetwork(6, refresh=10.0) as network:
+    with SimulatedNetwork(6, recommended=QUIET, refresh=10.0) as network:
         alice, bob = network.clients["alice"], network.clients["bob"]
         network.run(3)
         for layer in (1, 2, 3):

@@ -232,7 +232,7 @@ def test_a_wrong_address_is_an_exception_and_no_more(world: World, kind: str) ->
     wrong = world.to_bob[:-1] + ("1" if world.to_bob[-1] != "1" else "2")
     app.ask(send(wrong))
     [answer] = app.answers()
-    assert "a letter is wrong" in answer["exception"]["error"]
+    assert "it has a typing error" in answer["exception"]["error"]
     app.ask(send(world.to_bob))
     assert "send" in world.wait(app)[0]
     app.close()

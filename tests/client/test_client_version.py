@@ -27,7 +27,7 @@ def test_an_old_client_sends_nothing_says_why_and_goes_on_when_it_may(seed: int)
         status = alice.core.status()
         assert status["loopsSent"] == sent, "cover goes on"
         assert not status["ready"]
-        reason = f"this client is nymtw {VERSION}, and the network asks for 99.0 or later: upgrade it"
+        reason = f"this client is nymtw {VERSION}, but the network requires 99.0 or later: upgrade it"
         assert status["trouble"] == f"nothing is sent: {reason}"
         for waiting in (alice.service.ready(), alice.service.logged_in()):
             with pytest.raises(ClientTooOld, match=r"asks for 99\.0 or later"):

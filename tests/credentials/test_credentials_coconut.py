@@ -355,6 +355,26 @@ def test_a_lying_issuer_is_named(dealt, issued, monkeypatch):
     assert spoilt.signature != issued.credential.signature
 
 
+def test_a_ledger_can_check_answers_without_any_secret(dealt, issued):
+    asked, public = issued.request, [scalar(VALUE), scalar(EXPIRY)]
+    base = coconut.check_request(PARAMETERS, asked, b"account")
+    answer = issued.answers[0]
+    blind.check_answer(dealt.issuers[0], base, asked.parts, public, answer)
+    for lie in (
+        replace(answer, value=answer.value + G1_BASE.point),
+        replace(answer, base=G1_BASE.point),
+        replace(answer, issuer=2),
+        replace(issued.answers[1], issuer=1),
+    ):
+        assert (
+            refused(CredentialFault.BAD_SHARE, blind.check_answer, dealt.issuers[0], base, asked.parts, public, lie)
+            == 1
+        )
+    other = [scalar(VALUE + 1), scalar(EXPIRY)]
+    refused(CredentialFault.BAD_SHARE, blind.check_answer, dealt.issuers[0], base, asked.parts, other, answer)
+    refused(CredentialFault.MIXED, blind.check_answer, dealt.issuers[0], base, asked.parts, public[:1], answer)
+
+
 def test_the_identity_in_all_places_is_no_credential(dealt, source, monkeypatch):
     """e(0, anything) = e(0, g2): with h' = s' = nu = 0 any attributes pass the pairing."""
     nothing = curve.identity_of(G1_BASE.point)

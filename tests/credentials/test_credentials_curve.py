@@ -46,6 +46,8 @@ from nymtw.credentials.curve import (
 )
 from nymtw.errors import EncodingError
 
+pytestmark = pytest.mark.pythons
+
 G1_INFINITY = b"\xc0" + bytes(47)
 G2_INFINITY = b"\xc0" + bytes(95)
 
@@ -70,6 +72,7 @@ def numbers_of(point):
     return compress_G1(point).to_bytes(48, "big")
 
 
+@pytest.mark.pythons
 def test_hashing_to_g1_is_that_of_rfc_9380():
     # Appendix J.9.1, msg "": the library under the RFC's own domain.
     point = G1.hash_to_curve(b"", b"QUUX-V01-CS02-with-BLS12381G1_XMD:SHA-256_SSWU_RO_")
@@ -106,6 +109,7 @@ def test_a_table_multiplies_like_the_library(base, factor):
     assert base * Scalar(factor) == base.point * Scalar(factor) == Base(base.point) * Scalar(factor)
 
 
+@pytest.mark.pythons
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_a_sum_of_products(count):
     source = drawn("sum")
@@ -137,6 +141,7 @@ def test_infinity_is_refused_in_every_encoding_though_the_library_takes_several(
             decode(spelling)
 
 
+@pytest.mark.pythons
 @pytest.mark.parametrize(("decode", "base"), [(decode_g1, G1_BASE), (decode_g2, G2_BASE)])
 def test_points_have_one_encoding(decode, base):
     data = encode(base.point)
@@ -146,6 +151,7 @@ def test_points_have_one_encoding(decode, base):
             decode(bad)
 
 
+@pytest.mark.pythons
 def test_a_point_outside_the_subgroup_is_refused():
     # x = 4 gives a point of the curve, of another order.
     outside = bytes([0x80]) + bytes(46) + b"\4"
@@ -164,6 +170,7 @@ def test_a_coordinate_above_the_field_is_refused():
         decode_g1(((0b100 << 381) | field).to_bytes(48, "big"))
 
 
+@pytest.mark.pythons
 def test_scalars_have_one_encoding():
     assert decode_scalar(bytes(32)) == Scalar(0)
     assert decode_scalar((ORDER - 1).to_bytes(32, "big")) == -Scalar(1)

@@ -8,7 +8,7 @@ from credential_parts import drawn
 
 from nymtw.credentials import complaints, dkg
 from nymtw.credentials.complaints import Complaint, Judgement, complain, judge
-from nymtw.credentials.curve import G1_BASE, G2_BASE, Scalar, encode
+from nymtw.credentials.curve import G1_BASE, G2_BASE, Base, Scalar, encode
 from nymtw.credentials.dkg import (
     Dealing,
     TransportSecret,
@@ -77,6 +77,7 @@ def test_a_dealer_who_is_out_leaves_a_key_of_the_rest(secrets, recipients, deali
     assert key != derive_public(dealings, ISSUERS)[1]
     refused(CredentialFault.TOO_FEW, derive_public, {1: dealings[1]}, ISSUERS)
     refused(CredentialFault.TOO_FEW, derive_public, {}, ISSUERS)
+    refused(CredentialFault.TOO_FEW, derive_secret, 2, THRESHOLD, [])
 
 
 def test_dealings_of_another_form_round_or_circle_are_refused(recipients, dealings):
@@ -178,20 +179,16 @@ def test_commitments_in_both_groups_hide_the_same(recipients, source, monkeypatc
     check(attack, recipients)
 
 
-class Shifted:
-    """g1 that commits to a coefficient other than the constant by one more; proofs still hold."""
-
-    point = G1_BASE.point
-    encoded = G1_BASE.encoded
-    tabled = True
+class Shifted(Base):
+    """g1 that commits to the second coefficient of y_1 by one more; it is not in the proof, which holds."""
 
     def __init__(self):
+        super().__init__(G1_BASE.point)
         self.times = 0
 
     def __mul__(self, factor):
         self.times += 1
-        # First K, then the coefficients of y_1: the second is not in the proof of possession.
-        return G1_BASE * (factor + Scalar(self.times == 3))
+        return super().__mul__(factor + Scalar(self.times == 3))  # first K, then the two coefficients of y_1
 
 
 def rogue(recipients, dealings, source):

@@ -18,7 +18,7 @@ from credential_parts import (
 )
 
 from nymtw.credentials import curve, ecash, proofs
-from nymtw.credentials.blind import Signature
+from nymtw.credentials.blind import Signature, check_answer
 from nymtw.credentials.curve import G1_BASE, G2_BASE, ONE, ZERO, Scalar, encode, identity_of, random_scalar
 from nymtw.credentials.ecash import book as book_module
 from nymtw.credentials.ecash import payments, withdrawal
@@ -101,6 +101,16 @@ def test_withdrawals_that_were_altered_are_refused(dealt, withdrawn):
     small = deal(1, 1, 1, drawn("small"))
     refused(CredentialFault.WRONG_COUNT, ecash.issue, ECASH, small.secrets[0], asked, b"deposit")
     refused(CredentialFault.WRONG_COUNT, ecash.sign_helpers, small.secrets[0], ecash.Indices(1))
+
+
+def test_a_ledger_can_check_answers_without_any_secret(dealt, withdrawn):
+    asked = withdrawn[0]
+    base = ecash.check_withdrawal(ECASH, asked, b"deposit")
+    answer = ecash.issue(ECASH, dealt.secrets[1], asked, b"deposit")
+    words = (dealt.issuers[1], base, ecash.signed_parts(asked, base), [Scalar(asked.expiry), Scalar(asked.type)])
+    check_answer(*words, answer)
+    lie = replace(answer, value=answer.value + G1_BASE.point)
+    assert refused(CredentialFault.BAD_SHARE, check_answer, *words, lie) == 2
 
 
 def test_every_altered_point_of_a_payment_is_refused(dealt, payment):

@@ -67,12 +67,11 @@ def test_a_key_whose_halves_do_not_fit_is_refused(dealt, source):
         VerificationKey(dealt.key.alpha, dealt.key.betas, gammas[:1])
 
 
-def test_a_message_takes_all_attributes(dealt):
+def test_parts_of_a_message_are_the_same_with_tables(dealt):
     for key in (dealt.key, dealt.key.with_tables()):
-        for count in (3, 5):
-            with pytest.raises(ValueError, match="attributes for a key"):
-                key.message([ONE] * count)
-        assert key.message([ONE] * 4) == dealt.key.message([ONE] * 4)
+        assert key.part(1, [ONE, Scalar(7)]) == dealt.key.betas[1] + dealt.key.betas[2] * Scalar(7)
+        with pytest.raises(ValueError, match="zip"):
+            key.part(3, [ONE, ONE])
         assert key.constant(3, Scalar(9)) == key.part(3, [Scalar(9)]) == key.constant(3, Scalar(9))
 
 

@@ -12,7 +12,7 @@ from nymtw.credentials.complaints import complain, complaint_statement
 from nymtw.credentials.curve import G1, G1_BASE, Base, Scalar, encode, random_scalar
 from nymtw.credentials.dkg import TransportSecret, deal_to, dealing_statement
 from nymtw.credentials.ecash.payments import payment_statement
-from nymtw.credentials.ecash.withdrawal import withdrawal_statement
+from nymtw.credentials.ecash.withdrawal import withdrawal_base, withdrawal_statement
 from nymtw.credentials.proofs import Proof, Relation, Statement, Term, holds, prove
 
 ROUND = b"chain, epoch 1"
@@ -22,19 +22,27 @@ ROUND = b"chain, epoch 1"
 def statements(dealt, issued, shown, withdrawn, payment):
     """Every kind of statement with a proof of it."""
     asked, withdrawal = issued.request, withdrawn[0]
+    hidden = withdrawal_base(ECASH, withdrawal.commitment, BOOK_EXPIRY, BOOK_TYPE)
     secrets = [TransportSecret.generate(drawn(f"transport {number}")) for number in range(2)]
     recipients = [secret.public() for secret in secrets]
     dealing = deal_to(recipients, 1, 2, 1, ROUND, drawn("dealing"))
     complaint = complain(dealing, 2, secrets[1], ROUND, drawn("complaint"))
     return {
         "request": (
-            request_statement(PARAMETERS, asked.commitment, asked.parts, asked.public, b"account"),
+            request_statement(PARAMETERS, asked.commitment, issued.pending.base, asked.parts, asked.public, b"account"),
             asked.proof,
         ),
         "show": (show_statement(PARAMETERS, dealt.key, shown.shown, CONTEXT), shown.proof),
         "withdrawal": (
             withdrawal_statement(
-                ECASH, withdrawal.commitment, withdrawal.parts, withdrawal.owner, BOOK_EXPIRY, BOOK_TYPE, b"deposit"
+                ECASH,
+                withdrawal.commitment,
+                hidden,
+                withdrawal.parts,
+                withdrawal.owner,
+                BOOK_EXPIRY,
+                BOOK_TYPE,
+                b"deposit",
             ),
             withdrawal.proof,
         ),

@@ -16,6 +16,8 @@ from nymtw.credentials.keys import IssuerKey, SecretKey, VerificationKey
 from nymtw.credentials.wire import Kind, Reader, byte, integer
 from nymtw.errors import EncodingError
 
+pytestmark = pytest.mark.pythons
+
 
 @pytest.fixture(scope="module")
 def objects(dealt, issued, credential, shown, withdrawn, book, helpers, payment):
@@ -53,6 +55,34 @@ def test_each_object_comes_back_from_its_bytes(objects, kind):
     assert data[0] == kind
     assert parse(data) == one
     assert parse(data).to_bytes() == data
+
+
+# What the docstrings say, for q = 4, 2 of 3 issuers, 2 private and 2 public attributes, 3 tickets, 2 days, 1 paid.
+LENGTHS = {
+    Kind.SECRET_KEY: 4 + 32 * 5,
+    Kind.VERIFICATION_KEY: 2 + 96 + 144 * 4,
+    Kind.ISSUER_KEY: 3 + 2 + 96 + 144 * 4,
+    Kind.PENDING: 51 + 32 * 6,
+    Kind.BLIND_SHARE: 98,
+    Kind.SHARE: 98,
+    Kind.COCONUT_REQUEST: 115 + 112 * 2 + 32 * 2,
+    Kind.CREDENTIAL: 99 + 32 * 4,
+    Kind.SHOW: 355 + 32 * 4,
+    Kind.WITHDRAWAL: 390,
+    Kind.INDEX_SIGNATURES: 2 + 1 + 48 * 3,
+    Kind.DATE_SIGNATURES: 2 + 8 + 48 * 2,
+    Kind.TICKET_BOOK: 167,
+    Kind.PAYMENT_INFO: 57,
+    Kind.PAYMENT: 659 + 496,
+    Kind.TRANSPORT_KEY: 49,
+    Kind.TRANSPORT_SECRET: 33,
+    Kind.COMPLAINT: 115,
+}
+
+
+@pytest.mark.parametrize(("kind", "length"), LENGTHS.items())
+def test_lengths_are_those_that_are_written(objects, kind, length):
+    assert len(objects[kind][0].to_bytes()) == length
 
 
 @pytest.mark.parametrize("kind", Kind)

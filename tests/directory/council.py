@@ -25,6 +25,7 @@ from nymtw.directory.consensus.votes import (
 )
 from nymtw.directory.consensus.votes import digest as digest_of
 from nymtw.directory.registry import Registry
+from nymtw.directory.retention import EXPIRY, Retention
 from nymtw.encoding import from_cbor, to_cbor
 from nymtw.errors import DirectoryError, EncodingError, TopologyError
 from nymtw.node.directories.trust import majority
@@ -110,7 +111,8 @@ class Member:
         self.wall = lambda: clock.wall_clock() + council.skews.get(number, 0.0)
         self.put: list[bytes] = []
         self.topology_store = TopologyStore(council.trust, REFRESH, self.put.append)
-        self.registry = Registry(clock.seconds, self.wall, agreed_layer=lambda identity: 0)
+        retention = Retention(council.expiry)
+        self.registry = Registry(clock.seconds, self.wall, retention=retention, agreed_layer=lambda identity: 0)
         self.terms = Terms(**{"refresh": REFRESH, "validity": 600.0, "recommended": Recommended(), **settings})
         self.admission = bytes(32)
         self.agreement = Agreement(
@@ -159,6 +161,7 @@ class Council:
         self.trust = Trust(keys, threshold or majority(count))
         self.skews: dict[int, float] = {}
         self.dead: set[int] = set()
+        self.expiry = EXPIRY  # seconds, of directories that are started from now on
         self.cuts: set[tuple[int, int]] = set()
         self.latency = LATENCY  # seconds from one to another at most
         self.slow: dict[int, float] = {}

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from council import Council, agreed, node_identity, unbroken
+from council import REFRESH, Council, agreed, node_identity, unbroken
 
 from nymtw.topology.document import ANY, LAYERS, Topology
 
@@ -50,6 +50,7 @@ def test_all_directories_give_the_same_places_and_keep_them(council: Council) ->
 
 
 def test_what_is_lacking_is_filled_at_the_next_epoch_after_notice(council: Council) -> None:
+    council.expiry = REFRESH / 2  # an epoch is short here
     council.start()
     council.run(2)
     # At the beginning of an epoch, so that there is time.

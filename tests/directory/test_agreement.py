@@ -87,7 +87,7 @@ def test_without_a_majority_the_last_topology_stands_until_it_runs_out(council: 
     council.run(10)
     assert council.serials(1) == before
     council.clock.advance(600)
-    with pytest.raises(TopologyError, match="ran out"):
+    with pytest.raises(TopologyError, match="expired"):
         council.topology(1)
     council.start(2)
     council.run(3)

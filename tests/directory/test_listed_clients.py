@@ -13,7 +13,7 @@ from nymtw.errors import EncodingError
 from nymtw.provider.public_clients import PublicClients
 from nymtw.sphinx import generate_keypair
 from nymtw.topology.address import Address
-from nymtw.topology.presence import LISTED_PAGE, MAX_LISTED
+from nymtw.topology.presence import CLIENTS_PER_PAGE, MAX_PUBLIC_CLIENTS
 from nymtw.web.http import BODY_LIMIT
 
 NETWORK = bytes(16)
@@ -62,14 +62,16 @@ class Provider:
 def test_ten_thousand_are_listed_in_heartbeats_of_bounded_length() -> None:
     world = World()
     provider = Provider(world)
-    provider.list(*range(MAX_LISTED))
-    assert not provider.listed.put(MAX_LISTED.to_bytes(32, "big"), provider.address(MAX_LISTED)), "it is full"
+    provider.list(*range(MAX_PUBLIC_CLIENTS))
+    assert not provider.listed.put(MAX_PUBLIC_CLIENTS.to_bytes(32, "big"), provider.address(MAX_PUBLIC_CLIENTS)), (
+        "it is full"
+    )
     longest = json.dumps(world.heartbeat(3, "provider", **provider.said()))
     assert len(longest) < BODY_LIMIT / 2
-    provider.speak(2 * MAX_LISTED // LISTED_PAGE)
+    provider.speak(2 * MAX_PUBLIC_CLIENTS // CLIENTS_PER_PAGE)
     assert provider.shown() == set(provider.listed.addresses())
-    assert len(provider.shown()) == MAX_LISTED
-    assert len(world.publisher.topology().clients) == MAX_LISTED
+    assert len(provider.shown()) == MAX_PUBLIC_CLIENTS
+    assert len(world.publisher.topology().clients) == MAX_PUBLIC_CLIENTS
     [post] = world.directory.presence()["MixProviderNodes"]
     assert {client["address"] for client in post["registeredClients"]} == provider.shown()
     assert "clientsPage" not in post
@@ -110,7 +112,7 @@ def test_who_comes_and_goes_all_the_time_keeps_nobody_from_being_listed() -> Non
 def test_a_list_that_has_become_short_is_told_in_one_piece() -> None:
     world = World()
     provider = Provider(world)
-    provider.list(*range(LISTED_PAGE + 1))
+    provider.list(*range(CLIENTS_PER_PAGE + 1))
     provider.speak(3)
     again = Provider(world)  # restarted: it lists those who log in again
     again.list(1, 2)
@@ -122,10 +124,10 @@ def test_a_list_that_has_become_short_is_told_in_one_piece() -> None:
 def test_pages_that_cannot_be_are_refused() -> None:
     world = World()
     provider = Provider(world)
-    provider.list(*range(LISTED_PAGE + 1))
+    provider.list(*range(CLIENTS_PER_PAGE + 1))
     addresses = provider.listed.addresses()
     for said, error in (
-        ({"clients_page": 2, "clients_pages": 2}, "counted from 0"),
+        ({"clients_page": 2, "clients_pages": 2}, "must be lower"),
         ({"clients_page": 100, "clients_pages": 101}, "clientsPage"),
         ({"clients_page": 0, "clients_pages": 2, "registered_clients": addresses}, "a page has at most 100"),
     ):

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from nymtw.directory.consensus.publisher import RESTART_GRACE, Publisher
 from nymtw.directory.core import Directory, LocalDirectory
 from nymtw.directory.registry import Registry
+from nymtw.directory.retention import EXPIRY
 from nymtw.directory.traffic_windows import TrafficWindows
 from nymtw.directory.unsigned_presence import UnsignedPresence
 from nymtw.encoding import key_text
@@ -289,6 +290,8 @@ def test_a_node_that_comes_or_goes_or_changes_is_in_the_next_one_a_second_later(
     world.clock.advance(1)
     assert world.publisher.topology().nodes[0].layer == 3
     world.clock.advance(6)
+    assert world.serials()[1] == [identity(1)]
+    world.clock.advance(2 * EXPIRY)
     assert world.serials()[1] == []
 
 
@@ -321,7 +324,10 @@ def test_after_a_restart_the_last_topology_stands_until_everybody_could_have_ann
     restarted.clock.advance(1.1)
     serial, nodes = restarted.serials()
     assert serial > before
-    assert nodes == [identity(2)]
+    assert set(nodes) == {identity(1), identity(2)}
+    restarted.clock.advance(2 * EXPIRY)
+    restarted.announce(2)
+    assert restarted.serials()[1] == [identity(2)]
 
 
 def test_nobody_crowds_out_the_listed_clients_of_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes any bytes and raises where nymtw.sphinx breaks a promise.
+"""What is fuzzed: each target takes any bytes and raises where nymtw.sphinx or nymtw.credentials breaks a promise.
 
 A raw packet never gets past the MAC, so half of the packet target's inputs are sealed first: what the hop decrypts is
 then the fuzzer's.
@@ -6,6 +6,12 @@ then the fuzzer's.
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from nymtw.credentials import coconut, ecash
+from nymtw.credentials.blind import BlindShare, Pending, Share
+from nymtw.credentials.complaints import Complaint
+from nymtw.credentials.dkg import Dealing, TransportKey, TransportSecret
+from nymtw.credentials.keys import IssuerKey, SecretKey, VerificationKey
+from nymtw.credentials.wire import Kind
 from nymtw.errors import EncodingError, PacketRejected
 from nymtw.sphinx import SURB, FinalHop, SizeClass, SURBRecord, Unwrapper, process_packet, recover_message
 from nymtw.sphinx.header import header_mac, open_beta
@@ -77,4 +83,39 @@ def surb(data: bytes) -> None:
             pass
 
 
-TARGETS = {"packet": packet, "surb": surb}
+PARSERS = {
+    Kind.SECRET_KEY: SecretKey.from_bytes,
+    Kind.VERIFICATION_KEY: VerificationKey.from_bytes,
+    Kind.ISSUER_KEY: IssuerKey.from_bytes,
+    Kind.PENDING: Pending.from_bytes,
+    Kind.BLIND_SHARE: BlindShare.from_bytes,
+    Kind.SHARE: Share.from_bytes,
+    Kind.COCONUT_REQUEST: coconut.Request.from_bytes,
+    Kind.CREDENTIAL: coconut.Credential.from_bytes,
+    Kind.SHOW: coconut.Show.from_bytes,
+    Kind.SHOW_CONTEXT: coconut.Context.from_bytes,
+    Kind.WITHDRAWAL: ecash.Withdrawal.from_bytes,
+    Kind.INDEX_SIGNATURES: lambda data: ecash.HelperSignatures.from_bytes(data, ecash.Indices),
+    Kind.DATE_SIGNATURES: lambda data: ecash.HelperSignatures.from_bytes(data, ecash.Dates),
+    Kind.TICKET_BOOK: ecash.TicketBook.from_bytes,
+    Kind.PAYMENT_INFO: ecash.PaymentInfo.from_bytes,
+    Kind.PAYMENT: ecash.Payment.from_bytes,
+    Kind.TRANSPORT_KEY: TransportKey.from_bytes,
+    Kind.TRANSPORT_SECRET: TransportSecret.from_bytes,
+    Kind.DEALING: Dealing.from_bytes,
+    Kind.COMPLAINT: Complaint.from_bytes,
+}
+
+
+def credential(data: bytes) -> None:
+    """The first byte is the type, which says whose parser gets all of it: one byte form for each object."""
+    if not data or data[0] not in PARSERS:
+        return
+    try:
+        parsed = PARSERS[Kind(data[0])](data)
+    except EncodingError:
+        return
+    assert parsed.to_bytes() == data
+
+
+TARGETS = {"packet": packet, "surb": surb, "credential": credential}

@@ -1,14 +1,18 @@
 """Writes the committed corpus: for each target a few inputs that reach its far corners."""
 
+import json
 import random
+import re
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from fuzz_targets import PRIVATE_KEY  # noqa: E402
+from fuzz_targets import PARSERS, PRIVATE_KEY  # noqa: E402
 
+from nymtw.credentials.wire import Kind  # noqa: E402
+from nymtw.errors import EncodingError  # noqa: E402
 from nymtw.sphinx import SURB, Hop, SizeClass, build_packet, generate_keypair, public_key  # noqa: E402
 
 
@@ -45,8 +49,32 @@ def inputs():
     yield "surb", "short", bytes(380)
 
 
+def credentials():
+    """One object of each type, out of the known answers."""
+    found = {}
+
+    def look(value):
+        if isinstance(value, (dict, list)):
+            for each in value.values() if isinstance(value, dict) else value:
+                look(each)
+        elif isinstance(value, str) and len(value) % 2 == 0 and re.fullmatch("[0-9a-f]{60,}", value):
+            data = bytes.fromhex(value)
+            try:
+                PARSERS[data[0]](data)
+            except (KeyError, EncodingError):
+                return
+            found.setdefault(data[0], data)
+
+    for path in sorted((HERE.parent / "vectors").glob("credentials-*.json")):
+        look(json.loads(path.read_text()))
+    for kind, data in found.items():
+        yield "credential", Kind(kind).name.lower(), data
+    yield "credential", "no_type", b"\xff"
+    yield "credential", "infinity", bytes([Kind.TRANSPORT_KEY, 0xC0]) + bytes(47)
+
+
 if __name__ == "__main__":
-    for target, name, data in inputs():
+    for target, name, data in [*inputs(), *credentials()]:
         folder = HERE / "corpus" / target
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)

@@ -63,7 +63,7 @@ def test_a_sound_topology_has_no_problem():
     ("document", "cause"),
     [
         (topology(*WHOLE, published=int((NOW - 60) * 1e9)), "60 s old"),
-        (topology(*WHOLE, published=int((NOW + 60) * 1e9)), "from the future"),
+        (topology(*WHOLE, published=int((NOW + 60) * 1e9)), "in the future"),
         (topology(*WHOLE, epoch=EPOCH + 5), f"by this machine's clock it is {EPOCH}"),
         (topology(*WHOLE[1:]), "layer 1 has no mixnode"),
         (topology(*WHOLE[:-1]), "no provider or gateway"),

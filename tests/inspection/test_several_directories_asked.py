@@ -47,7 +47,7 @@ def look(*answers: bytes | Exception) -> "Deferred[object]":
     options.parseOptions([f"--directory-key={text}" for text in TEXTS])
     directories = Directories(FakeClock(), options)
     directories.all = [Answering(f"http://d{number}", answer) for number, answer in enumerate(answers, 1)]  # type: ignore[misc]
-    return Deferred.fromCoroutine(directories.look())
+    return Deferred.fromCoroutine(directories.fetch())
 
 
 def outcome(asked: "Deferred[object]") -> object:

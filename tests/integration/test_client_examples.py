@@ -54,7 +54,7 @@ def test_a_file_is_transferred(mixnet: Any, tmp_path: Path) -> None:
     receiver.stop()
     wrong = mixnet.start(sys.executable, EXAMPLES / "transfer.py", "send", str(mixnet.alice), address[:-1] + "1", file)
     assert wrong.wait() == 1
-    assert "a letter is wrong" in wrong.output
+    assert "it has a typing error" in wrong.output
 
 
 def test_two_people_chat_by_aliases_that_are_kept(mixnet: Any) -> None:

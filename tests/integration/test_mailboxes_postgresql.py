@@ -250,7 +250,7 @@ def test_while_the_database_is_away_mail_is_refused_and_then_taken_again(server,
     assert contents(store, clock) == [b"before"]
     put(store, clock, b"after")
     assert contents(store, clock) == [b"before", b"after"]
-    assert store._tally.counts == {ALICE: 2}
+    assert store._usage.counts == {ALICE: 2}
     closed(store, clock)
 
 
@@ -314,14 +314,14 @@ def test_a_transaction_of_unknown_outcome_is_counted_when_the_database_is_back(s
     assert told == []
     clock.advance(1)
     assert told == [ALICE]
-    assert store._tally.counts == {ALICE: 1}
+    assert store._usage.counts == {ALICE: 1}
     assert contents(store, clock) == [b"there all the same"]
     closed(store, clock)
 
 
 def test_a_slow_database_costs_bounded_memory(server, clock):
     store = registered(server, clock, worker=Held)
-    writer, _ = store._lines
+    writer, _ = store._channels
     writer.worker.jobs = []
     first = result(store.store(ALICE, 1, bytes(1 << 20)))
     clock.advance(1)  # on its way, and it does not return
@@ -334,7 +334,7 @@ def test_a_slow_database_costs_bounded_memory(server, clock):
     clock.advance(1)
     assert first == [None]
     assert waiting[0] == [None]
-    assert store._tally.counts[ALICE] == 1 + len(waiting) - len(refused)
+    assert store._usage.counts[ALICE] == 1 + len(waiting) - len(refused)
     closed(store, clock)
 
 
@@ -342,7 +342,7 @@ def test_whoever_confirms_does_not_wait_behind_a_lot_of_mail(server, clock):
     store = registered(server, clock, worker=Held)
     put(store, clock, b"x")
     [item] = clock.wait_for(store.pull(ALICE, 1, 0), 1)
-    writer, _ = store._lines
+    writer, _ = store._channels
     writer.worker.jobs = []
     done = [result(store.store(ALICE, 1, b"%d" % number)) for number in range(1200)]
     confirmed = result(store.confirm(ALICE, [item.number]))
@@ -355,7 +355,7 @@ def test_whoever_confirms_does_not_wait_behind_a_lot_of_mail(server, clock):
     clock.advance(1)
     assert done == [[None]] * 1200
     assert contents(store, clock) == [b"%d" % number for number in range(1200)]
-    assert store._tally.counts == {ALICE: 1200}
+    assert store._usage.counts == {ALICE: 1200}
     assert store._batch.cost == 0
     closed(store, clock)
 
@@ -382,7 +382,7 @@ def test_a_refused_transaction_loses_nothing_and_the_store_lives_on(server, cloc
         other.execute("DROP TRIGGER full_disk ON nymtw_full.items")
     put(store, clock, b"after")
     assert contents(store, clock) == [b"after"]
-    assert store._tally.counts == {ALICE: 1}
+    assert store._usage.counts == {ALICE: 1}
     closed(store, clock)
 
 
@@ -399,7 +399,7 @@ def test_counts_agree_with_the_tables_after_anything(server, clock, seed):
             store.confirm(mailbox, [item.number for item in items] * 2)
         clock.advance(rng.choice((0, 0, 0.005)))
     clock.advance(1)
-    tally = store._tally
+    tally = store._usage
     counted = dict(tally.counts), dict(tally.sizes), tally.bytes
     break_connections(server)
     result(store.pull(ALICE, 1, 0))
@@ -411,7 +411,7 @@ def test_counts_agree_with_the_tables_after_anything(server, clock, seed):
 def test_many_that_pull_at_once_are_all_answered(server, clock):
     store = registered(server, clock, worker=Held)
     put(store, clock, b"x")
-    _, reader = store._lines
+    _, reader = store._channels
     reader.worker.jobs = []
     answers = [result(store.pull(ALICE, 1, 0)) for _ in range(200)]
     reader.worker.let_go()
@@ -426,7 +426,7 @@ def test_a_commit_survives_a_crash_of_the_server_even_where_it_is_set_to_forget(
         other.execute("ALTER ROLE nymtw SET synchronous_commit = off")
         store = registered(server, clock)
         other.execute("ALTER ROLE nymtw RESET synchronous_commit")
-    assert store._lines[0].connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    assert store._channels[0].connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
     closed(store, clock)
 
 

@@ -122,6 +122,6 @@ def test_killing_one_of_three_directories_changes_nothing(world: World) -> None:
         [*NYMTW, "topology", *world.where], capture_output=True, text=True, timeout=300, check=True
     ).stdout
     assert "4 nodes" in shown
-    assert f"{world.text(2)} has not signed it" in shown
+    assert f"{world.text(2)} has not signed the topology" in shown
     world.start_directory(2)
     assert "(3 of 3, 2 are needed)" in world.until("No problem was found.", 300)

@@ -19,6 +19,8 @@ from nymtw.issuing.key_files import (
     secret_key_file,
 )
 
+pytestmark = pytest.mark.pythons
+
 
 @pytest.fixture
 def folder(tmp_path, capsys):
@@ -125,7 +127,7 @@ def test_without_the_extra_it_says_what_is_missing_and_all_else_works(tmp_path):
     assert not (tmp_path / "keys").exists()
 
 
-def test_nothing_but_the_room_itself_needs_the_extra():
+def test_nothing_but_the_package_itself_needs_the_extra():
     """Every module outside of credentials and issuing is imported without the library."""
     program = (
         "import sys, pkgutil, importlib, nymtw; sys.modules['py_arkworks_bls12381'] = None\n"

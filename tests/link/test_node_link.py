@@ -244,7 +244,8 @@ def test_a_dead_peer_is_called_again_at_growing_jittered_intervals_and_found_whe
         one.send(two, number)
         world.clock.advance(1)
     gaps = [later - earlier for earlier, later in pairwise(attempts)]
-    assert 10 < len(attempts) < 30
+    # Each wait is half to all of the longest, after the first few.
+    assert 300 / LIMITS.reconnect_most < len(attempts) < 2 * 300 / LIMITS.reconnect_most + 10
     assert gaps[0] < 2
     assert all(LIMITS.reconnect_most / 2 <= gap <= LIMITS.reconnect_most + 2 for gap in gaps[-5:])
     assert len({round(gap, 3) for gap in gaps[-5:]}) == 5  # jitter
@@ -257,6 +258,25 @@ def test_a_dead_peer_is_called_again_at_growing_jittered_intervals_and_found_whe
     assert one.sent == len(two.numbers)
     assert one.sent + one.drops[DropReason.LINK_DOWN] == 350
     assert set(one.drops) == {DropReason.LINK_DOWN}
+
+
+def test_what_waited_too_long_for_a_slow_peer_is_dropped_as_late_the_oldest_first(world):
+    one, two = Node(world, "one"), Node(world, "two")
+    one.may_send_to(two)
+    one.send(two, 0)
+    world.clock.advance(1)
+    (receiver,) = two.links._receivers.values()
+    receiver.transport.pauseProducing()
+    for number in range(1, 2000):
+        one.send(two, number)
+        world.clock.advance(0.01)
+    receiver.transport.resumeProducing()
+    world.clock.advance(1)
+    assert set(one.drops) == {DropReason.TOO_LATE}
+    assert one.sent + one.drops[DropReason.TOO_LATE] == 2000
+    late = [number for number in range(2000) if number not in set(two.numbers)]
+    assert late == list(range(late[0], late[-1] + 1))
+    assert late[-1] == pytest.approx(2000 - LIMITS.patience / 0.01, abs=3)
 
 
 def test_a_connection_that_breaks_is_made_again_and_the_queue_goes_on(world):
@@ -283,7 +303,7 @@ def test_a_peer_that_admits_and_hangs_up_is_not_called_without_pause(world):
         world.clock.advance(0.5)
         for receiver in list(two.links._receivers.values()):
             receiver.abort()
-    assert 3 < len(attempts) < 20
+    assert 3 < len(attempts) < 2 * 100 / LIMITS.reconnect_most + 10
 
 
 def test_a_restarted_peer_replaces_its_old_connection(world):

@@ -9,8 +9,10 @@ from nymtw.encoding import key_text
 from nymtw.errors import ConfigError
 from nymtw.localnet import ports
 from nymtw.localnet.layout import lay_out, table
-from nymtw.localnet.localnet import Localnet, ports_announced
+from nymtw.localnet.localnet import Localnet
+from nymtw.localnet.lookout import ports_announced
 from nymtw.localnet.options import Options, read_file
+from nymtw.localnet.rates import USUAL, Rates
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import load_or_create_identity
 from nymtw.testing.clock import FakeClock
@@ -26,7 +28,7 @@ def options_of(command: tuple[str, ...]) -> dict[str, str]:
 
 
 def test_the_usual_network(tmp_path: Path) -> None:
-    layout = lay_out(tmp_path, 2, 2, 1)
+    layout = lay_out(tmp_path, 2, 2, 1, Rates(40, 2, 13))
     assert [component.command[0] for component in layout.components] == (
         ["nym-directory"] + ["nym-mixnode"] * 6 + ["nym-provider"] * 3 + ["nym-gateway"] + ["nym-client"] * 2
     )
@@ -38,14 +40,15 @@ def test_the_usual_network(tmp_path: Path) -> None:
     mixnodes = [options_of(component.command) for component in layout.components[1:7]]
     assert [options["layer"] for options in mixnodes] == ["1", "1", "2", "2", "3", "3"]
     assert {options["directory-key"] for options in mixnodes} == {layout.directory_key}
-    assert options_of(layout.components[0].command)["message-sending-rate"] == "100"
+    assert options_of(layout.components[0].command)["message-sending-rate"] == "40"
     *_, gateway, alice, bob = layout.components
     assert gateway.command[-1] == "--exit-private"
     options = options_of(gateway.command[:-1])
     assert options["mode"] == "exit"
     # Twice what alice sends comes back to her, and what bob sends.
-    assert float(options["downlink-rate"]) > 1.5 * (2 * 105 + 100)
-    assert float(options["client-rate"]) > 2 * 105
+    assert float(options["downlink-rate"]) > 1.5 * (2 * 42 + 40)
+    assert float(options["client-rate"]) > 2 * 42
+    assert {options["rate"] for options in mixnodes} == {"200"}
     assert "provider" in options_of(bob.command)
     assert "provider" not in options_of(alice.command)
     made = NodeHome("gateway", "gateway-1", tmp_path)
@@ -57,21 +60,21 @@ def test_the_usual_network(tmp_path: Path) -> None:
 
 
 def test_another_size_and_the_same_keys_at_the_next_start(tmp_path: Path) -> None:
-    first, second = lay_out(tmp_path, 3, 1, 2), lay_out(tmp_path, 3, 1, 2)
+    first, second = lay_out(tmp_path, 3, 1, 2, USUAL), lay_out(tmp_path, 3, 1, 2, USUAL)
     assert len(first.components) == 1 + 9 + 2 + 2 + 2
     assert first == second
 
 
 def test_without_a_gateway_both_are_at_providers(tmp_path: Path) -> None:
     for providers in (1, 2):
-        layout = lay_out(tmp_path, 1, providers, 0)
+        layout = lay_out(tmp_path, 1, providers, 0, USUAL)
         assert "nym-gateway" not in [component.command[0] for component in layout.components]
         alice, bob = (options_of(component.command) for component in layout.components[-2:])
         assert (alice["provider"] == bob["provider"]) == (providers == 1)
 
 
 def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
-    lay_out(tmp_path, 1, 1, 1)
+    lay_out(tmp_path, 1, 1, 1, USUAL)
     modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
     assert modes == {0o600}
     assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_dir()} == {0o700}
@@ -102,6 +105,9 @@ def test_ports_announced() -> None:
         ["--mixnodes-per-layer=x"],
         ["--send="],
         ["--dir", ""],
+        ["--rate", "0"],
+        ["--rate=many"],
+        ["--timeout=nan"],
         ["--nonsense"],
         ["surplus"],
     ],

@@ -14,7 +14,7 @@ from nymtw.message.payload import ACK_SECTION_LENGTH, PAYLOAD_LENGTH, SEALED_LEN
 from nymtw.message.reassembly import ReassemblyLimits
 from nymtw.message.stream import INITIAL_CREDIT, MAX_AHEAD, STREAM_PART, WINDOW, StreamFailure
 from nymtw.topology.document import Recommended
-from nymtw.topology.presence import LISTED_PAGE, MAX_LISTED, MAX_PAGES, MAX_SKEW
+from nymtw.topology.presence import CLIENTS_PER_PAGE, MAX_PAGES, MAX_PUBLIC_CLIENTS, MAX_SKEW
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text()
 LAYOUTS = {
@@ -62,8 +62,8 @@ def test_the_figures_in_the_text_are_those_of_the_code():
         f"({arq.ROUND_TRIPS} d + {arq.SLACK} s) x {arq.GROWTH}^(n-1), {arq.LONGEST_WAIT:.0f} s)",
         f"After {arq.MAX_ATTEMPTS} transmissions",
         f"at most {MAX_BLOCKS:,}; none without a tag",
-        f"at most {MAX_LISTED:,} |",
-        f"at most {MAX_PAGES} pages of at most {LISTED_PAGE} clients",
+        f"at most {MAX_PUBLIC_CLIENTS:,} |",
+        f"at most {MAX_PAGES} pages of at most {CLIENTS_PER_PAGE} clients",
         f"differ by {({120: 'two'})[int(MAX_SKEW)]} minutes",
         f"`data` | bytes | both | at most {STREAM_PART:,} bytes",
         f"may send {INITIAL_CREDIT:,} bytes before",

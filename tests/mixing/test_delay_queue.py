@@ -183,3 +183,42 @@ def test_a_paused_queue_takes_packets_and_releases_none_until_it_goes_on():
     queue.pause()
     queue.resume()
     assert clock.getDelayedCalls() == []
+
+
+def make_impatient(clock, patience=5.0):
+    released, late = [], []
+    queue = DelayQueue(clock, released.extend, random.Random(1), 1000, patience, late.append)
+    return queue, released, late
+
+
+def test_a_queue_that_is_late_drops_what_is_oldest():
+    clock = Clock()
+    queue, released, late = make_impatient(clock)
+    for second in range(20):
+        queue.add(second, second * 1000 * MS)
+    clock.advance(19.5)  # in one step: the process slept, and its timer fires that late
+    assert late == [15]  # those that fell due before 14.5
+    assert sorted(released) == [15, 16, 17, 18, 19]
+    assert len(queue) == 0
+
+
+def test_a_queue_that_is_a_little_late_drops_nothing():
+    clock = Clock()
+    queue, released, late = make_impatient(clock)
+    for second in range(5):
+        queue.add(second, second * 1000 * MS)
+    clock.advance(4.9)
+    assert sorted(released) == [0, 1, 2, 3, 4]
+    assert late == []
+
+
+def test_what_fell_due_in_a_pause_was_not_late():
+    clock = Clock()
+    queue, released, late = make_impatient(clock)
+    queue.add("packet", 1000 * MS)
+    queue.pause()
+    clock.advance(60)
+    queue.resume()
+    clock.advance(0)
+    assert released == ["packet"]
+    assert late == []

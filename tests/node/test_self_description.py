@@ -67,13 +67,13 @@ def heartbeat(**said: str) -> dict[str, Any]:
 @pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "\u202egnp", "\x00", "\u2028"])
 def test_what_would_change_a_terminal_is_refused(text: str) -> None:
     for field in ("description", "version"):
-        with pytest.raises(EncodingError, match=f"{field}: it has characters that cannot be printed"):
+        with pytest.raises(EncodingError, match=f"{field}: it has unprintable characters"):
             read_heartbeat(heartbeat(**{field: text}), 0.0)
     good = {"public_key": "k", "kind": "t", "version": ""}
     for field, name in (("public_key", "pubKey"), ("kind", "type"), ("version", "version")):
         said = {**good, field: text}
         post = make_validator(host="192.0.2.1", port=1, timestamp=0, signing_key=SigningKey(bytes(32)), **said)
-        with pytest.raises(EncodingError, match=f"{name}: it has characters that cannot be printed"):
+        with pytest.raises(EncodingError, match=f"{name}: it has unprintable characters"):
             read_validator(post, 0.0)
 
 

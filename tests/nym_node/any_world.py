@@ -24,7 +24,13 @@ class AnyNetwork(SimulatedNetwork):
     """`number` nodes of any role and no other. They are started by `start`; clients `join` where gateways are."""
 
     def __init__(self, seed: str, number: int, **options: Any) -> None:
-        given = {"recommended": RATES, "refresh": REFRESH, "epoch_seconds": EPOCH, "mixnodes_per_layer": 0}
+        given = {
+            "recommended": RATES,
+            "refresh": REFRESH,
+            "epoch_seconds": EPOCH,
+            "expiry": 2 * REFRESH,
+            "mixnodes_per_layer": 0,
+        }
         super().__init__(seed, providers=0, clients=(), **{**given, **options})
         # Every run begins at the same moment of an epoch.
         self.clock.advance(EPOCH - self.clock.wall_clock() % EPOCH + 1)

@@ -100,7 +100,7 @@ def test_a_layer_that_falls_out_is_filled_at_the_next_epoch(world: AnyNetwork) -
     for name, place in world.places().items():
         if place == "mixnode-2":
             world.kill(name)
-    world.run(3 * REFRESH)
+    world.run(5 * REFRESH)  # twice the expiry, as all of a layer is silent
     assert not world.topology.mixnodes(2)
     world.next_epoch()
     assert world.topology.usable_mixnodes(2)

@@ -84,7 +84,7 @@ def check_files(wheel: Path, sdist: Path) -> None:
         "twisted/plugins/nymtw_roles.py",
         "twisted/plugins/nymtw_providers.py",
         "nymtw/py.typed",
-        "nymtw/directory/web/index.html",
+        "nymtw/directory/dashboard/web/index.html",
         "nymtw/web/swagger/swagger-ui-bundle.js",
     ):
         assert wanted in in_wheel, f"{wanted} is not in the wheel"

@@ -161,7 +161,7 @@ class TestContract(ServiceContract):
             "the node's answer is not valid for this kind of chain",
         ),
         ("eth", 8545, b"[" * 5000, "", "the node's answer is not valid for this kind of chain"),
-        ("eth", 8545, bytes(2 * 2**20), "", "the answer is longer than an answer may be"),
+        ("eth", 8545, bytes(2 * 2**20), "", "the answer is longer than allowed"),
         ("eth", 8545, (401, b""), "", "the node refuses this broadcaster"),
     ],
 )

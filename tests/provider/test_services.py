@@ -18,7 +18,7 @@ from nymtw.message.sealing import unseal
 from nymtw.provider.api import Request, RequestOver, Service, ServiceLimits
 from nymtw.provider.services.installed_plugins import find_implementations
 from nymtw.provider.services.multiplexer import Multiplexer
-from nymtw.provider.services.watchdog import BlockDetector, Watchdog
+from nymtw.provider.services.watchdog import BlockDetector, Times, Watchdog, is_the_machines
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.service_bench import ServiceBench
 from nymtw.testing.simulation import SimulatedNetwork
@@ -248,48 +248,90 @@ def test_two_with_mailboxes_do_not_fit_one_node(seed: int) -> None:
 
 def test_a_block_is_told_once_with_how_long_it_has_lasted() -> None:
     now, told = [0.0], []
-    detector = BlockDetector(lambda: now[0], told.append)
+    detector = BlockDetector(lambda: now[0], lambda: Times(0.9 * now[0], 0.0), lambda *each: told.append(each))
     for moment in (0.5, 0.9, 1.1, 1.5, 3.0):
         now[0] = moment
         detector.look()
-    assert told == [1.1]
+    assert [late for late, _ in told] == [1.1]
+    assert told[0][1].used == pytest.approx(0.99)
     detector.beat()
     now[0] = 3.9
     detector.look()
     now[0] = 4.0
     detector.look()
-    assert told == [1.1, 1.0]
+    assert [late for late, _ in told] == [1.1, 1.0]
+    assert told[1][1].used == pytest.approx(0.9)  # since the last beat
+
+
+@pytest.mark.parametrize(
+    ("late", "times", "innermost", "machine"),
+    [
+        (2.0, Times(1.9, 0.1), "a_service", False),  # it computed
+        (2.0, Times(0.6, 1.4), "a_service", True),  # it was computing, and others had the core
+        (2.0, Times(0.0, 0.0), "a_service", False),  # it slept in a call of its own
+        (2.0, Times(0.0, 0.0), "doPoll", True),  # stopped, or not scheduled where nobody counts that
+        (2.0, Times(0.1, 1.8), "doPoll", True),
+        (2.0, Times(1.9, 0.0), "doPoll", False),  # it computed, and has just come back
+    ],
+)
+def test_whose_doing_it_was(late: float, times: Times, innermost: str, machine: bool) -> None:
+    assert is_the_machines(late, times, innermost) is machine
 
 
 def test_a_thread_that_is_blocked_is_told_with_its_stack_and_counted(seed: int) -> None:
     counted: list[frozenset[str]] = []
     told = threading.Event()
     events: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(events.append)
 
     def blocked(files: frozenset[str]) -> None:
         counted.append(files)
 
-    class Watching(Watchdog):
-        def _say(self, watched: int, late: float) -> None:
-            super()._say(watched, late)
-            told.set()
-
     def a_service_that_waits() -> bool:
         return told.wait(30)
 
+    def hear(event: dict[str, Any]) -> None:
+        events.append(event)
+        if "places" in event:
+            told.set()
+
+    globalLogPublisher.addObserver(hear)
     clock = FakeClock()
-    dog = Watching(clock, blocked, limit=0.05)
+    dog = Watchdog(clock, blocked, limit=0.05, times=lambda: lambda: Times(0.0, 0.0))
     dog.startService()
     try:
         assert a_service_that_waits()  # nobody turns the clock meanwhile: the reactor is blocked
     finally:
         dog.stopService()
-        globalLogPublisher.removeObserver(events.append)
+        globalLogPublisher.removeObserver(hear)
     assert __file__ in counted[0]
     [line] = [event for event in events if "places" in event]
     assert "a_service_that_waits" in line["places"]
     assert clock.getDelayedCalls() == []
+
+
+def test_lines_about_blockages_come_once_a_minute_with_their_number(seed: int) -> None:
+    now, used = [0.0], [0.0]
+    events: list[dict[str, Any]] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        if "had" in event:
+            events.append(event)
+
+    counts: list[frozenset[str]] = []
+    globalLogPublisher.addObserver(hear)
+    dog = Watchdog(FakeClock(), counts.append, times=lambda: lambda: Times(used[0], 0.0), seconds=lambda: now[0])
+    dog.watch()
+    try:
+        for moment in (2.0, 10.0, 30.0, 70.0):
+            now[0] = used[0] = moment
+            dog.look()
+            dog.beat()
+    finally:
+        globalLogPublisher.removeObserver(hear)
+    assert len(counts) == 4
+    assert [event["late"] for event in events] == [2.0, 40.0]
+    assert "more times" not in events[0]["more"]
+    assert events[1]["more"].startswith("; 2 more times")
 
 
 def test_a_blockage_is_counted_against_the_implementation_whose_code_it_is(seed: int) -> None:

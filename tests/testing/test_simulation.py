@@ -38,7 +38,7 @@ def test_messages_arrive(seed: int) -> None:
 def test_every_packet_is_accounted_for(seed: int) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
         network.deliver("alice", "bob", b"hello")
-        network.run(60)
+        network.run(20)
         for name, counters in network.counters().items():
             node = network.nodes[name]
             assert counters.received > 0, name
@@ -88,7 +88,7 @@ def test_a_seed_repeats_a_run_in_another_process(seed: int) -> None:
 def test_loss_costs_time_not_data(seed: int, loss: float) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
         network.impair(loss=loss, duplicate=0.05, reorder=0.1)
-        message = network._random("a message").randbytes(30_000)
+        message = network._random("a message").randbytes(15_000)
         network.deliver("alice", "bob", message, limit=900)
         assert network.clients["bob"].received == [message]
         assert sum(impairment.lost for impairment in network.impairments.values()) > 0
@@ -96,14 +96,14 @@ def test_loss_costs_time_not_data(seed: int, loss: float) -> None:
 
 @pytest.mark.long
 def test_a_mixnode_that_dies_costs_time_not_data(seed: int) -> None:
-    with SimulatedNetwork(seed, recommended=QUIET) as network:
-        message = network._random("a message").randbytes(30_000)
+    with SimulatedNetwork(seed, recommended=QUIET, refresh=10.0) as network:
+        message = network._random("a message").randbytes(15_000)
         network.send("alice", "bob", message)
-        network.run(2)
+        network.run(1)
         network.kill("mixnode-2-1")
         network.run_until(lambda: network.clients["bob"].received == [message], 600)
         network.restart("mixnode-2-1")
-        network.run(90)
+        network.run(30)
         assert network.nodes["mixnode-2-1"].counters.snapshot().received > 0
 
 
@@ -111,14 +111,14 @@ def test_a_mixnode_that_dies_costs_time_not_data(seed: int) -> None:
 @pytest.mark.parametrize("name", ["alice", "bob", "provider-1", "provider-2"])
 def test_whoever_dies_and_comes_back_finishes_the_job(seed: int, name: str) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
-        message = network._random("a message").randbytes(20_000)
+        message = network._random("a message").randbytes(10_000)
         network.send("alice", "bob", message)
         network.run(1.5)
         network.kill(name)
         network.run(10)
         network.restart(name)
         network.run_until(lambda: network.clients["bob"].received == [message], 900)
-        network.run(60)
+        network.run(20)
         assert network.clients["bob"].received == [message]
 
 

@@ -14,7 +14,7 @@ from nacl.signing import SigningKey, VerifyKey
 from nymtw.encoding import key_text
 from nymtw.errors import EncodingError
 from nymtw.topology.address import Address
-from nymtw.topology.document import ListedClient, Trust, verify_topology
+from nymtw.topology.document import PublicClient, Trust, verify_topology
 from nymtw.topology.presence import (
     MAX_SKEW,
     endpoint_text,
@@ -66,7 +66,7 @@ def test_an_edge_is_read_back_with_the_clients_that_asked_to_be_listed(role):
     assert ("mixnetListener" in post, "host" in post) == (role == "gateway", role != "gateway")
     read = read_heartbeat(through_json(post), NOW)
     assert (read.record.role, read.record.client_port, read.number) == (role, 9000, 12)
-    assert read.clients == (ListedClient(address=CLIENT, provider=IDENTITY),)
+    assert read.clients == (PublicClient(address=CLIENT, provider=IDENTITY),)
 
 
 def test_an_empty_host_is_left_to_the_directory_and_one_key_is_enough():

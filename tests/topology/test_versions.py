@@ -23,7 +23,7 @@ from nymtw.topology.versions import check_client, is_older, version
 def test_versions_are_compared_as_versions(own: str, least: str, older: bool) -> None:
     assert is_older(own, least) is older
     if older:
-        with pytest.raises(ClientTooOld, match=f"is nymtw {own}, and the network asks for {least} or later"):
+        with pytest.raises(ClientTooOld, match=f"is nymtw {own}, but the network requires {least} or later"):
             check_client(own, least)
     else:
         check_client(own, least)

@@ -18,7 +18,7 @@ from nymtw.message.sealing import seal
 from nymtw.message.stream import StreamFailure, StreamMessage, StreamOpen
 from nymtw.sphinx import SURB, Hop, generate_keypair
 from nymtw.topology.address import Address, mailbox_id
-from nymtw.topology.document import ListedClient, NodeRecord, Recommended, Topology, Trust, sign_topology
+from nymtw.topology.document import NodeRecord, PublicClient, Recommended, Topology, Trust, sign_topology
 from nymtw.topology.presence import make_heartbeat, make_metric
 
 HERE = Path(__file__).resolve().parent
@@ -178,7 +178,7 @@ def topology(source):
         epoch_seconds=86400,
         recommended=Recommended(message_sending_rate=100.0),
         nodes=nodes,
-        clients=(ListedClient(address=address, provider=nodes[3].identity),),
+        clients=(PublicClient(address=address, provider=nodes[3].identity),),
         minimum_client_version="0.1.0",
     )
     return {

@@ -1,1 +1,1 @@
-"""SOCKS and HTTP proxies at a client, and commands that ask services over the mixnet."""
+"""SOCKS and HTTP proxies at a client, and commands that use services over the mixnet."""

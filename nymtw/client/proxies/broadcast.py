@@ -1,4 +1,4 @@
-"""`nym-client broadcast`: hands a signed transaction to a chain through the mixnet."""
+"""`nym-client broadcast`: submits a signed transaction to a chain through the mixnet."""
 
 import sys
 from collections.abc import Sequence
@@ -16,14 +16,15 @@ from nymtw.client.receiving.inbox import Received
 from nymtw.client.service import ClientService
 from nymtw.errors import ConfigError, EncodingError, NymtwError, TopologyIncomplete
 from nymtw.message.broadcast import ID_LENGTH, MAX_TRANSACTION_LENGTH, SERVICE, BroadcastAnswer, BroadcastRequest
+from nymtw.node.option_types import argument_last
 from nymtw.topology.address import Address
 
 BLOCKS: Final = 5
-PATIENCE: Final = 240.0  # seconds: a broadcaster tries for a while to reach its node
+PATIENCE: Final = 240.0  # seconds for the answer: a broadcaster may need a while to reach its node
 
 
 class BroadcastFailed(NymtwError):
-    """The transaction was not taken."""
+    """The transaction was not accepted."""
 
 
 class BroadcastOptions(WebOptions):
@@ -31,22 +32,19 @@ class BroadcastOptions(WebOptions):
 
     synopsis = "Usage: nym-client broadcast --chain CHAIN TX [OPTIONS]"
     optParameters: ClassVar[list[Any]] = [
-        ["chain", None, None, "The chain: eth, cometbft, bitcoin, as its broadcaster calls it"]
+        ["chain", None, None, "Name of the chain at its broadcaster, such as eth, cometbft or bitcoin"]
     ]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """As `usage.Options`, with the transaction before or behind the options."""
-        words = list(sys.argv[1:] if options is None else options)
-        if words and not words[0].startswith("-"):
-            words = [*words[1:], words[0]]
-        super().parseOptions(words)
+        """As `usage.Options`, with the transaction before or after the options."""
+        super().parseOptions(argument_last(sys.argv[1:] if options is None else options))
 
-    def parseArgs(self, transaction: str) -> None:  # type: ignore[override]  # as usage.Options has it
-        """The signed transaction in hexadecimal, or @FILE with it in bytes."""
+    def parseArgs(self, transaction: str) -> None:  # type: ignore[override]  # the signature follows usage.Options
+        """Take the signed transaction in hexadecimal, or @FILE with its bytes."""
         self["transaction"] = transaction
 
     def postOptions(self) -> None:
-        """Check that a chain is named."""
+        """Check that there is a chain."""
         super().postOptions()
         if self["chain"] is None:
             raise usage.UsageError("--chain is needed")
@@ -72,9 +70,9 @@ def read_transaction(text: str) -> bytes:
 async def submit(
     core: ClientCore, clock: Any, random: Any, topology: Any, chain: str, transaction: bytes, via: str | None = None
 ) -> str:
-    """The hash of the transaction, once a broadcaster has handed it to the chain.
+    """Submit a transaction, and return its hash when a broadcaster has passed it to the chain.
 
-    Raises `BroadcastFailed` with the chain's own words, `TopologyIncomplete` where the network has no broadcaster.
+    Raises `BroadcastFailed` with the chain's text, `TopologyIncomplete` if the network has no broadcaster.
     """
     if via is None:
         known = [] if topology is None else topology.services(SERVICE)
@@ -95,7 +93,7 @@ async def submit(
                 answered.callback(answer)
 
     def late(result: object, timeout: float) -> Any:
-        raise BroadcastFailed("nothing has come back: whether the chain has the transaction is not known")
+        raise BroadcastFailed("no answer has arrived: it is not known whether the chain has the transaction")
 
     subscriber = core.inbox.subscribe(received, confirm=True)
     try:

@@ -1,7 +1,7 @@
-"""One TCP connection through an exit, at the client's end: what is sent, in which order, and what has come.
+"""One TCP connection through an exit, at the client's end: the data in both directions, and its order.
 
-Messages are made when there is a packet for them to leave in: what is written meanwhile goes together. The lane of a
-stream in the outbox is the stream itself, so that each has its turn.
+A message is made when a packet for it may leave, so that data written meanwhile goes together. Each stream has its own
+queue in the outbox, so that all streams get their turn.
 """
 
 from collections import deque
@@ -26,35 +26,35 @@ from nymtw.message.stream import (
     StreamOpen,
 )
 
-MESSAGE_PACKETS: Final = 16  # at most: a lost packet holds up what comes behind it in its message
-MESSAGE_LENGTH: Final = MESSAGE_PACKETS * FRAGMENT_CAPACITY - ENVELOPE_OVERHEAD  # it fills them
+MESSAGE_PACKETS: Final = 16  # the most packets of a message: a lost packet delays its whole message
+MESSAGE_LENGTH: Final = MESSAGE_PACKETS * FRAGMENT_CAPACITY - ENVELOPE_OVERHEAD  # fills these packets
 MAX_NUMBER: Final = 2**32 - 1
-KEPT: Final = 64 * 1024  # bytes that were written and have no packet yet, before their writer is to wait
-ANSWER_BLOCKS: Final = 2  # reply blocks that go with what is to be answered
+KEPT: Final = 64 * 1024  # bytes that may wait for packets before the writer has to pause
+ANSWER_BLOCKS: Final = 2  # reply blocks sent with a message that needs an answer
 _DATA_FIELD: Final = 8  # bytes of CBOR around the data of a message of 256 bytes or more
 
 
 class StreamUser(Protocol):
-    """Who reads and writes a stream. After `stream_over` nothing more is called."""
+    """The user of a stream. Nothing is called after `stream_over`."""
 
     def stream_opened(self) -> None:
-        """The exit has the connection."""
+        """The exit has opened the connection."""
 
     def stream_data(self, data: bytes) -> None:
-        """Data came."""
+        """Data has arrived."""
 
     def stream_ended(self) -> None:
         """The other end sends no more."""
 
     def stream_full(self, full: bool) -> None:
-        """Whether to write no more for now."""
+        """Whether to pause writing."""
 
     def stream_over(self, failure: StreamFailure | None) -> None:
-        """It is over: both ends have ended (None), it could not be opened, or it broke."""
+        """The stream is over: both ends have ended (None), it could not be opened, or it broke."""
 
 
 class ExitStream:
-    """`identifier` is 16 random bytes. `write`, `end`, `reset`, `pause` and `resume` are for its user."""
+    """One stream. `identifier`: 16 random bytes. Its user calls `write`, `end`, `reset`, `pause` and `resume`."""
 
     def __init__(
         self,
@@ -67,9 +67,8 @@ class ExitStream:
         clock: Callable[[], float],
         over: "Callable[[ExitStream], object]",
     ) -> None:
-        """`window`: bytes that may wait for a user that does not read; `under_way`: that may be on their way out.
-
-        `over` is called once, when the exit need not be listened to any more.
+        """`window`: bytes that may wait for a user that does not read. `under_way`: bytes that may be under way to the
+        exit. `over` is called once, when no more messages of the exit are expected.
         """
         self.circuit, self.id, self._user = circuit, identifier, user
         self._under_way, self._clock, self._over = under_way, clock, over
@@ -86,7 +85,7 @@ class ExitStream:
     # -- for the user
 
     def open(self, host: str, port: int, first: bytes = b"") -> None:
-        """Ask for a connection; `first` goes with it. Raises `NymtwError` where nothing can be sent."""
+        """Ask for a connection, and send `first` with the request. Raises `NymtwError` if nothing can be sent."""
         self._opening = StreamOpen(host=host, port=port)
         self._buffer += first
         self._post()
@@ -98,39 +97,39 @@ class ExitStream:
             self._pump()
 
     def end(self) -> None:
-        """Send no more."""
+        """End the sending direction."""
         if not self.is_over and not self._ending:
             self._ending = True
             self._pump()
 
     def reset(self) -> None:
-        """Give up; the exit is told. `stream_over` is not called."""
+        """Give up the stream, and tell the exit. `stream_over` is not called."""
         if not self.is_over:
             self._finish(tell=True)
 
     def pause(self) -> None:
-        """Call `stream_data` no more for now."""
+        """Pause the calls of `stream_data`."""
         self._paused = True
 
     def resume(self) -> None:
-        """Go on."""
+        """Resume the calls of `stream_data`."""
         self._paused = False
         self._read()
 
     # -- for the manager of streams
 
     def probe(self) -> None:
-        """Say something, to hear whether the exit still has the stream: it resets one that it does not know."""
+        """Send a message to test whether the exit still has the stream: it resets an unknown stream."""
         self._pump(probe=True)
 
     def fail(self, failure: StreamFailure, *, tell: bool = True) -> None:
-        """It is broken; `tell` the exit."""
+        """Break the stream. `tell`: whether to tell the exit."""
         if not self.is_over:
             self._finish(tell=tell)
             self._user.stream_over(failure)
 
     def take(self, message: StreamMessage) -> None:
-        """A message of the exit."""
+        """Handle a message from the exit."""
         if self.is_over:
             return
         if message.reset or message.failed is not None:
@@ -165,7 +164,7 @@ class ExitStream:
     # -- out
 
     def _pump(self, probe: bool = False) -> None:
-        """Post what there is, unless something waits for its turn already: then it goes with what comes meanwhile."""
+        """Queue a message, unless one waits already: that one takes new data along."""
         try:
             if not self._in_turn and not self.is_over:
                 self._post(probe)
@@ -222,7 +221,7 @@ class ExitStream:
             self._pump()
 
     def _finish(self, *, broken: bool = True, tell: bool = False) -> None:
-        """The end: where it is `broken`, what is on its way is not sent again; `tell` the exit."""
+        """End the stream. `broken`: do not resend messages under way. `tell`: tell the exit."""
         self.is_over = True
         self._buffer.clear()
         self._unread.clear()

@@ -21,6 +21,7 @@ from nymtw.client.proxies.web_client import WebClient, WebError
 from nymtw.client.service import LOOPBACK, ClientService
 from nymtw.errors import ConfigError
 from nymtw.message.web import MAX_REQUEST_LENGTH, WebHead
+from nymtw.node.option_types import argument_last
 from nymtw.node.process.clock import use_monotonic
 from nymtw.node.process.log import observer
 from nymtw.node.service import Listener
@@ -30,10 +31,10 @@ _PIECE: Final = 256 * 1024
 
 
 class WebOptions(ClientOptions):
-    """What both commands have: which client, and which web proxy."""
+    """The common options of both commands: the client and the web proxy."""
 
     optParameters: ClassVar[list[Any]] = [
-        ["via", None, None, "Address of a web proxy [default: any that the network lists]"]
+        ["via", None, None, "Address of a web proxy [default: any one from the topology]"]
     ]
 
 
@@ -47,9 +48,9 @@ class FetchOptions(WebOptions):
         ["include", "i", "Print status and headers before the page"],
     ]
     optParameters: ClassVar[list[Any]] = [
-        ["output", "o", None, "The file to write; without it, standard output"],
-        ["request", "X", None, "The method [default: GET, or POST with --data]"],
-        ["data", "d", None, "The body of the request; @FILE reads it from a file"],
+        ["output", "o", None, "File to write [default: standard output]"],
+        ["request", "X", None, "Method [default: GET, or POST with --data]"],
+        ["data", "d", None, "Body of the request; @FILE reads it from a file"],
     ]
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class FetchOptions(WebOptions):
         self["header"] = []
 
     def opt_header(self, text: str) -> None:
-        """A header of the request, such as 'Accept: text/html'; may be given more than once"""
+        """Header of the request, such as 'Accept: text/html'. May be repeated"""
         name, colon, value = text.partition(":")
         if not colon or not name.strip():
             raise usage.UsageError(f"--header: {text!r:.80} is not 'name: value'")
@@ -66,16 +67,13 @@ class FetchOptions(WebOptions):
     opt_H = opt_header
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """As `usage.Options`, with the URL before or behind the options."""
-        words = list(sys.argv[1:] if options is None else options)
-        if words and not words[0].startswith("-"):
-            words = [*words[1:], words[0]]
-        super().parseOptions(words)
+        """As `usage.Options`, with the URL before or after the options."""
+        super().parseOptions(argument_last(sys.argv[1:] if options is None else options))
 
-    def parseArgs(self, url: str) -> None:  # type: ignore[override]  # as usage.Options has it
-        """The page."""
+    def parseArgs(self, url: str) -> None:  # type: ignore[override]  # the signature follows usage.Options
+        """Take the URL."""
         if not url.startswith(("http://", "https://")):
-            raise usage.UsageError(f"{url!r:.80} is not a URL of http or https")
+            raise usage.UsageError(f"{url!r:.80} is not an http or https URL")
         self["url"] = url
 
 
@@ -86,22 +84,22 @@ class ProxyOptions(WebOptions):
 
 
 class Unpacker:
-    """The body of a response, unpacked if it came compressed, in pieces of bounded length."""
+    """Decompresses the body of a response, in pieces of bounded length."""
 
     def __init__(self, take: Callable[[bytes], object]) -> None:
         self._take = take
         self._gzip: Any = None
 
     def head(self, head: WebHead) -> None:
-        """Raises `WebError` for a compression that was not asked for."""
+        """Take the head. Raises `WebError` for a compression that the request does not allow."""
         codings = [value.lower() for name, value in head.headers if name.lower() == b"content-encoding"]
         if codings in ([b"gzip"], [b"deflate"], [b"x-gzip"]):
             self._gzip = zlib.decompressobj(47)
         elif codings not in ([], [b"identity"]):
-            raise WebError("the server compresses the page in a way that was not asked for")
+            raise WebError("the server compresses the page with a method that was not requested")
 
     def body(self, data: bytes) -> None:
-        """Some of it. Raises `WebError` for broken data."""
+        """Take a part of the body. Raises `WebError` for invalid data."""
         if self._gzip is None:
             self._take(data)
             return
@@ -110,11 +108,11 @@ class Unpacker:
                 self._take(self._gzip.decompress(data, _PIECE))
                 data = self._gzip.unconsumed_tail
         except zlib.error:
-            raise WebError("the page is compressed, and broken") from None
+            raise WebError("the compressed page is damaged") from None
 
 
 def run(options: ClientOptions, work: Callable[[ClientService, Any], Awaitable[Any]]) -> Any:
-    """Start the client, wait for `work`, stop the client; returns what `work` did. Raises what goes wrong."""
+    """Start the client, wait for `work`, and stop the client. Returns the result of `work`, or raises its error."""
     from twisted.internet import reactor as module
 
     reactor: Any = module
@@ -148,7 +146,7 @@ def run(options: ClientOptions, work: Callable[[ClientService, Any], Awaitable[A
             if by_itself:
                 reactor.stop()
 
-        # Ctrl-C: an orderly end, for which the reactor waits.
+        # Ctrl-C: an orderly shutdown, for which the reactor waits.
         reactor.addSystemEventTrigger("before", "shutdown", ending.append, True)
         reactor.addSystemEventTrigger("before", "shutdown", interrupted)
         running.addBoth(over)
@@ -162,14 +160,14 @@ def run(options: ClientOptions, work: Callable[[ClientService, Any], Awaitable[A
 
 
 def web_client(service: ClientService, reactor: Any, via: str | None) -> WebClient:
-    """A `WebClient` over a client that runs."""
+    """A `WebClient` over a running client."""
     core = service.core
     assert core is not None
     return WebClient(core, reactor, SystemRandom(), lambda: service.watch.current, via)
 
 
 def fetch(options: FetchOptions) -> int:
-    """Fetch one page; 0 if the server gave it, 1 if it answered with an error."""
+    """Fetch one page. Returns 0 if the server sent it, 1 if it answered with an error."""
     body = _body(options["data"])
     method = (options["request"] or ("POST" if body is not None else "GET")).upper()
     headers = [(b"Accept-Encoding", b"gzip"), *options["header"]]
@@ -263,7 +261,10 @@ def _body(data: str | None) -> bytes | None:
 
 
 def _output(path: str | None, stack: contextlib.ExitStack) -> tuple[BinaryIO, Callable[[], None]]:
-    """Where the page goes, and what to call when it is whole: a file is not there before. Raises `ConfigError`."""
+    """The output for the page, and a function to call when it is complete: only that creates the file.
+
+    Raises `ConfigError`.
+    """
     if path is None or path == "-":
         return sys.stdout.buffer, lambda: None
     scratch = f"{path}.part"

@@ -15,18 +15,20 @@ MAX_BODY: Final = 8 * 2**20
 
 
 class ProxyRequest(http.Request):
-    """One request of a browser. The body is in memory; the response is written as it comes."""
+    """One request of a browser. Its body is in memory; the response is written as it arrives."""
 
     def process(self) -> None:
-        """The request is whole."""
+        """The request is complete."""
         channel: Any = self.channel
         client: WebClient | None = channel.factory.client()
         if client is None:
             self._refuse(503, "The client is not connected to the mixnet yet.")
         elif self.method == b"CONNECT":
-            self._refuse(501, "This proxy does http; https would need a tunnel, which the web proxy does not make.")
+            self._refuse(
+                501, "This proxy supports http only; https needs a tunnel, which the web proxy does not offer."
+            )
         elif not self.uri.startswith(b"http://"):
-            self._refuse(400, "This is a proxy: give it the whole URL.")
+            self._refuse(400, "This is a proxy: it needs the whole URL.")
         else:
             body = self.content.read(MAX_BODY + 1) if self.content is not None else b""
             if len(body) > MAX_BODY:
@@ -66,7 +68,7 @@ class ProxyRequest(http.Request):
             return
         if self.startedWriting:
             channel: Any = self.channel
-            channel.loseConnection()  # a response that breaks off must look like one
+            channel.loseConnection()  # a truncated response must be recognisable
         elif isinstance(failure.value, NymtwError):
             self.responseHeaders = type(self.responseHeaders)()
             self._refuse(502, f"{failure.value}.")
@@ -81,7 +83,7 @@ class ProxyRequest(http.Request):
 
 
 class ProxyFactory(http.HTTPFactory):
-    """Listens for browsers. `client()` is the `WebClient`, or None while there is none."""
+    """The factory for browsers. `client()` returns the `WebClient`, or None while there is none."""
 
     def __init__(self, client: Callable[[], WebClient | None], reactor: Any) -> None:
         super().__init__(reactor=reactor)
@@ -94,4 +96,4 @@ class ProxyFactory(http.HTTPFactory):
         return channel
 
     def log(self, request: Any) -> None:
-        """Nothing: who asked for what is nobody's business."""
+        """Log nothing: requests are private."""

@@ -1,7 +1,7 @@
-"""SOCKS 4, 4a and 5 as a program speaks them to a proxy: bytes in, bytes and one request out. No sockets here.
+"""The server side of SOCKS 4, 4a and 5: bytes in, bytes and one request out. No sockets.
 
-SOCKS5 is RFC 1928 with the username and password of RFC 1929; SOCKS4 and 4a are Ying-Da Lee's memos. CONNECT alone is
-done. Username and password are let in whatever they are: they keep streams apart, as with Tor.
+SOCKS5 is RFC 1928 with the username and password of RFC 1929; SOCKS4 and 4a are Ying-Da Lee's memos. Only CONNECT is
+supported. Any username and password are accepted: they separate streams, as with Tor.
 """
 
 import string
@@ -25,7 +25,7 @@ _IPV4: Final = 1
 _NAME: Final = 3
 _IPV6: Final = 4
 _IN_NAMES: Final = frozenset((string.ascii_letters + string.digits + "._:-").encode())
-_UNKNOWN: Final = ("0.0.0.0", 0)  # noqa: S104  # what proxies answer that do not say
+_UNKNOWN: Final = ("0.0.0.0", 0)  # noqa: S104  # the answer of proxies that do not tell the address
 _GRANTED: Final = 90
 _REJECTED: Final = 91
 _NOT_SOCKS: Final = (
@@ -35,7 +35,7 @@ _NOT_SOCKS: Final = (
 
 
 class SocksReply(IntEnum):
-    """What a SOCKS5 proxy answers (RFC 1928, section 6); SOCKS4 knows the first and the second alone."""
+    """The replies of SOCKS5 (RFC 1928, section 6). SOCKS4 has only the first two."""
 
     SUCCEEDED = 0
     GENERAL_FAILURE = 1
@@ -49,7 +49,7 @@ class SocksReply(IntEnum):
 
 
 class SocksError(NymtwError):
-    """This is not how SOCKS is spoken, or it asks for what is not done; send `answer`, then hang up."""
+    """A violation of SOCKS, or an unsupported request. Send `answer`, then close the connection."""
 
     def __init__(self, text: str, answer: bytes = b"") -> None:
         super().__init__(text)
@@ -60,7 +60,7 @@ class SocksError(NymtwError):
 class SocksRequest:
     """Connect to `host`, a name (1 to 255 of letters, digits and ._:-) or an address as text, at `port` (1 to 65535).
 
-    `isolation` is the same for requests that may share what could link them: empty where no credentials were given.
+    `isolation` is equal for requests that may be linked to each other; empty without credentials.
     """
 
     version: int
@@ -69,7 +69,7 @@ class SocksRequest:
     isolation: bytes = b""
 
     def answer(self, reply: SocksReply, bound: tuple[str, int] = _UNKNOWN) -> bytes:
-        """What to send: `bound` is the address that the connection was made from, where one is known."""
+        """The bytes of the answer. `bound`: the local address of the connection, if it is known."""
         if self.version == _VERSION_4:
             return _answer_4(_GRANTED if reply is SocksReply.SUCCEEDED else _REJECTED)
         return _answer_5(reply, bound)
@@ -78,7 +78,7 @@ class SocksRequest:
 class Handshake:
     """One connection, from its first byte to its request. `request` is None before that.
 
-    What it keeps is bounded by what a request may be: some 1,100 bytes, and the piece in which the request ended.
+    Its memory is bounded by the longest request, about 1,100 bytes, and the piece of data in which the request ended.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Handshake:
         self._step: Callable[[_Reader], bytes] = self._first
 
     def receive(self, data: bytes) -> bytes:
-        """Take what came; returns what is to be sent. Raises `SocksError`."""
+        """Take received bytes; returns the bytes to send. Raises `SocksError`."""
         self._buffer += data
         answers = b""
         while self.request is None:
@@ -103,7 +103,7 @@ class Handshake:
         return answers
 
     def take_rest(self) -> bytes:
-        """What came behind the request: the first of what is meant for the host."""
+        """The bytes after the request: the first data for the host."""
         rest, self._buffer = self._buffer, b""
         return rest
 
@@ -124,7 +124,7 @@ class Handshake:
         if 0 < int(address) <= 0xFF:  # 0.0.0.x with an x: SOCKS4a
             host = _name(reader.until_zero(_answer_4(_REJECTED)), _answer_4(_REJECTED))
         if command != _CONNECT:
-            raise SocksError("of SOCKS4, CONNECT alone is done", _answer_4(_REJECTED))
+            raise SocksError("SOCKS4: only CONNECT is supported", _answer_4(_REJECTED))
         if not port:
             raise SocksError("there is no port 0", _answer_4(_REJECTED))
         self.request = SocksRequest(_VERSION_4, host, port, b"\x04" + user if user else b"")
@@ -132,18 +132,18 @@ class Handshake:
 
     def _methods(self, reader: "_Reader") -> bytes:
         methods = reader.take(reader.byte())
-        # Who offers both has credentials to keep streams apart with.
+        # A program that offers both has credentials that separate its streams.
         if _PASSWORD in methods:
             self._step = self._password
             return bytes((_VERSION_5, _PASSWORD))
         if _NO_AUTH in methods:
             self._step = self._request_5
             return bytes((_VERSION_5, _NO_AUTH))
-        raise SocksError("none of these authentication methods is known", bytes((_VERSION_5, _NO_METHOD)))
+        raise SocksError("none of these authentication methods is supported", bytes((_VERSION_5, _NO_METHOD)))
 
     def _password(self, reader: "_Reader") -> bytes:
         if reader.byte() != _AUTH_VERSION:
-            raise SocksError("this is not how a password is given", bytes((_AUTH_VERSION, 1)))
+            raise SocksError("the username and password message is malformed", bytes((_AUTH_VERSION, 1)))
         user = reader.take(reader.byte())
         password = reader.take(reader.byte())
         self._isolation = bytes((_VERSION_5, len(user))) + user + password
@@ -152,7 +152,7 @@ class Handshake:
 
     def _request_5(self, reader: "_Reader") -> bytes:
         if reader.byte() != _VERSION_5:
-            raise SocksError("a request of another version", _answer_5(SocksReply.GENERAL_FAILURE))
+            raise SocksError("the request has another version", _answer_5(SocksReply.GENERAL_FAILURE))
         command = reader.byte()
         if reader.byte():
             raise SocksError("the reserved byte is not zero", _answer_5(SocksReply.GENERAL_FAILURE))
@@ -164,10 +164,10 @@ class Handshake:
         elif kind == _NAME:
             host = _name(reader.take(reader.byte()), _answer_5(SocksReply.GENERAL_FAILURE))
         else:
-            raise SocksError("an unknown kind of address", _answer_5(SocksReply.ADDRESS_TYPE_NOT_SUPPORTED))
+            raise SocksError("the type of the address is unknown", _answer_5(SocksReply.ADDRESS_TYPE_NOT_SUPPORTED))
         port = reader.port()
         if command != _CONNECT:
-            raise SocksError("CONNECT alone is done", _answer_5(SocksReply.COMMAND_NOT_SUPPORTED))
+            raise SocksError("only CONNECT is supported", _answer_5(SocksReply.COMMAND_NOT_SUPPORTED))
         if not port:
             raise SocksError("there is no port 0", _answer_5(SocksReply.GENERAL_FAILURE))
         self.request = SocksRequest(_VERSION_5, host, port, self._isolation)
@@ -179,7 +179,7 @@ class _Short(Exception):
 
 
 class _Reader:
-    """Reads from the start of what has come. Raises `_Short` where it ends too early."""
+    """Reads from the start of the received bytes. Raises `_Short` if they end too early."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -199,7 +199,7 @@ class _Reader:
         return int.from_bytes(self.take(2))
 
     def until_zero(self, answer: bytes) -> bytes:
-        """What stands before the next zero byte, at most `MAX_NAME` bytes; else `SocksError` with `answer`."""
+        """The bytes before the next zero byte. More than `MAX_NAME` bytes raise `SocksError` with `answer`."""
         end = self._data.find(b"\0", self.at, self.at + MAX_NAME + 1)
         if end < 0:
             if len(self._data) - self.at > MAX_NAME:
@@ -212,7 +212,7 @@ class _Reader:
 
 def _name(name: bytes, answer: bytes) -> str:
     if not name or not set(name) <= _IN_NAMES:
-        raise SocksError("this is no host's name", answer)
+        raise SocksError("this is not a valid host name", answer)
     return name.decode("ascii")
 
 

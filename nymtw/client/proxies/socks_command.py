@@ -1,4 +1,4 @@
-"""`nym-client socks5`: any program's connections through the mixnet."""
+"""`nym-client socks5`: a SOCKS proxy for the connections of any program through the mixnet."""
 
 import contextlib
 import resource
@@ -17,20 +17,20 @@ from nymtw.node.process.log import observer
 from nymtw.node.service import Listener
 from nymtw.node.tap import port_number
 
-_DESCRIPTORS: Final = MAX_CONNECTIONS + MAX_HANDSHAKES + 256  # and what the client itself has open
+_DESCRIPTORS: Final = MAX_CONNECTIONS + MAX_HANDSHAKES + 256  # and those of the client itself
 
 
 class SocksOptions(ClientOptions):
     """`nym-client socks5`."""
 
     optParameters: ClassVar[list[Any]] = [
-        ["exit", None, None, "Address of an exit [default: one that the network lists, another when it fails]"],
+        ["exit", None, None, "Address of an exit [default: one from the topology, another one if it fails]"],
         ["port", None, 1080, "Port on 127.0.0.1", port_number],
     ]
 
 
 def allow_descriptors() -> None:
-    """Let this process have as many connections as it takes: many systems begin with fewer, and allow more."""
+    """Raise this process's limit of descriptors to the needed number: many systems start lower, and allow more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

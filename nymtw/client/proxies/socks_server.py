@@ -1,4 +1,4 @@
-"""The SOCKS proxy at 127.0.0.1: programs connect to it, and each of their connections is a stream through an exit."""
+"""The SOCKS proxy at 127.0.0.1: each connection of a program becomes a stream through an exit."""
 
 from collections import OrderedDict
 from typing import Any, Final
@@ -35,30 +35,30 @@ class SocksConnection(Protocol):
     # -- the program's side
 
     def connectionMade(self) -> None:
-        """Somebody connected."""
+        """A program has connected."""
         self.transport.setTcpNoDelay(True)
         self._deadline = self.factory.clock.callLater(HANDSHAKE_SECONDS, self.transport.abortConnection)
         self.factory.begun(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Part of the handshake, or what is for the host."""
+        """Take a part of the handshake, or data for the host."""
         if self._stream is not None:
             self._stream.write(data)
         elif self._handshake is not None:
             self._shake(self._handshake, data)
 
     def readConnectionLost(self) -> None:
-        """The program sends no more."""
+        """The program has ended its direction."""
         if self._stream is not None:
             self._stream.end()
         else:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """What the host sent last has gone out."""
+        """The last data from the host has been sent to the program."""
 
     def connectionLost(self, reason: Failure = Protocol.connectionLost.__defaults__[0]) -> None:  # type: ignore[index]
-        """The program is gone."""
+        """The program has disconnected."""
         self._shaken()
         self.factory.ended(self)
         stream, self._stream = self._stream, None
@@ -85,7 +85,7 @@ class SocksConnection(Protocol):
         self._answer = request.answer
 
     def _shaken(self) -> None:
-        """The handshake is over, however it ended."""
+        """The handshake is over, with or without success."""
         self._handshake = None
         if self._deadline is not None:
             self.factory.shaken(self)
@@ -107,28 +107,28 @@ class SocksConnection(Protocol):
         self.transport.registerProducer(self, True)
 
     def stream_data(self, data: bytes) -> None:
-        """From the host."""
+        """Data from the host has arrived."""
         self.transport.write(data)
 
     def stream_ended(self) -> None:
-        """The host sends no more."""
+        """The host has ended its direction."""
         self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
 
     def stream_full(self, full: bool) -> None:
-        """The program is to wait, or not any more."""
+        """Pause the program, or let it continue."""
         if full:
             self.transport.pauseProducing()
         else:
             self.transport.resumeProducing()
 
     def stream_over(self, failure: StreamFailure | None) -> None:
-        """Nothing more can be sent or will come."""
+        """The stream is over in both directions."""
         self._stream = None
         if failure is None:
             self.transport.loseConnection()
         elif self._opened:
-            self.transport.abortConnection()  # what broke off must not look whole
+            self.transport.abortConnection()  # truncated data must not look complete
         else:
             self.transport.write(self._answer(SocksReply(failure.socks5)))
             self.transport.loseConnection()
@@ -136,21 +136,21 @@ class SocksConnection(Protocol):
     # -- the transport's side: the program does not read
 
     def pauseProducing(self) -> None:
-        """Give it no more for now."""
+        """The program does not read: pause the stream."""
         if self._stream is not None:
             self._stream.pause()
 
     def resumeProducing(self) -> None:
-        """It reads again."""
+        """The program reads again: resume the stream."""
         if self._stream is not None:
             self._stream.resume()
 
     def stopProducing(self) -> None:
-        """The transport is gone; `connectionLost` follows."""
+        """The transport has ended; `connectionLost` follows."""
 
 
 class SocksFactory(Factory):
-    """Listens for programs. Where too many have not said what they want, the one that waits longest has to go."""
+    """The factory for programs. If too many handshakes are unfinished, the oldest connection is closed."""
 
     noisy = False
 
@@ -160,7 +160,7 @@ class SocksFactory(Factory):
         self._connections: set[SocksConnection] = set()
 
     def buildProtocol(self, addr: Any) -> Any:
-        """A connection, or None where there are as many as there may be: it is closed at once."""
+        """A connection, or None if the limit is reached: the new connection is closed at once."""
         # Those in their handshake make room for each other.
         if len(self._connections) - len(self._handshakes) >= MAX_CONNECTIONS:
             return None
@@ -176,14 +176,14 @@ class SocksFactory(Factory):
             oldest.transport.abortConnection()
 
     def shaken(self, connection: SocksConnection) -> None:
-        """It has said what it wants, or has gone."""
+        """A program has finished its handshake, or has disconnected."""
         self._handshakes.pop(connection, None)
 
     def ended(self, connection: SocksConnection) -> None:
-        """It has gone."""
+        """A program has disconnected."""
         self._connections.discard(connection)
 
     def close(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections."""
         for connection in list(self._connections):
             connection.transport.abortConnection()

@@ -16,12 +16,12 @@ from nymtw.message.fragments import FRAGMENT_CAPACITY
 from nymtw.message.web import ID_LENGTH, SERVICE, WebHead, WebPart, WebRequest
 from nymtw.topology.address import Address
 
-BLOCKS: Final = 60  # reply blocks that the proxy has, at least: a response of 100 KB; it asks for more
+BLOCKS: Final = 60  # reply blocks that the proxy has at least: for a response of 100 KB; it asks for more
 MOST_BLOCKS: Final = 240
-FEWEST_BLOCKS: Final = 10  # sent along even where it has enough: some may have been lost
-FIRST: Final = 0.2  # seconds of the sending stream that reply blocks may take, where those are more than `BLOCKS`
+FEWEST_BLOCKS: Final = 10  # reply blocks sent even if the proxy has enough: some may have been lost
+FIRST: Final = 0.2  # seconds of the sending stream for reply blocks, if those are more than `BLOCKS`
 PATIENCE: Final = 120.0  # seconds for the next part
-_MOST_EARLY: Final = 256  # parts that came before the one that is next
+_MOST_EARLY: Final = 256  # parts that may arrive before their turn
 
 
 class WebError(NymtwError):
@@ -30,7 +30,7 @@ class WebError(NymtwError):
 
 @dataclass(slots=True, eq=False)
 class Response:
-    """One response on its way. `take(data)` is called with its body in order; `done` fires at the end, or fails."""
+    """One response under way. `take(data)` gets the body in order; `done` fires at the end, or fails."""
 
     id: bytes
     took_head: Callable[[WebHead], None]
@@ -42,12 +42,12 @@ class Response:
 
 
 class WebClient:
-    """Requests through any web proxy in the topology, or the one at `service`. Other messages stay in the inbox."""
+    """Makes requests through any web proxy in the topology, or that at `service`. Other messages stay in the inbox."""
 
     def __init__(
         self, core: ClientCore, clock: Any, random: Random, topology: Callable[[], Any], service: str | None = None
     ) -> None:
-        """`topology()` is the newest one, or None. Raises `AddressError` for a `service` that is none."""
+        """`topology()` returns the newest one, or None. Raises `AddressError` for an invalid `service`."""
         self._core, self._clock, self._random, self._topology = core, clock, random, topology
         self._service = None if service is None else Address.parse(service, core.network)
         self._responses: dict[bytes, Response] = {}
@@ -55,7 +55,7 @@ class WebClient:
         core.inbox.pump(self._subscriber)
 
     def close(self) -> None:
-        """Take no more parts; what is on its way fails."""
+        """Take no more parts. Responses under way fail."""
         self._core.inbox.leave(self._subscriber)
         for response in list(self._responses.values()):
             self._fail(response, WebError("the client was closed"))
@@ -71,9 +71,9 @@ class WebClient:
         head: Callable[[WebHead], None],
         take: Callable[[bytes], None],
     ) -> None:
-        """Fetch; `head` is called once, then `take` with the body as it comes. Raises `WebError`, and what `send` does.
+        """Fetch a page. `head` is called once, then `take` with the body as it arrives.
 
-        Raises `TopologyIncomplete` where the network has no web proxy.
+        Raises `WebError`, the errors of `send`, and `TopologyIncomplete` if the network has no web proxy.
         """
         wanted = WebRequest(
             id=self._random.randbytes(ID_LENGTH), method=method, url=url, headers=headers, body=body, follow=follow
@@ -89,7 +89,7 @@ class WebClient:
             self._forget(response)
 
     def _blocks(self, address: Address) -> int:
-        """How many to send along: a long response needs so many until those that the proxy asks for can be there."""
+        """The number of blocks to send: a long response needs them until further blocks can arrive at the proxy."""
         rate = self._core.sending_rate
         wanted = min(MOST_BLOCKS, max(BLOCKS, int(FIRST * rate * FRAGMENT_CAPACITY / BLOCK_LENGTH)))
         return max(FEWEST_BLOCKS, wanted - self._core.replies.outstanding(pack_address(address)))
@@ -107,8 +107,8 @@ class WebClient:
         try:
             part = WebPart.parse(received.data)
         except EncodingError:
-            return  # somebody else's message
-        # A part of a response that nobody waits for any more is done with too.
+            return  # a message for another part of the client
+        # Parts of a cancelled response are also taken from the inbox.
         self._core.inbox.confirm([received.message_id])
         response = self._responses.get(part.id)
         if response is not None and part.number >= response.next and len(response.early) < _MOST_EARLY:
@@ -125,7 +125,7 @@ class WebClient:
                 return
             try:
                 if (part.head is None) != (part.number > 0):
-                    raise WebError("this is not how a web proxy answers")
+                    raise WebError("the web proxy's answer is malformed")
                 if part.head is not None:
                     response.took_head(part.head)
                 if part.data:
@@ -144,7 +144,7 @@ class WebClient:
 
     def _late(self, response: Response) -> None:
         response.timer = None
-        self._fail(response, WebError(f"nothing has come for {PATIENCE:.0f} seconds"))
+        self._fail(response, WebError(f"no data has arrived for {PATIENCE:.0f} seconds"))
 
     @staticmethod
     def _fail(response: Response, error: Exception) -> None:

@@ -13,6 +13,7 @@ from nymtw.client.receiving.inbox import Inbox, Received
 from nymtw.client.receiving.receiver import Fate, Receiver, joined
 from nymtw.client.receiving.replies import Replies
 from nymtw.client.sending.cover import CoverLedger
+from nymtw.client.sending.hop_watch import HopWatch
 from nymtw.client.sending.outbox import Outbox
 from nymtw.client.store import ClientStore, StoreError
 from nymtw.errors import EncodingError
@@ -43,11 +44,12 @@ class MailHandler:
         public_key: bytes,
         outbox: Outbox,
         cover: CoverLedger,
+        hops: HopWatch,
         inbox_limit: int,
         begin_again: Callable[[], None],
     ) -> None:
         self._store, self._wall_clock = store, wall_clock
-        self._outbox, self._cover = outbox, cover
+        self._outbox, self._cover, self._hops = outbox, cover, hops
         self._inbox_limit, self._begin_again = inbox_limit, begin_again
         self._confirm: deque[int] = deque()
         self._pull_again = self._refused = False
@@ -75,6 +77,7 @@ class MailHandler:
     def disconnected(self) -> None:
         """The link is gone: the next session starts from the oldest unconfirmed item."""
         self.connection = None
+        self._hops.disconnected()
         self._pull_again = False
         self._confirm.clear()
         self._written.clear()
@@ -119,6 +122,7 @@ class MailHandler:
 
     def _item(self, item: MailItem) -> None:
         if item.kind == MailKind.ACK:
+            self._hops.acknowledged(item.content)
             if not self._outbox.acknowledged(item.content):
                 self._cover.acknowledged(item.content)
             self._confirm.append(item.number)

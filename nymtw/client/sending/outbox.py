@@ -16,9 +16,11 @@ from twisted.internet.interfaces import IReactorTime
 from nymtw.client.sending.fair_queue import FairQueue
 from nymtw.client.sending.message_trace import MessageTrace
 from nymtw.client.store import CHUNK, ClientStore, OutboxRow, StoredBytes
+from nymtw.encoding import KEY_LENGTH
 from nymtw.errors import MessageTooLong, QueueFull
 from nymtw.message.arq import Action, ArqState, Event, transition
 from nymtw.message.fragments import MAX_CUT_LENGTH, ByteSource, FragmentKind, Fragments, fragment_count
+from nymtw.message.round_trip import RoundTrips
 
 FLUSH = 0.25  # seconds between writes of which fragments are acknowledged; a kill in between costs repeats, not data
 REMEMBERED = 1000  # messages whose end is remembered
@@ -115,8 +117,9 @@ class Outbox:
         *,
         changed: Callable[[Progress], None],
         limits: OutboxLimits | None = None,
+        round_trips: RoundTrips | None = None,
     ) -> None:
-        """`changed` is told of every step of every message."""
+        """`changed` is told of every step of every message; `round_trips`: how long acks were found to take."""
         self._store, self._clock = store, clock
         self._changed, self.limits = changed, limits or OutboxLimits()
         self._fair_queue = FairQueue()
@@ -130,6 +133,7 @@ class Outbox:
         self._flush: Any = None
         self._dirty: set[OutMessage] = set()
         self._running = False
+        self._round_trips = round_trips or RoundTrips()
         self.size = 0
         self.retransmissions = self.acks = self.failures = 0
         for row in store.outbox():
@@ -210,11 +214,12 @@ class Outbox:
     def sent(self, waiting: Waiting, key: bytes | None, expected_round_trip: float, *, lost: bool = False) -> None:
         """It is under way; `key` or a receipt acknowledges it. What is `lost` on its way out waits for `retry` too."""
         waiting.lost = lost
+        now = self._clock.seconds()
         if key is not None:
             waiting.keys.append(key)
             self._by_key[key] = waiting
-        now = self._clock.seconds()
-        waiting.state, actions = transition(waiting.state, Event.SENT, now, expected_round_trip)
+        slack = self._round_trips.wait(_edge(waiting))
+        waiting.state, actions = transition(waiting.state, Event.SENT, now, expected_round_trip, slack)
         if not lost:
             waiting.left += 1
             self.retransmissions += waiting.left > 1
@@ -224,7 +229,14 @@ class Outbox:
 
     def retry(self, recipient: bytes, most: int) -> None:
         """What was lost before it left for `recipient` can be sent now: up to `most` of it need not wait longer."""
-        theirs = [message for message in self._messages.values() if message.row.recipient == recipient]
+        self._retry_lost([message for message in self._messages.values() if message.row.recipient == recipient], most)
+
+    def retry_edges(self, is_known: Callable[[bytes], bool]) -> None:
+        """What was lost because its edge was not known can be sent where `is_known(edge)` now."""
+        stranded = [message for message in self._messages.values() if any(one.lost for one in message.waiting.values())]
+        self._retry_lost([one for one in stranded if is_known(one.row.recipient[-KEY_LENGTH:])], self.limits.lane)
+
+    def _retry_lost(self, theirs: list[OutMessage], most: int) -> None:
         for waiting in [one for message in theirs for one in message.waiting.values() if one.lost][:most]:
             waiting.lost = False
             self._time_is_over(waiting, waiting.state.deadline)
@@ -380,3 +392,8 @@ class Outbox:
         """How far this message is, or how it ended; None for one that nobody knows."""
         message = self._messages.get(message_id)
         return self._ended.get(message_id) if message is None else message.progress()
+
+
+def _edge(waiting: Waiting) -> bytes:
+    """What tells the edge that a fragment goes to from others: the end of an address, or all of a tag."""
+    return waiting.message.row.recipient[-KEY_LENGTH:]

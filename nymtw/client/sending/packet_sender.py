@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from nymtw.client.receiving.replies import Replies
 from nymtw.client.sending.cover import CoverLedger
+from nymtw.client.sending.hop_watch import HopWatch
 from nymtw.client.sending.outbox import Outbox, Waiting
 from nymtw.errors import EncodingError, TopologyError
 from nymtw.interfaces import IRouteStrategy
@@ -21,7 +22,8 @@ from nymtw.topology.document import Topology
 class PacketSender:
     """`connection` is where packets go, None while there is none; `delays` are drawn for each.
 
-    `topology()` gives the topology that packets can cross, or None; `say(trouble)` tells why nothing is sent.
+    `topology()` gives the topology that packets can cross, or None; `say(trouble)` tells why nothing is sent although
+    there is one, or "" where something was.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class PacketSender:
         say: Callable[[str], None],
         outbox: Outbox,
         cover: CoverLedger,
+        hops: HopWatch,
         replies: Replies,
         routes: IRouteStrategy,
         delays: ExponentialDelays,
@@ -41,7 +44,7 @@ class PacketSender:
     ) -> None:
         self._clock, self._random = clock, random
         self._topology, self._address, self._say = topology, address, say
-        self._outbox, self._cover, self._replies = outbox, cover, replies
+        self._outbox, self._cover, self._hops, self._replies = outbox, cover, hops, replies
         self._routes, self.delays = routes, delays
         self._silent_when_idle = silent_when_idle
         self.connection: Any = None
@@ -107,7 +110,7 @@ class PacketSender:
         try:
             packet = build_loop_packet(topology, self._address(), loop_id, self._routes, self.delays, self._random)
         except TopologyError as error:
-            self._say(f"nothing is sent: {error}")
+            self._say(str(error))
             return
         if self._submit(packet):
             self._cover.loop_sent(loop_id, packet.ack_id)
@@ -119,13 +122,17 @@ class PacketSender:
         try:
             packet = build_drop_packet(topology, self._address(), self._routes, self.delays, self._random)
         except TopologyError as error:
-            self._say(f"nothing is sent: {error}")
+            self._say(str(error))
             return
         if self._submit(packet):
             self._cover.drop_sent(packet.ack_id)
 
     def _submit(self, packet: Outgoing) -> bool:
-        return bool(self.connection.submit(packet.first_hop, packet.epoch, packet.packet))
+        if not self.connection.submit(packet.first_hop, packet.epoch, packet.packet):
+            return False
+        self._hops.sent(packet)
+        self._say("")
+        return True
 
 
 def pack_address(address: Address) -> bytes:

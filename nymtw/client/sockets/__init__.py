@@ -1,1 +1,1 @@
-"""The local sockets by which other programs use a client, and the commands that speak to them."""
+"""The local sockets for other programs, and the commands that use these sockets."""

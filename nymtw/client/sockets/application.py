@@ -1,6 +1,6 @@
-"""One application at one of the client's sockets: its requests, its answers, its lane in the outbox, its subscription.
+"""One application at one of the client's sockets: its requests, answers, place in the outbox, and subscription.
 
-It knows the client and nothing of sockets: TCP and websocket both put their bytes in front of it.
+It uses the client, but no sockets: TCP and websocket pass parsed requests to it.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ from nymtw.topology.address import Address
 
 
 class AcceptedMessage(Protocol):
-    """What `send` returns: the message is durable, and will be delivered or reported as failed."""
+    """The result of `send`: the message is durable, and will be delivered or reported as failed."""
 
     @property
     def message_id(self) -> bytes: ...
@@ -39,10 +39,12 @@ class AcceptedMessage(Protocol):
     def fragments(self) -> int: ...
     @property
     def queue_length(self) -> int: ...
+    @property
+    def waits(self) -> str: ...
 
 
 class ClientLike(Protocol):
-    """What an application needs of a client; `ClientCore` has it."""
+    """The part of a client that applications use; `ClientCore` provides it."""
 
     network: bytes
     clock: IReactorTime
@@ -62,7 +64,7 @@ class ClientLike(Protocol):
 
 
 def progress_object(progress: Progress) -> dict[str, Any]:
-    """How far a message is, as applications see it."""
+    """The progress of a message, in the form for applications."""
     return {
         "id": id_text(progress.message_id),
         "state": progress.state.value,
@@ -72,7 +74,7 @@ def progress_object(progress: Progress) -> dict[str, Any]:
 
 
 def received_object(received: Received) -> dict[str, Any]:
-    """A message, as applications see it: `message` becomes base64 in JSON."""
+    """A message, in the form for applications: `message` becomes base64 in JSON."""
     found: dict[str, Any] = {"id": id_text(received.message_id), "message": received.data}
     if received.tag is not None:
         found["senderTag"] = tag_text(received.tag)
@@ -80,7 +82,7 @@ def received_object(received: Received) -> dict[str, Any]:
 
 
 def typed_received(received: Received) -> dict[str, Any]:
-    """A message in the `type` form, where messages are text; one that is not text has its base64 beside it."""
+    """A message in the `type` form, where messages are text. If it is not text, its base64 is added."""
     tag = None if received.tag is None else tag_text(received.tag)
     found: dict[str, Any] = {"type": "received", "senderTag": tag}
     try:
@@ -92,7 +94,7 @@ def typed_received(received: Received) -> dict[str, Any]:
 
 
 class Application:
-    """`write(object)` sends an answer or an event; `handle` answers one request at a time."""
+    """One application. `write(object)` sends an answer or an event; `handle` answers one request at a time."""
 
     def __init__(self, client: ClientLike, write: Callable[[dict[str, Any]], None]) -> None:
         self._client, self._write = client, write
@@ -102,9 +104,9 @@ class Application:
         self._told: dict[bytes, int] = {}
 
     async def handle(self, value: Any) -> None:
-        """Answer the request in a plain object. Raises `EncodingError` or `AddressError` for what is none.
+        """Answer the request in a plain object. Raises `EncodingError` or `AddressError` for an invalid request.
 
-        What goes wrong with a good request is answered with an exception and raises nothing.
+        Errors of a valid request are answered with an exception, and raise nothing.
         """
         request, typed = parse_request(value, self._client.network)
         try:
@@ -121,24 +123,24 @@ class Application:
 
     @staticmethod
     def exception(error: NymtwError, typed: bool = False) -> dict[str, Any]:
-        """The answer to a request that cannot be met."""
+        """The answer to a request that fails."""
         if typed:
             return {"type": "error", "message": str(error)}
         return {"exception": {"error": str(error)}}
 
     def pause(self) -> None:
-        """The application does not read: messages wait in the inbox."""
+        """Called when the application does not read: messages wait in the inbox."""
         if self._subscriber is not None:
             self._subscriber.ready = False
 
     def resume(self) -> None:
-        """The application reads again."""
+        """Called when the application reads again."""
         if self._subscriber is not None:
             self._subscriber.ready = True
             self._client.inbox.pump(self._subscriber)
 
     def closed(self) -> None:
-        """The application is gone; what it asked to be sent is sent all the same."""
+        """The application has disconnected. Its accepted messages are sent all the same."""
         if self._subscriber is not None:
             self._client.inbox.leave(self._subscriber)
             self._subscriber = None
@@ -188,13 +190,14 @@ class Application:
     def _accepted(self, name: str, accepted: AcceptedMessage, lane: int, typed: bool) -> dict[str, Any]:
         if typed:
             return {"type": "laneQueueLength", "lane": lane, "queueLength": accepted.queue_length}
-        return {
-            name: {
-                "id": id_text(accepted.message_id),
-                "fragments": accepted.fragments,
-                "laneQueueLength": accepted.queue_length,
-            }
+        answer: dict[str, Any] = {
+            "id": id_text(accepted.message_id),
+            "fragments": accepted.fragments,
+            "laneQueueLength": accepted.queue_length,
         }
+        if accepted.waits:
+            answer["waits"] = accepted.waits
+        return {name: answer}
 
     def _subscribe(self, confirm: bool) -> None:
         if self._subscriber is None:
@@ -207,7 +210,7 @@ class Application:
         self._write(typed_received(received) if self._typed else {"received": received_object(received)})
 
     def _progressed(self, progress: Progress) -> None:
-        # One event for each hundredth of a message: a long one would flood the application otherwise.
+        # One event for each hundredth of a message: a long message must not flood the application.
         step = progress.acknowledged * 100 // progress.fragments
         if progress.state.value != "sending":
             self._told.pop(progress.message_id, None)

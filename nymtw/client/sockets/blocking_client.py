@@ -1,4 +1,4 @@
-"""One end of a client's socket for small programs: ask, wait, hear. Blocking; no reactor."""
+"""A blocking connection to a client's socket, for small programs: requests, answers and events. No reactor."""
 
 import itertools
 import socket
@@ -39,7 +39,7 @@ class BlockingClient:
                 self._wire.receive_data(self._receive())
 
     def request(self, name: str, **fields: Any) -> dict[str, Any]:
-        """Ask, and return the answer. Raises `NymtwError` with the text of an exception."""
+        """Send a request, and return the answer. Raises `NymtwError` with the text of an exception."""
         body = msgspec.json.encode({name: fields})
         if self._wire is not None:
             self._socket.sendall(self._wire.send(TextMessage(body.decode())))
@@ -54,7 +54,7 @@ class BlockingClient:
         raise NotRunning("the client has closed its socket")
 
     def event(self) -> dict[str, Any]:
-        """The next thing that the client says by itself. Raises `NotRunning` when it says no more."""
+        """The next event from the client. Raises `NotRunning` when the connection has ended."""
         if self._events:
             return self._events.popleft()
         for message in self._messages():
@@ -62,7 +62,7 @@ class BlockingClient:
         raise NotRunning("the client has closed its socket")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def _messages(self) -> Any:
@@ -80,7 +80,7 @@ class BlockingClient:
         except TimeoutError:
             raise NotRunning(f"the client on {self._where} does not answer") from None
         except OSError as error:
-            raise NotRunning(f"the client on {self._where} hung up: {error.strerror}") from None
+            raise NotRunning(f"the client on {self._where} closed the connection: {error.strerror}") from None
 
     def _accepted(self) -> bool:
         assert self._wire is not None
@@ -94,7 +94,7 @@ class BlockingClient:
                 return False
         except RemoteProtocolError:
             pass
-        raise NotRunning(f"what listens on {self._where} is not the websocket of a client: is its socket 'tcp'?")
+        raise NotRunning(f"the program on {self._where} is not the websocket of a client: is its socket 'tcp'?")
 
     def _take(self, data: bytes) -> None:
         if self._wire is None:

@@ -1,4 +1,4 @@
-"""`nym-client send`, `receive` and `status`: they speak to a running client over its socket."""
+"""`nym-client send`, `receive` and `status`: commands that use the socket of a running client."""
 
 import base64
 import sys
@@ -18,7 +18,7 @@ from nymtw.node.tap import RoleOptions, port_number
 
 
 class SocketOptions(usage.Options):
-    """Which client is spoken to."""
+    """The options that select the client's socket."""
 
     optParameters: ClassVar[list[Any]] = [
         ["port", None, DEFAULT_PORT, "Port of the client's socket", port_number],
@@ -27,22 +27,22 @@ class SocketOptions(usage.Options):
     opt_version = RoleOptions.opt_version
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """As `usage.Options`, with the arguments before, between or behind the options."""
-        words = list(sys.argv[1:] if options is None else options)
+        """As `usage.Options`, with the arguments before, between or after the options."""
+        arguments = list(sys.argv[1:] if options is None else options)
         with_value = {name.rstrip("=") for name in self.longOpt if name.endswith("=")}
         first: list[str] = []
         last: list[str] = []
-        while words:
-            word = words.pop(0)
-            if word == "--":
-                last += words
+        while arguments:
+            argument = arguments.pop(0)
+            if argument == "--":
+                last += arguments
                 break
-            if not word.startswith("-") or word == "-":
-                last.append(word)
+            if not argument.startswith("-") or argument == "-":
+                last.append(argument)
                 continue
-            first.append(word)
-            if word[2:] in with_value and words:
-                first.append(words.pop(0))
+            first.append(argument)
+            if argument[2:] in with_value and arguments:
+                first.append(arguments.pop(0))
         super().parseOptions([*first, "--", *last])
 
     def postOptions(self) -> None:
@@ -59,13 +59,13 @@ class SendOptions(SocketOptions):
     """`nym-client send RECIPIENT [FILE]`."""
 
     optFlags: ClassVar[list[Any]] = [
-        ["explain", None, "Say what became of each packet"],
+        ["explain", None, "Show what happened to each packet"],
         ["no-wait", None, "Do not wait until the message is delivered"],
     ]
     optParameters: ClassVar[list[Any]] = [["surbs", None, 0, "Reply blocks to send along", int]]
 
-    def parseArgs(self, recipient: str, file: str | None = None) -> None:  # type: ignore[override]  # as usage has it
-        """The recipient's address, and the file; without one, standard input."""
+    def parseArgs(self, recipient: str, file: str | None = None) -> None:  # type: ignore[override]  # the signature follows usage.Options
+        """Take the recipient's address, and the file; without a file, standard input is sent."""
         self["recipient"], self["file"] = recipient, file
 
 
@@ -73,15 +73,15 @@ class ReceiveOptions(SocketOptions):
     """`nym-client receive`."""
 
     optFlags: ClassVar[list[Any]] = [
-        ["follow", None, "Go on with what arrives"],
-        ["json", None, "One JSON object a line, the message in base64"],
+        ["follow", None, "Continue with new messages as they arrive"],
+        ["json", None, "Print one JSON object per line, the message in base64"],
     ]
 
 
 class StatusOptions(SocketOptions):
     """`nym-client status`."""
 
-    optFlags: ClassVar[list[Any]] = [["json", None, "One JSON object"]]
+    optFlags: ClassVar[list[Any]] = [["json", None, "Print one JSON object"]]
 
 
 def send(options: SendOptions) -> int:
@@ -100,6 +100,8 @@ def send(options: SendOptions) -> int:
     print(
         f"{sent['id']}: {len(data)} bytes in {sent['fragments']} fragments, {sent['laneQueueLength']} wait in the queue"
     )
+    if "waits" in sent:
+        print(f"it waits: {sent['waits']}", flush=True)
     if options["no-wait"]:
         return 0
     while True:
@@ -116,9 +118,9 @@ def send(options: SendOptions) -> int:
 
 
 def explained(packet: dict[str, Any]) -> str:
-    """A line for one packet."""
+    """The line about one packet."""
     if "leftOut" in packet:
-        return f"and {packet['leftOut']} packets more"
+        return f"and {packet['leftOut']} more packets"
     route = " > ".join(f"{hop['layer'] or hop['role']}:{hop['id'][:8]}" for hop in packet["route"])
     delays = " ".join(f"{delay * 1000:.0f}" for delay in packet["delays"])
     arrived = "no ack" if packet["ackArrived"] is None else f"ack at {packet['ackArrived']:.3f} s"
@@ -129,7 +131,7 @@ def explained(packet: dict[str, Any]) -> str:
 
 
 def receive(options: ReceiveOptions) -> int:
-    """Print what has arrived."""
+    """Print the messages that have arrived."""
     client = options.connect(None if options["follow"] else 60.0)
     if not options["follow"]:
         for message in client.request("fetch")["messages"]:
@@ -152,7 +154,7 @@ def _print(message: dict[str, Any], as_json: bool) -> None:
 
 
 def status(options: StatusOptions) -> int:
-    """Print how the client is doing. The exit status is 0 where it can send, else 1."""
+    """Print the client's status. The exit status is 0 if it can send, otherwise 1."""
     found = options.connect().request("status")
     if options["json"]:
         print(msgspec.json.encode(found).decode())

@@ -1,6 +1,6 @@
-"""What applications ask of a client, in the two forms in which they ask it, as small records. Pure.
+"""The requests of applications, as small records, parsed from two forms. Pure.
 
-The object form is `{"send": {...}}`; the `type` form, `{"type": "send", ...}`, is that of today's Nym clients, whose
+The object form is `{"send": {...}}`. The `type` form, `{"type": "send", ...}`, is that of today's Nym clients, whose
 messages are text.
 """
 
@@ -20,7 +20,7 @@ TAG_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send `message`; with `surbs` > 0 the recipient can reply without learning who sent."""
+    """Send `message`. With `surbs` > 0 the recipient can reply without learning the sender."""
 
     message: bytes
     recipient: Address
@@ -31,7 +31,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Send `message` to whoever is behind the tag."""
+    """Send `message` to the sender with this tag."""
 
     message: bytes
     tag: bytes
@@ -40,32 +40,32 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """What has arrived and nobody has taken."""
+    """Fetch the messages that have arrived and that no application has taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """The clients that asked to be listed."""
+    """Get the public clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Who this client is."""
+    """Get the identity of this client."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelfAddress:
-    """This client's address."""
+    """Get this client's address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How this client is doing."""
+    """Get the status of this client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Messages as they arrive. With `confirm` each is kept until the application confirms its id."""
+    """Get messages as they arrive. With `confirm` each is kept until the application confirms its id."""
 
     confirm: bool = False
     progress: bool = False
@@ -73,14 +73,14 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """The application has these messages."""
+    """Confirm that the application has these messages."""
 
     ids: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a message has come."""
+    """Get the progress of a message."""
 
     message_id: bytes
     explain: bool = False
@@ -95,7 +95,7 @@ def tag_text(tag: bytes) -> str:
 
 
 def parse_tag(text: object) -> bytes:
-    """The sender tag behind its text. Raises `EncodingError`."""
+    """Parse the text form of a sender tag. Raises `EncodingError`."""
     try:
         tag = base58.b58decode(text if isinstance(text, str) else b"?")
     except ValueError:
@@ -117,7 +117,7 @@ def _parse_id(text: object) -> bytes:
 
 
 def recipient_object(address: Address, text: str, host: str, port: int, provider_key: bytes) -> dict[str, Any]:
-    """A client as the original described it, plus its address."""
+    """A client in the format of the first Nym client, with its address."""
     return {
         "id": key_text(address.mailbox),
         "pubKey": key_text(address.encryption_key),
@@ -132,7 +132,7 @@ def recipient_object(address: Address, text: str, host: str, port: int, provider
 
 
 def parse_recipient(value: object, network: bytes) -> Address:
-    """A recipient: an address, or the original's object. Raises `AddressError`."""
+    """Parse a recipient: an address, or the first Nym client's object. Raises `AddressError`."""
     if isinstance(value, str):
         return Address.parse(value.strip(), network)
     if isinstance(value, dict) and isinstance(value.get("provider"), dict):
@@ -148,7 +148,7 @@ def parse_recipient(value: object, network: bytes) -> Address:
 
 
 class _Fields:
-    """The fields of one request, each read once; what is left over is an error."""
+    """The fields of one request, each read once. Remaining fields are an error."""
 
     def __init__(self, name: str, value: object) -> None:
         if not isinstance(value, dict):
@@ -188,7 +188,7 @@ class _Fields:
 
 
 def parse_request(value: object, network: bytes) -> tuple[Request, bool]:
-    """(the request, whether it came in the `type` form). Raises `EncodingError` or `AddressError`."""
+    """Parse a request. Also returns whether it had the `type` form. Raises `EncodingError` or `AddressError`."""
     if not isinstance(value, dict):
         raise EncodingError("a request is an object")
     if "type" in value:

@@ -1,4 +1,4 @@
-"""The requests of one connection, handled one after the other: what the TCP socket and the websocket have in common."""
+"""Handles the requests of one connection one after another. TCP socket and websocket share this."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from nymtw.errors import AddressError, EncodingError, NymtwError
 
 
 class Gate:
-    """The push producer that a connection registers with its transport, to learn when the application does not read."""
+    """The push producer that a connection registers with its transport, to notice when an application does not read."""
 
     def __init__(self, blocked: Callable[[bool], None]) -> None:
         self._blocked = blocked
@@ -25,13 +25,14 @@ class Gate:
         self._blocked(False)
 
     def stopProducing(self) -> None:
-        """The transport is gone; `connectionLost` follows."""
+        """The transport has ended; `connectionLost` follows."""
 
 
 class Session:
-    """`write(body, binary)` sends an answer, `read(on)` lets the transport read or not, `close` hangs up.
+    """The requests of one connection.
 
-    Where `strict`, the first malformed request closes the connection after the exception that answers it.
+    `write(body, binary)` sends an answer, `read(on)` lets the transport read or pauses it, `close` closes the
+    connection. If `strict`, the first malformed request closes the connection after the exception that answers it.
     """
 
     log = Logger()
@@ -53,19 +54,19 @@ class Session:
         self._busy = self._blocked = self._over = self._ended = False
 
     def requests(self, requests: Iterable[RawRequest]) -> None:
-        """Requests came."""
+        """Queue new requests."""
         if not self._over:
             self._requests.extend(requests)
             self._next()
 
     def malformed(self, error: NymtwError) -> None:
-        """What came is no request."""
+        """Answer data that is not a valid request."""
         self._answer(Application.exception(error))
         if self._strict:
             self._end()
 
     def blocked(self, blocked: bool) -> None:
-        """The application does not read, or reads again: the back-pressure of its transport."""
+        """Called when the application does not read, and when it reads again."""
         self._blocked = blocked
         if blocked:
             self._application.pause()
@@ -74,12 +75,12 @@ class Session:
             self._next()
 
     def ended(self) -> None:
-        """No more requests will come: what was asked is answered, then the connection closes."""
+        """No more requests will come: answer the queued ones, then close the connection."""
         self._ended = True
         self._next()
 
     def closed(self) -> None:
-        """The connection is gone."""
+        """The connection has ended."""
         self._over = True
         self._requests.clear()
         self._application.closed()
@@ -94,14 +95,14 @@ class Session:
                 self._read(True)
             return
         self._busy = True
-        self._read(False)  # nothing more is taken in while a request takes its time
+        self._read(False)  # no reading while a request is being handled
         handled = Deferred.fromCoroutine(self._handle(self._requests.popleft()))
         handled.addErrback(self._failed)
         handled.addCallback(self._done)
 
     def _failed(self, failure: Any) -> None:
         self.log.failure("A request failed", failure)
-        self._answer(Application.exception(NymtwError("the client failed to do that; its log says more")))
+        self._answer(Application.exception(NymtwError("the request failed in the client; its log has the details")))
 
     def _done(self, _: object) -> None:
         self._busy = False

@@ -1,4 +1,4 @@
-"""The client's TCP socket: JSON lines (and CBOR behind a length) for applications on this machine."""
+"""The client's TCP socket for applications on this machine: JSON lines, and CBOR after a length."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ MOST_APPLICATIONS = 64
 
 @implementer(IHalfCloseableProtocol)
 class RequestSocket(Protocol):
-    """One application's connection. The first malformed request is answered with an exception and closes it: a web page
-    could post a request to the port otherwise.
+    """One application's connection. The first malformed request is answered with an exception, and closes it.
+    Otherwise a web page could post a request to the port.
     """
 
     transport: Any = None
@@ -62,7 +62,7 @@ class RequestSocket(Protocol):
         self._session.closed()
 
     def close(self) -> None:
-        """Hang up when what was written is sent."""
+        """Close the connection after everything written has been sent."""
         self._closing = True
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -76,7 +76,7 @@ class RequestSocket(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class RawSocket(Protocol):
-    """A socket that was opened with a recipient: all bytes up to the end of the stream are one message to it."""
+    """A connection to a socket with a fixed recipient: all bytes up to the end of the stream are one message to it."""
 
     transport: Any = None
 
@@ -110,7 +110,7 @@ class RawSocket(Protocol):
         self._factory.open.discard(self)
 
     def close(self) -> None:
-        """Hang up when what was written is sent."""
+        """Close the connection after everything written has been sent."""
         self.transport.loseConnection()
 
     async def _send(self, data: bytes) -> None:
@@ -127,11 +127,11 @@ class RawSocket(Protocol):
 
 
 class RequestSocketFactory(Factory):
-    """Listen with this on 127.0.0.1 only. With a `recipient`, everything that comes is sent there."""
+    """The factory to listen with, on 127.0.0.1 only. With a `recipient`, all data is sent there."""
 
     noisy = False
 
-    client: ClientLike  # set before anything connects
+    client: ClientLike  # set before the first connection
 
     def __init__(self, recipient: Address | None = None, limit: int = LIMIT) -> None:
         self.recipient, self.limit = recipient, limit
@@ -141,7 +141,7 @@ class RequestSocketFactory(Factory):
         return RequestSocket(self) if self.recipient is None else RawSocket(self, self.recipient)
 
     def admits(self, socket: RequestSocket | RawSocket) -> bool:
-        """Whether there is room for one more; if not, it is closed."""
+        """Whether one more connection is allowed; if not, it is closed."""
         if len(self.open) >= MOST_APPLICATIONS:
             socket.transport.abortConnection()
             return False
@@ -149,6 +149,6 @@ class RequestSocketFactory(Factory):
         return True
 
     def close(self) -> None:
-        """Hang up on every application."""
+        """Close all connections."""
         for socket in list(self.open):
             socket.close()

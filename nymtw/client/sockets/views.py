@@ -1,4 +1,4 @@
-"""What applications are told about a client: who it is, who else is listed, how it is doing."""
+"""The forms for applications of clients, public clients and rates."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from nymtw.topology.document import Topology
 
 
 def client_object(address: Address, text: str, topology: Topology | None) -> dict[str, Any]:
-    """A client as the original described it; its provider as far as the topology knows it."""
+    """A client in the format of the first Nym client. Its provider's fields are empty if the topology lacks it."""
     provider = None if topology is None else topology.find(address.provider)
     if provider is None or topology is None:
         return recipient_object(address, text, "", 0, b"")
@@ -18,21 +18,21 @@ def client_object(address: Address, text: str, topology: Topology | None) -> dic
     return recipient_object(address, text, provider.host, provider.client_port, key)
 
 
-def listed_clients(topology: Topology | None, network: bytes) -> list[dict[str, Any]]:
-    """The clients that asked to be listed, those with a provider that is there."""
+def public_clients(topology: Topology | None, network: bytes) -> list[dict[str, Any]]:
+    """The public clients whose provider is in the topology."""
     found = []
-    for listed in () if topology is None else topology.clients:
+    for client in () if topology is None else topology.clients:
         try:
-            address = Address.parse(listed.address, network)
+            address = Address.parse(client.address, network)
         except AddressError:
             continue
         if topology is not None and topology.find(address.provider) is not None:
-            found.append(client_object(address, listed.address, topology))
+            found.append(client_object(address, client.address, topology))
     return found
 
 
 def rates_object(rates: Rates) -> dict[str, float]:
-    """The rates a client goes by."""
+    """A client's rates."""
     return {
         "sending": rates.sending,
         "loops": rates.loops,

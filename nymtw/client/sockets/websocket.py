@@ -1,7 +1,7 @@
 """The client's websocket at `/mix` (RFC 6455): text frames are JSON, binary frames CBOR, one request each.
 
-A browser is let in from pages of this machine alone: its `Origin` says where a page comes from. The bytes go through
-wsproto; here are the limits, and what is said of bad ones.
+A browser may connect only from pages of this machine, by their `Origin`. wsproto handles the bytes; this module has the
+limits and the errors.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ TOO_LONG = 1009  # RFC 6455, section 7.4.1
 
 
 def is_local(origin: str) -> bool:
-    """Whether a page of this origin is served by this machine."""
+    """Whether this machine serves the pages of this origin."""
     try:
         parts = urlsplit(origin)
         return parts.scheme in ("http", "https") and parts.hostname in LOCAL_HOSTS
@@ -50,7 +50,7 @@ def is_local(origin: str) -> bool:
 
 
 class MixSocket(Protocol):
-    """One application's websocket. A malformed request is answered with an exception and the connection lives on."""
+    """One application's websocket. A malformed request is answered with an exception; the connection stays open."""
 
     transport: Any = None
 
@@ -95,7 +95,7 @@ class MixSocket(Protocol):
         self._session.closed()
 
     def close(self, code: int = 1000) -> None:
-        """Say goodbye and hang up."""
+        """Send a close frame, and close the connection."""
         if not self._closing:
             self._closing = True
             self._send(CloseConnection(code))
@@ -123,7 +123,7 @@ class MixSocket(Protocol):
         target = urlsplit(request.target)
         origins = [value for name, value in request.extra_headers if name.lower() == b"origin"]
         if not all(is_local(origin.decode("latin-1")) for origin in origins):
-            self._reject(403, "this page is not of this machine")
+            self._reject(403, "this page does not come from this machine")
             return
         if target.path != PATH:
             self._reject(404, f"the websocket is at {PATH}")
@@ -168,7 +168,7 @@ class MixSocket(Protocol):
         Deferred.fromCoroutine(send()).addErrback(failed)
 
     def _write(self, body: bytes, binary: bool) -> None:
-        # A long message goes in frames that follow each other: wsproto takes a second for one of 64 MiB.
+        # A long message is split into frames: wsproto takes a second for a single frame of 64 MiB.
         message: Any = body if binary else body.decode()
         for start in range(0, max(1, len(message)), FRAME):
             if self._closing:
@@ -187,7 +187,7 @@ class MixSocket(Protocol):
         try:
             self.transport.write(self._wire.send(event))
         except LocalProtocolError:
-            self.transport.abortConnection()  # the other end has said goodbye already
+            self.transport.abortConnection()  # the other end has already sent a close frame
 
     def _reject(self, status: int, reason: str) -> None:
         body = reason.encode()
@@ -211,11 +211,11 @@ class MixSocket(Protocol):
 
 
 class MixSocketFactory(Factory):
-    """Listen with this on 127.0.0.1 only. With a `recipient`, every message that is pushed is sent there."""
+    """The factory to listen with, on 127.0.0.1 only. With a `recipient`, every websocket message is sent there."""
 
     noisy = False
 
-    client: ClientLike  # set before anything connects
+    client: ClientLike  # set before the first connection
 
     def __init__(self, recipient: Address | None = None, limit: int = LIMIT) -> None:
         self.recipient, self.limit = recipient, limit
@@ -225,6 +225,6 @@ class MixSocketFactory(Factory):
         return MixSocket(self)
 
     def close(self) -> None:
-        """Hang up on every application."""
+        """Close all connections."""
         for socket in list(self.open):
             socket.close()

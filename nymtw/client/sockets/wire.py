@@ -1,6 +1,6 @@
-"""Bytes on the client's TCP socket into requests and answers back: JSON lines, and CBOR behind an 8-byte length.
+"""The framing on the client's TCP socket: JSON lines, and CBOR after an 8-byte length.
 
-Sans-IO, bounded, and linear in the number of bytes however they are cut.
+Sans-IO, with bounded memory, and in linear time for any division of the bytes.
 """
 
 import base64
@@ -19,20 +19,20 @@ from nymtw.errors import EncodingError
 # A message of 64 MiB is 90 million characters of base64.
 LIMIT = 96 * 1024 * 1024
 LENGTH_PREFIX = 8
-# Characters of base64 that are decoded in one turn of the reactor: some ten milliseconds. Four are three bytes.
+# Characters of base64 decoded in one turn of the reactor: about ten milliseconds. Four characters are three bytes.
 STEP = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class RawRequest:
-    """One request as it came: a JSON text, or CBOR where `binary`."""
+    """One unparsed request: a JSON text, or CBOR if `binary`."""
 
     body: bytes
     binary: bool
 
 
 class RequestParser:
-    """`feed` bytes, get whole requests. A first byte of zero starts a binary request, anything else a line."""
+    """Turns bytes into whole requests. A first byte of zero starts a binary request, any other byte a line."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
@@ -41,7 +41,7 @@ class RequestParser:
 
     @property
     def waiting(self) -> int:
-        """Bytes of a request that is not whole yet."""
+        """The number of bytes of an incomplete request."""
         return self._size
 
     def feed(self, data: bytes) -> list[RawRequest]:
@@ -103,16 +103,16 @@ def decode(request: RawRequest) -> Any:
             stream = io.BytesIO(request.body)
             value = cbor2.load(stream, max_depth=16)
             if stream.tell() != len(request.body):
-                raise ValueError("bytes behind the end")
+                raise ValueError("there are bytes after the end")
             return value
         return msgspec.json.decode(request.body)
-    except Exception as error:  # both decoders raise many kinds on hostile bytes, RecursionError among them
+    except Exception as error:  # both decoders raise many types of errors for hostile bytes, also RecursionError
         kind = "CBOR" if request.binary else "JSON"
         raise EncodingError(f"the request is not {kind}: {error}"[:300]) from None
 
 
 async def unpacked(value: Any, clock: Any) -> Any:
-    """A plain object with its long base64 messages decoded, over as many turns of the reactor as that takes.
+    """Decode the long base64 messages of a plain object, over several turns of the reactor.
 
     Raises `EncodingError`.
     """
@@ -131,19 +131,19 @@ async def unpacked(value: Any, clock: Any) -> Any:
 
 
 def encode(answer: Any, binary: bool) -> bytes:
-    """The body of an answer: `bytes` inside it become base64 in JSON and stay bytes in CBOR."""
+    """The body of an answer. `bytes` become base64 in JSON, and stay bytes in CBOR."""
     if binary:
         return cbor2.dumps(answer)
     return msgspec.json.encode(answer)  # msgspec writes bytes as base64
 
 
 def framed(body: bytes, binary: bool) -> bytes:
-    """An answer's body as it goes down the TCP socket."""
+    """The form of an answer's body on the TCP socket."""
     return len(body).to_bytes(LENGTH_PREFIX, "big") + body if binary else body + b"\n"
 
 
 def message_bytes(value: object) -> bytes:
-    """A message in a request: bytes (CBOR) or standard base64 (JSON). Raises `EncodingError`."""
+    """The message of a request: bytes (CBOR) or standard base64 (JSON). Raises `EncodingError`."""
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str):

@@ -56,10 +56,9 @@ def request_base(commitment: G1, public: Sequence[Scalar]) -> G1:
 
 
 def request_statement(
-    parameters: Parameters, commitment: G1, parts: Sequence[G1], public: Sequence[Scalar], context: bytes
+    parameters: Parameters, commitment: G1, base: G1, parts: Sequence[G1], public: Sequence[Scalar], context: bytes
 ) -> Statement:
-    """c_m without the public attributes, and each c_j, hold the same private ones."""
-    base = request_base(commitment, public)
+    """c_m without the public attributes, and each c_j, hold the same private ones; `base` is `request_base`."""
     image = commitment - public_part(parameters.generators[len(parts) :], public) if public else commitment
     elements = [
         ("parameters", parameters.digest),
@@ -92,18 +91,20 @@ def request(
     commitment = add([G1_BASE * opening, public_part(parameters.generators, attributes)])
     base = request_base(commitment, public)
     openings, parts = hide(base, private, random)
-    statement = request_statement(parameters, commitment, parts, public, context)
+    statement = request_statement(parameters, commitment, base, parts, public, context)
     proof = prove(statement, hidden_secrets(opening, openings, private), random)
     return Request(commitment, parts, tuple(public), proof), Pending(base, openings, attributes)
 
 
-def check_request(parameters: Parameters, asked: Request, context: bytes = b"") -> None:
-    """Raises `CredentialRejected` (wrong-count, bad-proof)."""
+def check_request(parameters: Parameters, asked: Request, context: bytes = b"") -> G1:
+    """Check a request; returns the h to sign it with. Raises `CredentialRejected` (wrong-count, bad-proof)."""
     if (len(asked.parts), len(asked.public)) != (parameters.private, parameters.public):
         raise CredentialRejected(CredentialFault.WRONG_COUNT)
-    statement = request_statement(parameters, asked.commitment, asked.parts, asked.public, context)
+    base = request_base(asked.commitment, asked.public)
+    statement = request_statement(parameters, asked.commitment, base, asked.parts, asked.public, context)
     if not holds(statement, asked.proof):
         raise CredentialRejected(CredentialFault.BAD_PROOF)
+    return base
 
 
 def blind_sign(parameters: Parameters, secret: SecretKey, asked: Request, context: bytes = b"") -> BlindShare:
@@ -114,5 +115,5 @@ def blind_sign(parameters: Parameters, secret: SecretKey, asked: Request, contex
     """
     if len(secret.ys) != parameters.attributes:
         raise CredentialRejected(CredentialFault.WRONG_COUNT)
-    check_request(parameters, asked, context)
-    return sign(secret, request_base(asked.commitment, asked.public), asked.parts, asked.public)
+    base = check_request(parameters, asked, context)
+    return sign(secret, base, asked.parts, asked.public)

@@ -16,7 +16,7 @@ from nymtw.credentials.ecash.helpers import (
 )
 from nymtw.credentials.ecash.identification import Comparison, Finding, identify
 from nymtw.credentials.ecash.payments import Payment, PaymentInfo, verify_payment
-from nymtw.credentials.ecash.withdrawal import Withdrawal, check_withdrawal, issue, withdraw
+from nymtw.credentials.ecash.withdrawal import Withdrawal, check_withdrawal, issue, signed_parts, withdraw
 
 __all__ = [
     "TICKETS",
@@ -40,6 +40,7 @@ __all__ = [
     "pay",
     "pay_with",
     "sign_helpers",
+    "signed_parts",
     "ticket_book",
     "verify_payment",
     "withdraw",

@@ -78,10 +78,16 @@ def seed_offset(asked: Sequence[G1]) -> Scalar:
 
 
 def withdrawal_statement(
-    parameters: Parameters, commitment: G1, parts: Sequence[G1], owner: G1, expiry: int, kind: int, context: bytes
+    parameters: Parameters,
+    commitment: G1,
+    base: G1,
+    parts: Sequence[G1],
+    owner: G1,
+    expiry: int,
+    kind: int,
+    context: bytes,
 ) -> Statement:
-    """com, c_sk and c_v hold one sk and v_0, and pk = sk g1."""
-    base = withdrawal_base(parameters, commitment, expiry, kind)
+    """com, c_sk and c_v hold one sk and v_0, and pk = sk g1; `base` is `withdrawal_base`."""
     elements = [
         ("parameters", parameters.digest),
         ("commitment", encode(commitment)),
@@ -118,22 +124,30 @@ def withdraw(
     base = withdrawal_base(parameters, commitment, expiry, kind)
     openings, parts = hide(base, hidden, random)
     public_key = G1_BASE * owner
-    statement = withdrawal_statement(parameters, commitment, parts, public_key, expiry, kind, context)
+    statement = withdrawal_statement(parameters, commitment, base, parts, public_key, expiry, kind, context)
     proof = prove(statement, hidden_secrets(opening, openings, hidden), random)
     whole = seed + seed_offset([commitment, *parts, public_key])
     pending = Pending(base, openings, (owner, whole, Scalar(expiry), Scalar(kind)))
     return Withdrawal(commitment, parts, public_key, expiry, kind, proof), pending
 
 
-def check_withdrawal(parameters: Parameters, asked: Withdrawal, context: bytes = b"") -> None:
-    """Raises `CredentialRejected` (wrong-count, bad-proof)."""
+def check_withdrawal(parameters: Parameters, asked: Withdrawal, context: bytes = b"") -> G1:
+    """Check a request; returns the h to sign it with. Raises `CredentialRejected` (wrong-count, bad-proof)."""
     if len(asked.parts) != HIDDEN:
         raise CredentialRejected(CredentialFault.WRONG_COUNT)
+    base = withdrawal_base(parameters, asked.commitment, asked.expiry, asked.type)
     statement = withdrawal_statement(
-        parameters, asked.commitment, asked.parts, asked.owner, asked.expiry, asked.type, context
+        parameters, asked.commitment, base, asked.parts, asked.owner, asked.expiry, asked.type, context
     )
     if is_identity(asked.owner) or not holds(statement, asked.proof):
         raise CredentialRejected(CredentialFault.BAD_PROOF)
+    return base
+
+
+def signed_parts(asked: Withdrawal, base: G1) -> tuple[G1, G1]:
+    """The commitments that issuers sign, and `blind.check_answer` is about: c_sk, and c_v + u h."""
+    owner, seed = asked.parts
+    return owner, seed + base * seed_offset([asked.commitment, *asked.parts, asked.owner])
 
 
 def issue(parameters: Parameters, secret: SecretKey, asked: Withdrawal, context: bytes = b"") -> BlindShare:
@@ -143,8 +157,5 @@ def issue(parameters: Parameters, secret: SecretKey, asked: Withdrawal, context:
     """
     if len(secret.ys) != ATTRIBUTES:
         raise CredentialRejected(CredentialFault.WRONG_COUNT)
-    check_withdrawal(parameters, asked, context)
-    base = withdrawal_base(parameters, asked.commitment, asked.expiry, asked.type)
-    owner, seed = asked.parts
-    parts = (owner, seed + base * seed_offset([asked.commitment, *asked.parts, asked.owner]))
-    return sign(secret, base, parts, (Scalar(asked.expiry), Scalar(asked.type)))
+    base = check_withdrawal(parameters, asked, context)
+    return sign(secret, base, signed_parts(asked, base), (Scalar(asked.expiry), Scalar(asked.type)))

@@ -17,7 +17,7 @@ from nymtw.directory.consensus.merge import Elected, elect, elect_base, elect_se
 from nymtw.directory.consensus.peer_log import PeerLog
 from nymtw.directory.consensus.peer_notifier import PeerNotifier
 from nymtw.directory.consensus.peers import IPeer, Sources
-from nymtw.directory.consensus.role_assignment import assign, places_in
+from nymtw.directory.consensus.role_assignment import assign, former_places, places_in
 from nymtw.directory.consensus.rounds import Ballot
 from nymtw.directory.consensus.topology_store import Terms, TopologyStore
 from nymtw.directory.consensus.votes import (
@@ -288,7 +288,8 @@ class Agreement(Service):
             epoch_seconds=self._terms.epoch_seconds,
             refresh=self._terms.refresh,
         )
-        topology = self._terms.topology(trust.network, version.serial, version.serial, epoch, nodes, clients)
+        former = former_places(base, nodes, epoch)
+        topology = self._terms.topology(trust.network, version.serial, version.serial, epoch, nodes, clients, former)
         check_consistent(topology)
         if version is not self._version or version.topology is not None:
             return

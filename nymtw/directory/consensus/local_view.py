@@ -1,8 +1,6 @@
-"""Whom a directory sees when it votes, and what those have said, kept while the others may ask for it."""
+"""Whom a directory knows when it votes, and what those have said, kept while the others may ask for it."""
 
 from collections.abc import Callable, Collection, Sequence
-
-import msgspec
 
 from nymtw.directory.consensus.votes import Seen, Statement, digest, read_statement, read_statements
 from nymtw.directory.registry import Registry
@@ -18,13 +16,13 @@ class LocalView:
         self._bodies: dict[bytes, bytes] = {}  # by digest: those of this version and of the one before
 
     def look(self) -> tuple[Seen, ...]:
-        """Who is there now, by identity. Where a node says something new, what it said before is listed, too."""
+        """The members now, by identity. Where a node says something new, what it said before is listed, too."""
         before, self._made = self._made, {}
         self._bodies = {name: body for _, body, name in before.values()}
         seen = []
-        for entry in self._registry.live():
-            said, identity = entry.heartbeat.record, entry.record.identity
-            statement = Statement(record=msgspec.structs.replace(said, host=entry.record.host), clients=entry.clients)
+        for member in self._registry.members():
+            identity = member.record.identity
+            statement = Statement(record=member.said, clients=member.clients)
             known = before.get(identity)
             if known is None or known[0] != statement:
                 body = to_cbor(statement)

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from nymtw.directory.consensus.votes import Statement, Vote
-from nymtw.topology.document import LAYERS, MIXNODE, ListedClient, NodeRecord, Topology
+from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, PublicClient, Topology
 
 # More would make the document longer than a reader takes.
 MAX_CLIENTS: Final = 10_000
@@ -60,7 +60,7 @@ def elect(votes: Sequence[Vote], threshold: int) -> list[Elected]:
 
 def merge(
     elected: Sequence[Elected], statements: Mapping[bytes, Statement], base: Topology | None
-) -> tuple[tuple[NodeRecord, ...], tuple[ListedClient, ...]]:
+) -> tuple[tuple[NodeRecord, ...], tuple[PublicClient, ...]]:
     """The nodes, by identity, and the listed clients of a topology. `statements` has every elected one by its digest.
 
     Of two nodes at one address and port, that is left out which fewer have seen. A mixnode that asks for a layer keeps
@@ -83,7 +83,7 @@ def places(record: NodeRecord) -> set[tuple[str, int]]:
     return {(record.host, port) for port in (record.port, record.client_port) if port}
 
 
-def listed(clients_of_nodes: Sequence[Sequence[ListedClient]]) -> tuple[ListedClient, ...]:
+def listed(clients_of_nodes: Sequence[Sequence[PublicClient]]) -> tuple[PublicClient, ...]:
     """Each node's first client, each one's second, and so on, so that nobody crowds out the others' clients."""
     in_turn = chain.from_iterable(zip_longest(*filter(None, clients_of_nodes)))
     return tuple(islice((client for client in in_turn if client is not None), MAX_CLIENTS))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from nacl.signing import SigningKey
 
 from nymtw.directory.consensus.merge import listed
-from nymtw.directory.consensus.role_assignment import assign, places_in
+from nymtw.directory.consensus.role_assignment import assign, former_places, places_in
 from nymtw.directory.consensus.topology_store import EPOCH_SECONDS, REFRESH, Terms, TopologyStore, default_validity
 from nymtw.directory.registry import Registry
 from nymtw.errors import TopologyError
@@ -50,6 +50,7 @@ class Publisher(TopologyStore):
             recommended=Recommended() if recommended is None else recommended,
             minimum_client_version=minimum_client_version,
         )
+        self._known: Topology | None = None  # what places have been assigned, even if it is out of date
         self._made = seconds()
         self._version = registry.version
         self._hold_until = self._made
@@ -73,12 +74,12 @@ class Publisher(TopologyStore):
         return int(self._wall_clock() // self._terms.epoch_seconds)
 
     def _make(self) -> None:
-        entries = self._registry.live()
+        members = self._registry.members()
         published = int(self._wall_clock() * 1e9)
         serial = published if self._topology is None else max(published, self._topology.serial + 1)
         nodes = assign(
-            [entry.record for entry in entries],
-            places_in(self._topology),
+            [member.record for member in members],
+            places_in(self._known),
             epoch=self._epoch(),
             published=published,
             epoch_seconds=self._terms.epoch_seconds,
@@ -90,17 +91,26 @@ class Publisher(TopologyStore):
             published,
             self._epoch(),
             nodes,
-            listed([entry.clients for entry in entries]),
+            listed([member.clients for member in members]),
+            former_places(self._known, nodes, self._epoch()),
         )
+        self._known = topology
         self._made = self._seconds()
         self._version = self._registry.version
         self.put(sign_topology(topology, self._signing_keys), topology)
 
     def _restore(self, previous: bytes) -> None:
         try:
-            topology = verify_topology(previous, self._trust, self._wall_clock())
+            # It may be out of date: the places of its epoch stand all the same.
+            topology = verify_topology(previous, self._trust, 0.0)
         except TopologyError:
-            return  # out of date, or by another key: the first one is made when it is asked for
+            return  # by another key: the first one is made when it is asked for
+        if topology.epoch_seconds == self._terms.epoch_seconds:
+            self._known = topology
+        if topology.valid_until < self._wall_clock() * 1e9:
+            return
+        self._registry.restore(topology)
+        self._version = self._registry.version
         self._topology = topology
         self._document = previous
         if (topology.epoch_seconds, topology.epoch) == (self._terms.epoch_seconds, self._epoch()):

@@ -7,12 +7,12 @@ That is decided once, `NOTICE` refreshes before the epoch begins: by then everyb
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from nymtw.topology.document import ANY, LAYERS, MIXNODE, NOTICE, PLACES, NodeRecord, Topology
+from nymtw.topology.document import ANY, LAYERS, MIXNODE, MOST_FORMER, NOTICE, PLACES, Former, NodeRecord, Topology
 
 _MIXES: Final = tuple(f"mixnode-{layer}" for layer in LAYERS)
 _ENTRY: Final = "entry-gateway"
@@ -59,8 +59,31 @@ def assign(
 
 
 def places_in(topology: Topology | None) -> dict[bytes, Places]:
-    """The places that a topology states, by identity."""
-    return {} if topology is None else {node.identity: node.places for node in topology.nodes if node.places}
+    """The places that a topology states, by identity, those of nodes that are away too."""
+    if topology is None:
+        return {}
+    return {**(topology.former or {}), **{node.identity: node.places for node in topology.nodes if node.places}}
+
+
+def former_places(before: Topology | None, nodes: Iterable[NodeRecord], epoch: int) -> Former | msgspec.UnsetType:
+    """`Topology.former` of the topology with `nodes` that follows `before`: who has left keeps the place of this epoch.
+
+    At most `MOST_FORMER`; which does not depend on who chose their identities so that they come first.
+    """
+    if before is None:
+        return msgspec.UNSET
+    there = {node.identity for node in nodes}
+    kept: Former = {
+        identity: {each: place for each, place in places.items() if each >= epoch}
+        for identity, places in (before.former or {}).items()
+    }
+    for node in before.nodes:
+        place = node.place(epoch)
+        if node.places and place:
+            kept[node.identity] = {epoch: place} | {e: p for e, p in node.places.items() if e == epoch + 1}
+    away = [identity for identity, places in kept.items() if places and identity not in there]
+    chosen = sorted(away, key=lambda each: _lot(each, epoch))[:MOST_FORMER]
+    return {identity: kept[identity] for identity in sorted(chosen)} or msgspec.UNSET
 
 
 def _kept(places: Places, epoch: int) -> dict[int, str]:

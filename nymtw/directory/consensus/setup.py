@@ -54,8 +54,12 @@ class ConsensusSetup:
         """With the last document before a restart, if it still holds; `keep` is told every new one."""
         self._topology_store = TopologyStore(self._roster.trust, self._terms.refresh, keep)
         if previous:
+            now = self._wall_clock()
             try:
-                topology = verify_topology(previous, self._roster.trust, self._wall_clock())
+                topology = verify_topology(previous, self._roster.trust, 0.0)
+                # The places of an epoch stand, even if all directories were away for longer than a topology is valid.
+                if not topology.epoch <= now // topology.epoch_seconds <= topology.epoch + 1:
+                    verify_topology(previous, self._roster.trust, now)
             except TopologyError:
                 return self._topology_store  # out of date, or of other directories
             self._topology_store.put(previous, topology)

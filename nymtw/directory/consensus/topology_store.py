@@ -10,8 +10,9 @@ from nymtw.errors import TopologyError
 from nymtw.topology.delta import make_delta
 from nymtw.topology.document import (
     MAX_TOPOLOGY_LENGTH,
-    ListedClient,
+    Former,
     NodeRecord,
+    PublicClient,
     Recommended,
     SignedTopology,
     Topology,
@@ -46,9 +47,10 @@ class Terms:
         published: int,
         epoch: int,
         nodes: tuple[NodeRecord, ...],
-        clients: tuple[ListedClient, ...],
+        clients: tuple[PublicClient, ...],
+        former: Former | msgspec.UnsetType = msgspec.UNSET,
     ) -> Topology:
-        """That of these nodes and clients; `serial`, `published` (nanoseconds) and `epoch` as in `Topology`."""
+        """That of these nodes and clients; the others as in `Topology`, `published` in nanoseconds."""
         return Topology(
             serial=serial,
             network=network,
@@ -61,6 +63,7 @@ class Terms:
             minimum_client_version=self.minimum_client_version,
             nodes=nodes,
             clients=clients,
+            former=former,
         )
 
     def settings(self) -> dict[str, str]:
@@ -100,6 +103,11 @@ class TopologyStore:
     def refresh(self) -> float:
         """Seconds from one topology to the next."""
         return self._refresh
+
+    @property
+    def newest(self) -> Topology | None:
+        """The newest one that has been made; none is made for this."""
+        return self._topology
 
     def put(self, document: bytes, topology: Topology) -> None:
         """A new one: `document` is the CBOR of the `SignedTopology` of `topology`; its signatures are right."""

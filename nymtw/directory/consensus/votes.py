@@ -17,7 +17,7 @@ from nacl.signing import SigningKey, VerifyKey
 from nymtw.encoding import from_cbor, key_text, to_cbor
 from nymtw.errors import ConfigError, EncodingError
 from nymtw.node.directories.trust import majority
-from nymtw.topology.document import NETWORK_LENGTH, Key, ListedClient, Nanoseconds, NodeRecord, Trust
+from nymtw.topology.document import NETWORK_LENGTH, Key, Nanoseconds, NodeRecord, PublicClient, Trust
 
 FORMAT: Final = 1
 MOST_DIRECTORIES: Final = 12
@@ -47,7 +47,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """
 
     record: NodeRecord
-    clients: tuple[ListedClient, ...] = ()
+    clients: tuple[PublicClient, ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -51,6 +51,7 @@ class DashboardApi:
                     "signers": [key_text(key) for key in signers],
                 },
                 "nodes": directory.nodes(),
+                "silent": directory.silent(),
                 "validators": directory.validators(),
             }
         )

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import random
 
 FIRST_RETRY = 0.5  # seconds
-LONGEST_RETRY = 15.0
 
 
 class Poster(Service):
     """Calls `post` at once and every `interval` seconds (jittered by a tenth), one at a time.
 
-    A post that fails is repeated after 0.5 to 15 s. Each cause is said once, and once that it is over: `trouble` and
-    `relief` are the sentences.
+    A post that fails is repeated after 0.5 s, then less often, and never less often than every `interval`: a directory
+    that is back must not wait for its nodes. Each cause is said once, and once that it is over: `trouble` and `relief`
+    are the sentences.
     """
 
     log = Logger()
@@ -59,6 +59,10 @@ class Poster(Service):
         if self._posting is not None:
             self._posting.cancel()
 
+    def is_due(self) -> bool:
+        """Whether there is something to post now."""
+        return True
+
     def succeeded(self) -> None:
         """The directory has taken a post."""
 
@@ -67,6 +71,9 @@ class Poster(Service):
 
     def _next(self) -> None:
         self._call = None
+        if not self.is_due():
+            self._schedule(None)
+            return
         self._posting = posting = maybeDeferred(self._post)
         posting.addCallbacks(self._succeeded, self._failed)
         posting.addErrback(lambda failure: self.log.failure("a post to the directory failed", failure=failure))
@@ -86,7 +93,7 @@ class Poster(Service):
         cause = str(failure.value)
         if self._log_once.is_new(cause):
             self.log.warn("{trouble}: {cause}", trouble=self.trouble, cause=cause)
-        self._retry = FIRST_RETRY if self._retry is None else min(self._retry * 1.6, LONGEST_RETRY)
+        self._retry = FIRST_RETRY if self._retry is None else min(self._retry * 1.6, self._interval)
 
     def _schedule(self, _: object) -> None:
         self._posting = None

@@ -30,16 +30,19 @@ class TrafficReport(Poster):
         random: "random.Random",
         interval: float = INTERVAL,
         more: Callable[[], tuple[int, ...]] = tuple,
+        is_known: Callable[[], bool] = lambda: True,
     ) -> None:
         """`interval` in seconds; `more` returns further sums, for the further arguments of `make`.
 
-        What was before the service starts is not reported.
+        What was before the service starts is not reported. `is_known()`: whether the directory knows this node; it
+        takes metrics of no other.
         """
         super().__init__(clock, self._report, random, interval)
         self._directory = directory
         self._counters = counters
         self._make = make
         self._more = more
+        self._is_known = is_known
         self._reported: tuple[int, ...] = ()
         self._reporting: tuple[int, ...] = ()
 
@@ -47,6 +50,10 @@ class TrafficReport(Poster):
         """Count from now on."""
         self._reported = self._reporting = self._totals()
         super().startService()
+
+    def is_due(self) -> bool:
+        """Once a heartbeat has been accepted, and while they are."""
+        return self._is_known()
 
     def succeeded(self) -> None:
         """What was posted is not posted again."""

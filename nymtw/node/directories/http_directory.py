@@ -26,6 +26,8 @@ from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, SignedTopology, Topolog
 from nymtw.web.http_bodies import Bytes
 
 DELTA = "application/vnd.nymtw.topology-delta+cbor"
+TIMEOUT = 15.0  # seconds
+POST_TIMEOUT = 4.0  # seconds: a directory that stalls must not hold up the next heartbeat for long
 ANSWER_LIMIT = 64 * 2**10  # bytes of any other answer
 
 
@@ -46,9 +48,9 @@ def check_directory_url(url: str) -> str:
 
 @implementer(IDirectory)
 class HTTPDirectory:
-    """The directory at `url`. One request is over, one way or the other, within `timeout` seconds."""
+    """The directory at `url`. One request is over, one way or the other, within `timeout` seconds; a post within 4."""
 
-    def __init__(self, reactor: Any, url: str, agent: Any = None, timeout: float = 15.0) -> None:
+    def __init__(self, reactor: Any, url: str, agent: Any = None, timeout: float = TIMEOUT) -> None:
         """`reactor` is given to `Agent`, unless there is an `agent` (`IAgent`). Raises `ConfigError` for a bad URL."""
         self.url = check_directory_url(url)
         self._clock = reactor
@@ -117,7 +119,8 @@ class HTTPDirectory:
         return self._pool.closeCachedConnections()
 
     def _post(self, path: str, body: Mapping[str, Any]) -> "Deferred[None]":
-        posted = self._request("POST", path, json.dumps(body).encode(), 201, ANSWER_LIMIT)
+        timeout = min(POST_TIMEOUT, self._timeout)
+        posted = self._ask("POST", path, json.dumps(body).encode(), {201}, ANSWER_LIMIT, timeout=timeout)
         return posted.addCallback(lambda _: None)
 
     def _request(self, method: str, path: str, body: bytes | None, expected: int, limit: int) -> "Deferred[bytes]":
@@ -131,6 +134,7 @@ class HTTPDirectory:
         expected: set[int],
         limit: int,
         tag: str = "",
+        timeout: float | None = None,
         kind: str = "application/json",
     ) -> "Deferred[_Answer]":
         where = f"{self.url}{path}"
@@ -159,7 +163,7 @@ class HTTPDirectory:
             raise DirectoryError(f"{where}: no answer in {timeout:g} seconds")
 
         asked = Deferred.fromCoroutine(ask())
-        asked.addTimeout(self._timeout, self._clock, late)
+        asked.addTimeout(timeout or self._timeout, self._clock, late)
         return asked.addErrback(explain)
 
 
@@ -242,7 +246,7 @@ def _reason(content: bytes) -> str:
 
 def _cause(failure: Failure) -> str:
     if failure.check(_TooLong):
-        return "the answer is longer than an answer may be"
+        return "the answer is longer than allowed"
     if failure.check(_Damaged):
         return "the answer is damaged"
     if failure.check(DNSLookupError):

@@ -50,11 +50,15 @@ class TopologyWatch(Service):
         self.current: Topology | None = None
 
     def usable(self) -> Topology:
-        """The newest topology. Raises `TopologyError` if there is none yet, `TopologyExpired` if it is out of date."""
+        """The newest topology. Raises `TopologyError` if there is none yet, `TopologyExpired` if its keys are too old.
+
+        What this process has is used past its validity, as long as nodes have its keys: a network whose directory is
+        away must not fall silent. One that comes past its validity is not taken.
+        """
         if self.current is None:
             raise TopologyError("there is no topology yet: the directory has not answered")
-        if self.current.valid_until < self._wall_clock() * 1e9:
-            raise TopologyExpired
+        if self.current.keys_until < self._wall_clock():
+            raise TopologyExpired("the keys of the newest topology are too old: the directory has been silent")
         return self.current
 
     def subscribe(self, callback: Callable[[Topology], None]) -> Callable[[], None]:
@@ -111,7 +115,9 @@ class TopologyWatch(Service):
         if self._log_once.is_new(cause):
             what = "the directory is away" if failure.check(DirectoryError) else "the topology cannot be used"
             self._log.warn("{what}, trying again: {cause}", what=what, cause=cause)
-        self._retry = FIRST_RETRY if self._retry is None else min(self._retry * 1.6, LONGEST_RETRY)
+        # Who has no network waits for nothing else.
+        longest = LONGEST_RETRY if self.current is not None and _is_complete(self.current) else INCOMPLETE_RETRY
+        self._retry = FIRST_RETRY if self._retry is None else min(self._retry * 1.6, longest)
 
     def _schedule(self, _: object) -> None:
         self._asking = None

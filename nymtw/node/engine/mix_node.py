@@ -29,12 +29,12 @@ from nymtw.node.engine.capacity import carried_rate, unwraps_per_second
 from nymtw.node.engine.drain import Drain
 from nymtw.node.engine.guard_watch import GuardWatch
 from nymtw.node.engine.key_rotation import KeyRotation
+from nymtw.node.engine.late_watch import LateWatch
 from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.node.engine.packet_engine import PacketEngine
 from nymtw.node.home import NodeHome, write_file
 from nymtw.node.keys import KeyRing, load_or_create_identity
 from nymtw.node.metrics import Metrics, node_metrics
-from nymtw.node.metrics_server import MetricsServer
 from nymtw.node.mixing_options import DAY, MixOptions, MixSection, positive, seconds
 from nymtw.node.process.reload import changed
 from nymtw.node.service import AtStop, Listener, NodeService
@@ -207,14 +207,17 @@ class MixNode(NodeService):
         self.listener = listener or Listener(reactor, core.own.host, core.own.port, self.links.factory)
         self.metrics = Metrics()
         self.metrics.add(lambda: node_metrics(self))
-        self.exporter: MetricsServer | None = None
+        self.exporter: Any = None
         self.drain = Drain(reactor, core, self.links, parts.section.drain)
         self.section = parts.section  # as far as it is in force
         self.reread: Callable[[], MixSection] | None = None
         self.add(AtStop(self._close_home))
         if parts.section.metrics_port:
+            from nymtw.node.metrics_server import MetricsServer  # a web server, which most nodes do without
+
             self.exporter = self.add(MetricsServer(reactor, parts.section.metrics_port, self.metrics))
         self.add(self.guard_watch)
+        self.add(LateWatch(reactor, parts.counters))
         for service in beneath:
             self.add(service)
         self.add(AtStop(self.links.stop))

@@ -29,6 +29,8 @@ from nymtw.topology.document import NodeRecord, Topology
 # An hour at 50 ms a hop on average would be 72,000 times the mean: nobody draws ten minutes, so it is not honest.
 DEFAULT_MAX_DELAY: Final = 600.0
 DEFAULT_CAPACITY: Final = 100_000
+# Seconds. A node that is so late has more to do than it can: by then senders send again what it still holds.
+PATIENCE: Final = 5.0
 
 
 class Links(Protocol):
@@ -93,7 +95,7 @@ class PacketEngine(ABC):
         self.capacity = capacity
         self.stretch = 1  # every delay is multiplied by this
         self.set_max_delay(max_delay)
-        self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity)
+        self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity, PATIENCE, self._late)
         self._links: Links | None = None
         # Of all key epochs together; `_around` has them for each.
         self._next_hops: frozenset[bytes] = frozenset()
@@ -117,10 +119,11 @@ class PacketEngine(ABC):
         """
         peers: dict[bytes, tuple[str, int]] = {}
         beside: dict[int, tuple[frozenset[bytes], frozenset[bytes]]] = {}
-        usual = self._beside_in(topology, peers)
+        usual = self._beside_in(topology, topology.epoch, peers)
         for epoch in (topology.epoch - 1, topology.epoch, topology.epoch + 1):
             there = topology.at(epoch)
-            beside[epoch] = usual if there is topology else self._beside_in(there, peers)
+            is_usual = there is topology and not self.own.places
+            beside[epoch] = usual if is_usual else self._beside_in(there, epoch, peers)
         self._next_hops = frozenset(peers)
         self._allowed_peers = frozenset().union(*(before for _, before in beside.values()))
         self._environment = {
@@ -130,15 +133,20 @@ class PacketEngine(ABC):
             self._links.set_peers(peers)
 
     def _beside_in(
-        self, topology: Topology, peers: dict[bytes, tuple[str, int]]
+        self, topology: Topology, epoch: int, peers: dict[bytes, tuple[str, int]]
     ) -> tuple[frozenset[bytes], frozenset[bytes]]:
-        """Who is behind and before this node; where those behind it are goes into `peers`."""
+        """Who is behind and before this node; where those behind it are goes into `peers`.
+
+        A node whose role is decided for it is where a topology of that epoch has put it, the first and the newest.
+        """
         listed = topology.find(self.own.identity)
-        own = listed if listed is not None and listed.places else self.own
-        nodes = [topology.find(identity) for identity in topology.successors(own)]
+        own = [self.own.at(epoch) if self.own.places else self.own]
+        if listed is not None and listed.places:
+            own = [listed, self.own.at(epoch)] if self.own.places else [listed]
+        nodes = [topology.find(identity) for each in own for identity in topology.successors(each)]
         after = {node.identity: (node.host, node.port) for node in nodes if node is not None}
         peers.update(after)
-        return frozenset(after), topology.predecessors(own)
+        return frozenset(after), frozenset().union(*(topology.predecessors(each) for each in own))
 
     def next_hops(self, epoch: int) -> frozenset[bytes]:
         """To whom a packet of this key epoch may go from here."""
@@ -265,6 +273,10 @@ class PacketEngine(ABC):
         for item in due:
             if not isinstance(item, tuple):
                 item()
+
+    def _late(self, count: int) -> None:
+        """Called by the delay queue: so many packets are overdue for too long, and dropped."""
+        self.counters.dropped(DropReason.TOO_LATE, count)
 
     def _tags_are_written(self) -> bool:
         try:

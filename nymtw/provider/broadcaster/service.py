@@ -135,15 +135,15 @@ class Broadcaster(Service):
             outcome = self._known[key] = Deferred.fromCoroutine(self._submit(key, node, transaction))
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        told: Deferred[tuple[str, str]] = Deferred()
+        answer: Deferred[tuple[str, str]] = Deferred()
 
-        def tell(result: Any) -> Any:
-            if not told.called:
-                told.callback(result)
+        def forward(result: Any) -> Any:
+            if not answer.called:
+                answer.callback(result)
             return result
 
-        outcome.addBoth(tell)
-        return await told
+        outcome.addBoth(forward)
+        return await answer
 
     async def _submit(self, key: bytes, node: ChainNode, transaction: bytes) -> tuple[str, str]:
         for pause in (*PAUSES, None):

@@ -134,10 +134,10 @@ class Exit(Service):
     async def leave(self) -> None:
         """Close all connections, and tell the clients."""
         self._stopping = True
-        told = bool(len(self))
+        any_streams = bool(len(self))
         for client in self._clients.values():
             client.close("streams-stopped", tell=True)
-        if told:
+        if any_streams:
             moment: Deferred[None] = Deferred()
             self._context.clock.callLater(_SHUTDOWN_MESSAGES, moment.callback, None)
             await moment

@@ -63,7 +63,7 @@ class ExitStream(Protocol):
         self._server_is_full = self._server_is_held = False
         self._client_ended = self._end_written = False
         self._server_ended = self._end_sent = False
-        self._is_open = self._opened_is_said = self._is_broken = False
+        self._is_open = self._opened_is_sent = self._is_broken = False
         self._sent_at = float("-inf")
         self._timer: Any = None
 
@@ -177,13 +177,13 @@ class ExitStream(Protocol):
         del self._for_client[: len(data)]
         end = self._server_ended and not self._for_client and not self._end_sent
         credit = 0 if self._is_broken else self._receiving.credit()
-        opened = not self._opened_is_said
+        opened = not self._opened_is_sent
         if self._server_is_held and len(self._for_client) < STREAM_PART and self.transport is not None:
             self._server_is_held = False
             self.transport.resumeProducing()
         if not (data or end or credit or opened):
             return None
-        self._opened_is_said = True
+        self._opened_is_sent = True
         self._end_sent = self._end_sent or end
         self._sent_at = self._keeper.clock.seconds()
         number = self._sending.take(len(data))
