@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from threading import Thread
 from typing import Any
 
 from mixnode_network import busy_seconds, cpu_seconds_of
@@ -26,9 +27,17 @@ from twisted.internet.task import Clock
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "ledger"))
 
-from ledger_processes import NO_COMETBFT, Testnet, eventually, result_of  # noqa: E402
+from ledger_processes import (  # noqa: E402
+    NO_COMETBFT,
+    BlockingClient,
+    Testnet,
+    eventually,
+    result_of,
+)
+from ledger_processes import Clock as WaitingClock  # noqa: E402
 from ledger_world import CHAIN, WATCHERS, deposit, some_genesis  # noqa: E402
 
+from nymtw.errors import LedgerError  # noqa: E402
 from nymtw.ledger import clients  # noqa: E402
 from nymtw.ledger.cometbft.files import VERSION, find_cometbft  # noqa: E402
 from nymtw.ledger.embedded.driver import INTERVAL, EmbeddedDriver  # noqa: E402
@@ -36,6 +45,7 @@ from nymtw.ledger.machine.kinds.transfer import Transfer  # noqa: E402
 from nymtw.ledger.machine.merkle import verify  # noqa: E402
 from nymtw.ledger.machine.signatures import AccountKey, address_text  # noqa: E402
 from nymtw.ledger.machine.transactions import encode_transaction  # noqa: E402
+from nymtw.ledger.rpc.client import HTTPLedger  # noqa: E402
 from nymtw.ledger.storage.replica import Replica  # noqa: E402
 from nymtw.ledger.storage.store import LedgerStore  # noqa: E402
 
@@ -113,7 +123,7 @@ def query(replica: Replica, key: AccountKey) -> float:
 
 
 def cometbft(seconds: float) -> dict[str, Any]:
-    """Transfers on four nodes of this machine, handed in at all of them by another process each."""
+    """Transfers on four nodes of this machine; at each another process hands them in, for ten senders at once."""
     with tempfile.TemporaryDirectory(prefix="nymtw-ledger-", dir=HERE) as folder:
         net = Testnet(Path(folder), "cometbft", 4)
         net.start()
@@ -167,23 +177,24 @@ def all_blocks(net: Testnet) -> list[Any]:
 
 
 def send(url: str, place: int, seconds: float) -> None:
-    """What one of the load's processes does: a quarter of the senders, one transfer after the other."""
-    from ledger_processes import BlockingClient, Clock
-
-    from nymtw.errors import LedgerError
-    from nymtw.ledger.rpc.client import HTTPLedger
-
-    ledger = HTTPLedger(Clock(), [], [BlockingClient(url)])
+    """What one of the load's processes does: for each of a quarter of the senders, one transfer after the other."""
     keys = people(40)[10 * place : 10 * place + 10]
-    nonces = dict.fromkeys(range(10), 0)
-    end, number = time.monotonic() + seconds, 0
+    end = time.monotonic() + seconds
+    threads = [Thread(target=send_one, args=(url, key, keys[0], end)) for key in keys]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+
+def send_one(url: str, key: AccountKey, recipient: AccountKey, end: float) -> None:
+    ledger = HTTPLedger(WaitingClock(), [], [BlockingClient(url)])
+    nonce = 0
     while time.monotonic() < end:
-        who = number % 10
-        data = encode_transaction(keys[who], CHAIN, "transfer", nonces[who], Transfer(keys[who - 1].address, 1))
-        number += 1
+        data = encode_transaction(key, CHAIN, "transfer", nonce, Transfer(recipient.address, 1))
         try:
             result_of(ledger.submit(data))
-            nonces[who] += 1
+            nonce += 1
         except LedgerError:
             time.sleep(0.05)  # as many as may wait do
 

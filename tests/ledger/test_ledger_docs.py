@@ -12,6 +12,7 @@ from nymtw.ledger.machine.refusals import Refusal
 from nymtw.ledger.machine.signatures import AccountKey, address_text, release_digest
 from nymtw.ledger.machine.transactions import decode_transaction, encode_transaction
 from nymtw.ledger.rpc.routes import ledger_routes
+from nymtw.validator import metrics
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "ledger.md").read_text()
 KEY = AccountKey(b"\x01" * 32)
@@ -43,3 +44,10 @@ def test_the_examples() -> None:
 def test_every_route_is_listed() -> None:
     listed = {(method, path) for method, path in re.findall(r"^\| `(GET|POST) (/[a-z]+)", PAGE, re.MULTILINE)}
     assert listed == {(route.method, route.path) for route in ledger_routes(lambda: None, "x")}
+
+
+def test_every_figure_is_named() -> None:
+    source = (Path(metrics.__file__)).read_text()
+    named = re.findall(r'(?:gauge|counter)\("([a-z_]+)"', source)
+    assert len(named) == 6
+    assert all(f"`nymtw_{name}" in PAGE for name in named)

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from ledger_contract import LedgerContract
-from ledger_processes import Testnet, ValidatorProcess, eventually, needs_cometbft, result_of
+from ledger_processes import BlockingClient, Testnet, ValidatorProcess, eventually, needs_cometbft, result_of
 from ledger_world import ALICE, CHAIN, WATCHERS, deposit
 
 from nymtw.ledger import clients
 from nymtw.ledger.light import LightLedger
 from nymtw.ledger.machine.state import Totals
 from nymtw.ledger.machine.transactions import encode_transaction
+from nymtw.validator.setup import genesis_file, write_genesis
 
 pytestmark = pytest.mark.integration
 
@@ -175,4 +176,37 @@ def test_killed_while_it_writes(tmp_path: Path, seed: int) -> None:
         eventually(lambda place=place: node.height >= place.height)
     ballots = net.wait(clients.account(net.ledger, WATCHERS[0].address))
     assert ballots.nonce == 6
+    net.stop()
+
+
+@needs_cometbft
+@pytest.mark.timeout(600)
+def test_a_node_that_joins_begins_from_a_snapshot(tmp_path: Path) -> None:
+    net = Testnet(tmp_path, "cometbft", 2, "--snapshot-blocks=4")
+    net.start()
+    number = 0
+    while net.nodes[0].height < 14:
+        number += 1
+        notarise(net, number)
+    first, second = net.nodes
+    rpc = BlockingClient(f"http://127.0.0.1:{first.rpc}")
+    _, shown = result_of(rpc.get("/commit?height=3", 20.0))
+    joins = ValidatorProcess(
+        tmp_path,
+        9,
+        "cometbft",
+        *(f"--state-sync=http://127.0.0.1:{node.rpc}" for node in net.nodes),
+        "--trust-height=3",
+        f"--trust-hash={shown['result']['signed_header']['commit']['block_id']['hash']}",
+    )
+    write_genesis(genesis_file(joins.home), net.genesis)
+    joins.peers = [first.peer, second.peer]
+    net.nodes.append(joins)
+    joins.start()
+    eventually(lambda: joins.height >= 8)
+    assert "is restored" in joins.said
+    notarise(net, number + 1)
+    same_everywhere(net)
+    assert min(joins.roots()) >= 4  # it has not executed the first blocks
+    assert result_of(clients.account(joins.ledger, WATCHERS[0].address)).nonce == number + 1
     net.stop()
