@@ -29,18 +29,18 @@ class LocalLedger:
         self._driver = driver
         self._broken = broken
         self._held: dict[Deferred[Any], tuple[Callable[[BlockRecord | None], Any], Any]] = {}
+        last = replica.store.block(replica.height)
+        self._time = last.time if last else 0
         replica.watchers.append(self._new_block)
 
     def status(self) -> "Deferred[LedgerStatus]":
         """The state of this node."""
-        height = self._replica.height
-        last = self._replica.store.block(height)
         return succeed(
             LedgerStatus(
                 chain=self._replica.genesis.chain,
-                height=height,
+                height=self._replica.height,
                 root=self._replica.root,
-                time=last.time if last else 0,
+                time=self._time,
                 driver=self._driver.name,
                 version=version("nymtw"),
                 waiting=self._driver.waiting,
@@ -109,6 +109,7 @@ class LocalLedger:
         return answer
 
     def _new_block(self, block: BlockRecord) -> None:
+        self._time = block.time
         for answer, (look, _) in list(self._held.items()):
             if found := look(block):
                 self._finish(answer, found)

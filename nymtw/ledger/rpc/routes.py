@@ -11,6 +11,7 @@ from nymtw.ledger.machine.signatures import parse_address
 from nymtw.ledger.rpc.views import answer_view, block_view, header_view, place_view, status_view
 from nymtw.web.http import Answer, Call, Route, as_json
 
+MOST_TRANSACTIONS: Final = 500  # in one answer, unless one block alone has more
 LONGEST_WAIT: Final = 30.0  # seconds for which a question is held back
 
 
@@ -73,12 +74,12 @@ def _refusal(failure: Failure) -> Answer:
 
 
 def _bounded(blocks: Any, chain: str) -> list[dict[str, Any]]:
-    """The first of them, about 4 MiB at most, but one at least: whoever wants more asks again."""
+    """The first of them, with 500 transactions at most, but one at least: whoever wants more asks again."""
     shown: list[dict[str, Any]] = []
-    size = 0
+    count = 0
     for block in blocks:
-        size += sum(map(len, block.transactions))
-        if shown and size > 2**21:
+        count += len(block.transactions)
+        if shown and count > MOST_TRANSACTIONS:
             break
         shown.append(block_view(block, chain))
     return shown

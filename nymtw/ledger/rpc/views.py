@@ -1,5 +1,7 @@
 """Answers of a ledger as JSON, and back. Bytes are hexadecimal digits, amounts decimal texts."""
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -143,8 +145,9 @@ def block_view(block: BlockRecord, chain: str) -> dict[str, Any]:
     }
 
 
-def transaction_view(data: bytes, chain: str) -> dict[str, Any]:
-    """Id, and, where it is one of this chain, kind, sender and nonce."""
+@lru_cache(20_000)
+def transaction_view(data: bytes, chain: str) -> Mapping[str, Any]:
+    """Id, and, where it is one of this chain, kind, sender and nonce; remembered, for its signature costs 0.1 ms."""
     shown: dict[str, Any] = {"id": transaction_id(data).hex()}
     try:
         found = decode_transaction(data, chain)
