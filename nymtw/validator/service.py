@@ -43,7 +43,8 @@ from nymtw.validator.config import COMETBFT, ValidatorConfig
 from nymtw.validator.metrics import Answers, validator_metrics
 from nymtw.validator.setup import ValidatorKeys, load_genesis, load_keys, load_validator_config
 from nymtw.validator.tap import PROGRAM
-from nymtw.web.http import RoutesResource, Unavailable, bounded_site
+from nymtw.web.http import Route, RoutesResource, Unavailable, bounded_site
+from nymtw.web.pages import page
 
 PRESENCE: Final = "coconodes"  # the path under which directories take validators
 _SLICE: Final = 0.01  # seconds for which a snapshot is worked on before others have their turn
@@ -72,7 +73,7 @@ class ValidatorService(NodeService):
         self.metrics.add(lambda: validator_metrics(self.ledger_part, answers))
         if section.metrics_port >= 0:
             self.add(MetricsServer(reactor, section.metrics_port, self.metrics))
-        resource = RoutesResource(ledger_routes(self._ledger, genesis.chain), answers.count)
+        resource = RoutesResource([*ledger_routes(self._ledger, genesis.chain), *page_routes()], answers.count)
         self.listener = self.add(Listener(reactor, section.host, section.port, bounded_site(resource, reactor)))
         self.add(self.ledger_part)
         for url in section.directories:
@@ -119,6 +120,14 @@ class ValidatorService(NodeService):
         if self.ledger_part.ledger is None:
             raise Unavailable("the ledger is starting")
         return self.ledger_part.ledger
+
+
+def page_routes() -> list[Route]:
+    """The page for people, and its files."""
+    return [
+        page("/", "nymtw.validator", "web/index.html"),
+        *(page(f"/assets/{name}", "nymtw.validator", f"web/{name}") for name in ("ledger.js", "ledger.css")),
+    ]
 
 
 class LedgerPart(Service):

@@ -165,3 +165,23 @@ def test_check_counts_all_money(home: Path, monkeypatch: pytest.MonkeyPatch, cap
         database.execute("DELETE FROM nodes")
     assert run(monkeypatch, "check") == 1
     assert "is missing" in capfd.readouterr().err
+
+
+def test_the_page_loads_what_is_there() -> None:
+    import re
+
+    from nymtw.validator.service import page_routes
+    from nymtw.web.http import Answer, Call
+
+    served = {route.path: route.handler(Call(b"", {}, "127.0.0.1")) for route in page_routes()}
+    html = served["/"]
+    assert isinstance(html, Answer)
+    text = html.body.decode()
+    assert set(re.findall(r'(?:src|href)="([^"]+)"', text)) == set(served) - {"/"}
+    script = served["/assets/ledger.js"]
+    assert isinstance(script, Answer)
+    code = script.body.decode()
+    assert set(re.findall(r'byId\("([a-z]+)"\)|fill\("([a-z]+)"', code)) <= {
+        pair for name in re.findall(r'id="([a-z]+)"', text) for pair in ((name, ""), ("", name))
+    }
+    assert "innerHTML" not in code
