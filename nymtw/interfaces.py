@@ -146,6 +146,41 @@ class IRouteStrategy(Interface):
         """One mixnode for each layer, in order. Raises `TopologyIncomplete` if a layer is empty."""
 
 
+class ICoverStrategy(Interface):
+    """What a client sends in a slot of its sending stream when no packet waits."""
+
+    def fill(sender: Any) -> None:
+        """Called once for each such slot: call `sender.send_drop()` or `sender.send_loop()` once, or neither.
+
+        `sender` is the client's `PacketSender`. What is sent may not depend on what applications do. Never block.
+        """
+
+
+class IMixing(Interface):
+    """How a node mixes: it holds packets and decides when, and in which order, they leave.
+
+    Made by a factory of `clock` (IReactorTime), `release` (called with the list of items that leave together),
+    `random`, `capacity` (items held at most), `patience` and `late`: what the process is later with than `patience`
+    seconds is dropped, and `late` is told how many were. The default is `nymtw.mixing.delay_queue.DelayQueue`: each
+    packet leaves after the delay that its sender drew.
+    """
+
+    def add(item: Any, delay_ns: int) -> bool:
+        """Hold `item`, whose sender asked for `delay_ns` nanoseconds. False where there is no room: it is not held."""
+
+    def pause() -> None:
+        """Release nothing before `resume`; items are still taken."""
+
+    def resume() -> None:
+        """Go on."""
+
+    def drain() -> list[Any]:
+        """Take out everything, in random order; no timer is left."""
+
+    def __len__() -> int:
+        """How many items are held."""
+
+
 class ICoverPolicy(Interface):
     """Decides what a mixnode does when too many of its own loops do not return: somebody may block its traffic."""
 

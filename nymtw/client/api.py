@@ -23,7 +23,7 @@ from nymtw.client.asyncio_resolver import AsyncioResolver
 from nymtw.client.config import ClientConfig
 from nymtw.client.core import Accepted, ClientCore
 from nymtw.client.receiving.inbox import Received
-from nymtw.client.sending.outbox import Progress, State
+from nymtw.client.sending.messages import Progress, State
 from nymtw.client.service import ClientService, Environment
 from nymtw.errors import ConfigError, DeliveryFailed, NymtwError
 from nymtw.node.config import read_config

@@ -113,6 +113,20 @@ class DebugSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             "Whether the sending stream is silent when there is nothing to send. An observer then sees when you send."
         ),
     ] = False
+    delay_strategy: Annotated[
+        str,
+        _about(
+            'How the delay at each mixnode is drawn: "exponential", which is the default, or "package.module:factory" '
+            "of an IDelayStrategy; the factory is given the mean in seconds."
+        ),
+    ] = ""
+    route_strategy: Annotated[
+        str,
+        _about(
+            'Which mixnodes a packet passes: "uniform", which is the default, or "package.module:factory" of an '
+            "IRouteStrategy; the factory is given nothing."
+        ),
+    ] = ""
 
 
 class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

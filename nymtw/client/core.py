@@ -18,21 +18,25 @@ from nymtw.client.receiving.mail_handler import MailHandler
 from nymtw.client.receiving.replies import Replies
 from nymtw.client.sending.cover import CoverLedger
 from nymtw.client.sending.hop_watch import AvoidingRoutes, HopWatch
+from nymtw.client.sending.idle import LoopCover, NoCover
 from nymtw.client.sending.message_trace import MessageTrace
-from nymtw.client.sending.outbox import Outbox, OutboxLimits, Progress
+from nymtw.client.sending.messages import Progress
+from nymtw.client.sending.outbox import Outbox, OutboxLimits
 from nymtw.client.sending.packet_sender import PacketSender, pack_address
 from nymtw.client.sending.streams import Streams
 from nymtw.client.sockets.views import client_object, public_clients, rates_object
 from nymtw.client.store import ClientStore
 from nymtw.encoding import key_text
 from nymtw.errors import MessageTooLong, NymtwError, TopologyError, TopologyIncomplete
-from nymtw.interfaces import IRouteStrategy
+from nymtw.interfaces import ICoverStrategy, IRouteStrategy
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import BLOCK_LENGTH, Envelope, EnvelopeKind, ReplyBlock
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.replies import make_reply_block
 from nymtw.message.round_trip import RoundTrips
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.routes import UniformRoutes
+from nymtw.mixing.strategies import DelayFactory
 from nymtw.sphinx import SURBRecord
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Recommended, Topology, check_usable
@@ -76,13 +80,18 @@ class ClientCore:
         debug: DebugSection | None = None,
         limits: OutboxLimits | None = None,
         routes: IRouteStrategy | None = None,
+        delays: DelayFactory | None = None,
+        idle: ICoverStrategy | None = None,
+        cryptography: Cryptography = SPHINX,
         inbox_limit: int = INBOX_LIMIT,
     ) -> None:
         """`topology()` gives the newest one or raises a `TopologyError` that says why there is none.
 
         `mailbox`, `private_key` and `public_key` are this client's own; `network` is the network's id. `provider` is
         the identity of a provider or gateway; with none the one of an earlier start is taken, or one is picked from the
-        first topology and kept. Past `inbox_limit` bytes that nobody takes, messages are left there.
+        first topology and kept. `routes` chooses mixnodes, `delays` makes the delay strategy for a mean in seconds,
+        `idle` fills slots in which no packet waits. Past `inbox_limit` bytes that nobody takes, messages are left
+        there.
         """
         self.network = network
         self._mailbox, self._public_key = mailbox, public_key
@@ -94,6 +103,10 @@ class ClientCore:
         round_trips = RoundTrips()
         hops = HopWatch(clock.seconds, round_trips)
         self._routes = AvoidingRoutes(routes or UniformRoutes(), hops)
+        self._delays: DelayFactory = delays or ExponentialDelays
+        if idle is None:
+            idle = NoCover() if self._debug.rate_compliant_cover_messages_disabled else LoopCover()
+        mean_delay = Recommended().average_packet_delay
         self._rates: Rates | None = None
         self._checked: Topology | None = None
         self._troubles = {"topology": "", "packets": ""}
@@ -114,6 +127,7 @@ class ClientCore:
             hops=hops,
             inbox_limit=inbox_limit,
             begin_again=lambda: self.on_store_failure(),
+            cryptography=cryptography,
         )
         self.receiver, self.inbox = mail_handler.receiver, mail_handler.inbox
         self.replies = mail_handler.replies = Replies(
@@ -137,8 +151,10 @@ class ClientCore:
             hops=hops,
             replies=self.replies,
             routes=self._routes,
-            delays=ExponentialDelays(Recommended().average_packet_delay),
-            silent_when_idle=self._debug.rate_compliant_cover_messages_disabled,
+            delays=self._delays(mean_delay),
+            mean_delay=mean_delay,
+            idle=idle,
+            cryptography=cryptography,
         )
         self.streams = Streams(
             clock,
@@ -205,7 +221,8 @@ class ClientCore:
         found = rates(self._debug, topology.recommended)
         if found != self._rates:
             self._rates = found
-            self.packet_sender.delays = ExponentialDelays(found.mean_delay)
+            self.packet_sender.delays = self._delays(found.mean_delay)
+            self.packet_sender.mean_delay = found.mean_delay
             self.streams.set_rates(found)
 
     def _current(self) -> Topology | None:

@@ -9,7 +9,7 @@ from nymtw.errors import TopologyError
 from nymtw.node.metrics import Metrics, gauge, labelled_counters, labelled_gauges
 from nymtw.topology.document import EDGE_ROLES, LAYERS, MIXNODE
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded when metrics are first asked for
     from prometheus_client.core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -10,7 +10,7 @@ from nymtw.node.metrics import gauge
 from nymtw.provider.service import ProviderService
 from nymtw.topology.document import GATEWAY, Recommended, Topology
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded when metrics are first asked for
     from prometheus_client.core import Metric
 
 

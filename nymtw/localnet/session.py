@@ -12,9 +12,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from nymtw.errors import EncodingError, NymtwError
+from nymtw.localnet.components import LAYERS
 from nymtw.localnet.console import Console
 from nymtw.localnet.files import NamedFile, parse_file, save
-from nymtw.localnet.layout import CLIENTS, LAYERS, table
+from nymtw.localnet.layout import CLIENTS, table
 from nymtw.localnet.localnet import Localnet, PortTaken
 from nymtw.localnet.mail import Mail
 from nymtw.localnet.processes import Process

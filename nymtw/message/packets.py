@@ -11,10 +11,10 @@ from typing import Final
 from nymtw.encoding import key_text
 from nymtw.errors import EncodingError, TopologyIncomplete
 from nymtw.interfaces import IDelayStrategy, IRouteStrategy
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.fragments import FRAGMENT_LENGTH, loop_fragment
 from nymtw.message.payload import ACK_ID_LENGTH, DROP_DESTINATION, AckSection, join_payload
-from nymtw.message.sealing import seal
-from nymtw.sphinx import Hop, SizeClass, build_packet
+from nymtw.sphinx import Hop, SizeClass
 from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
 
@@ -60,6 +60,7 @@ def build_data_packet(
     routes: IRouteStrategy,
     delays: IDelayStrategy,
     random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
     """A packet that carries `plaintext` (a fragment, 1,570 bytes) to `recipient`. Its ack returns to `own`.
 
@@ -68,8 +69,8 @@ def build_data_packet(
     """
     if len(plaintext) != FRAGMENT_LENGTH:
         raise EncodingError(f"a packet carries {FRAGMENT_LENGTH} bytes, not {len(plaintext)}")
-    sealed = seal(plaintext, recipient.encryption_key, random)
-    return _build(topology, own, recipient.provider, recipient.mailbox, sealed, routes, delays, random)
+    sealed = cryptography.seal(plaintext, recipient.encryption_key, random)
+    return _build(topology, own, recipient.provider, recipient.mailbox, sealed, routes, delays, random, cryptography)
 
 
 def build_loop_packet(
@@ -79,20 +80,28 @@ def build_loop_packet(
     routes: IRouteStrategy,
     delays: IDelayStrategy,
     random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
     """A loop: a packet to oneself, recognised by `loop_id` (16 random bytes). Raises like `build_data_packet`."""
-    return build_data_packet(topology, own, own, loop_fragment(loop_id).encode(), routes, delays, random)
+    return build_data_packet(topology, own, own, loop_fragment(loop_id).encode(), routes, delays, random, cryptography)
 
 
 def build_drop_packet(
-    topology: Topology, own: Address, routes: IRouteStrategy, delays: IDelayStrategy, random: Random
+    topology: Topology,
+    own: Address,
+    routes: IRouteStrategy,
+    delays: IDelayStrategy,
+    random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
     """Drop cover: a packet to a random provider, which acknowledges and drops it. Raises like `build_data_packet`."""
     edges = topology.usable_edges()
     if not edges:
         raise TopologyIncomplete(f"there is no provider with a key for key epoch {topology.epoch}")
-    sealed = seal(loop_fragment(random.randbytes(16)).encode(), own.encryption_key, random)
-    return _build(topology, own, random.choice(edges).identity, DROP_DESTINATION, sealed, routes, delays, random)
+    sealed = cryptography.seal(loop_fragment(random.randbytes(16)).encode(), own.encryption_key, random)
+    return _build(
+        topology, own, random.choice(edges).identity, DROP_DESTINATION, sealed, routes, delays, random, cryptography
+    )
 
 
 def draw_hops(topology: Topology, provider: bytes, routes: IRouteStrategy, random: Random) -> list[Hop]:
@@ -114,15 +123,18 @@ def _build(
     routes: IRouteStrategy,
     delays: IDelayStrategy,
     random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
     ack_hops = draw_hops(topology, own.provider, routes, random)
     ack_delays = tuple(delays.draw(len(ack_hops), random))
     ack_id = random.randbytes(ACK_ID_LENGTH)
-    ack_packet = build_packet(ack_id, ack_hops, ack_delays[1:], own.mailbox, size_class=SizeClass.ACK, random=random)
+    ack_packet = cryptography.build(
+        ack_id, ack_hops, ack_delays[1:], own.mailbox, size_class=SizeClass.ACK, random=random
+    )
     ack = AckSection(topology.epoch, ack_hops[0].address, ack_delays[0], ack_packet)
     hops = draw_hops(topology, provider, routes, random)
     hop_delays = tuple(delays.draw(len(hops) - 1, random))
-    packet = build_packet(join_payload(ack, sealed), hops, hop_delays, destination, random=random)
+    packet = cryptography.build(join_payload(ack, sealed), hops, hop_delays, destination, random=random)
     return Outgoing(
         topology.epoch,
         hops[0].address,

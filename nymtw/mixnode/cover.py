@@ -33,6 +33,7 @@ class Cover:
             environment.random,
             rate=section.loop_rate,
             window=section.loop_window,
+            cryptography=environment.cryptography,
         )
         node.metrics.add(self.loops.metrics)
         node.add(self.loops)

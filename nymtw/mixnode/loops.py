@@ -9,16 +9,17 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from nymtw.errors import TopologyError
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.poisson import PoissonStream
 from nymtw.mixnode.core import MixnodeCore
 from nymtw.mixnode.loop_loss import ACTIONS, GO_ON, LoopLedger, LoopLoss
 from nymtw.node.engine.packet_engine import Links
 from nymtw.node.metrics import counter, gauge
-from nymtw.sphinx import Hop, build_packet
+from nymtw.sphinx import Hop
 from nymtw.topology.document import LAYERS, NodeRecord, Topology
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded when metrics are first asked for
     from prometheus_client.core import Metric
 
 IDENTIFIER_LENGTH: Final = 16
@@ -53,13 +54,13 @@ def loop_route(topology: Topology, identity: bytes, random: Random) -> list[Node
     return [*(random.choice(stage) for stage in stages), own]
 
 
-def make_loop(topology: Topology, identity: bytes, random: Random) -> Loop:
+def make_loop(topology: Topology, identity: bytes, random: Random, cryptography: Cryptography = SPHINX) -> Loop:
     """A loop of the mixnode `identity`, with the delays that clients draw. Raises like `loop_route`."""
     route = loop_route(topology, identity, random)
     hops = [Hop(node.identity, node.sphinx_key(topology.epoch)) for node in route]
     delays = ExponentialDelays(topology.recommended.average_packet_delay).draw(len(hops) - 1, random)
     identifier = random.randbytes(IDENTIFIER_LENGTH)
-    packet = build_packet(b"", hops, delays, _NOBODY, identifier, random=random)
+    packet = cryptography.build(b"", hops, delays, _NOBODY, identifier, random=random)
     return Loop(topology.epoch, hops[0].address, packet, identifier, sum(delays) / 1e9)
 
 
@@ -79,6 +80,7 @@ class MixLoops(Service):
         *,
         rate: float,
         window: float,
+        cryptography: Cryptography = SPHINX,
     ) -> None:
         """`topology` raises `TopologyError` where there is none that can be used. `window` in seconds."""
         self._clock = clock
@@ -86,6 +88,7 @@ class MixLoops(Service):
         self._links = links
         self._topology = topology
         self._random = random
+        self._cryptography = cryptography
         self._stream = PoissonStream(clock, rate, self._send, random)
         self._call: Any = None
         self.policy = policy
@@ -118,7 +121,7 @@ class MixLoops(Service):
 
     def _send(self) -> None:
         try:
-            loop = make_loop(self._topology(), self._core.own.identity, self._random)
+            loop = make_loop(self._topology(), self._core.own.identity, self._random, self._cryptography)
         except TopologyError:
             return  # this node is not part of a whole network yet, or not any more
         self.ledger.left(loop.identifier, loop.delays, self._clock.seconds())

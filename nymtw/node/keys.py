@@ -7,7 +7,7 @@ import re
 import stat
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from random import Random
 
 import nacl.bindings
 import nacl.signing
@@ -15,9 +15,6 @@ import nacl.signing
 from nymtw.encoding import KEY_LENGTH, parse_key_text
 from nymtw.errors import EncodingError, KeyFileError
 from nymtw.node.home import NodeHome, private_folder, sync_folder, write_file
-
-if TYPE_CHECKING:
-    import random
 
 _FILE_LIMIT = 4096
 _EPOCHS = 1 << 32  # a frame has 32 bits for the key epoch
@@ -107,7 +104,7 @@ class KeyRing:
     epoch + 2**32 times its generation, which is 0 for the first one.
     """
 
-    def __init__(self, home: NodeHome, random: "random.Random") -> None:
+    def __init__(self, home: NodeHome, random: Random) -> None:
         """Reads the keys that are there. `random` is asked for 32 bytes per new key. Raises `KeyFileError`."""
         self._folder = private_folder(home.data / "sphinx_keys")
         self._random = random

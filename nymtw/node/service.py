@@ -77,6 +77,35 @@ class AtStop(Service):
         return self._stop()
 
 
+class PeriodicService(Service):
+    """Calls `tick` every `interval` seconds, for the first time after one interval."""
+
+    def __init__(self, clock: Any, interval: float) -> None:
+        self._clock = clock
+        self._interval = interval
+        self._call: Any = None
+
+    def startService(self) -> None:
+        """Tick from now on."""
+        super().startService()
+        self._call = self._clock.callLater(self._interval, self._tick)
+
+    def stopService(self) -> None:
+        """Tick no more."""
+        super().stopService()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def tick(self) -> None:
+        """The work of one interval. Subclasses implement it."""
+        raise NotImplementedError
+
+    def _tick(self) -> None:
+        self._call = self._clock.callLater(self._interval, self._tick)
+        self.tick()
+
+
 class NodeService(MultiService):
     """Children start in the order in which they were added and stop in reverse, each after the one before.
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from client_world import Net, Person, run_until
+from client_and_edge import Net, Person, run_until
 
 from nymtw.client.config import DebugSection
 from nymtw.client.sending import packet_sender
-from nymtw.client.sending.outbox import State
+from nymtw.client.sending.messages import State
 from nymtw.client.store import ClientStore
 from nymtw.errors import MessageTooLong, NymtwError, TopologyExpired, TopologySignatureError
 from nymtw.message.packets import Outgoing

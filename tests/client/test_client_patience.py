@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from client_world import Net, Person
+from client_and_edge import Net, Person
 
 from twisted.logger import formatEvent, globalLogPublisher
 

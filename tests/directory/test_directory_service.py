@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heartbeats import signed_heartbeat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
@@ -22,7 +23,7 @@ from nymtw.errors import ConfigError, KeyFileError
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, load_public
 from nymtw.topology.document import Recommended, Trust, verify_topology
-from nymtw.topology.presence import make_heartbeat, make_metric
+from nymtw.topology.presence import make_metric
 
 NODE = SigningKey(bytes([3]) * 32)
 
@@ -71,7 +72,7 @@ class Site:
             "signing_key": NODE,
             **changes,
         }
-        return make_heartbeat("mixnode", **values)
+        return signed_heartbeat("mixnode", **values)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from gateway_world import GatewayWorld, Pushed
+from gateway_networks import GatewayWorld, Pushed
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed

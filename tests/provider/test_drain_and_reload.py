@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mixing_services import World
 from msgspec import structs
-from test_mixing_services import World
 
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from test_mixing_services import World
+from mixing_services import World
 
 from zope.interface import implementer
 

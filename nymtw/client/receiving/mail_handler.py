@@ -18,6 +18,7 @@ from nymtw.client.sending.outbox import Outbox
 from nymtw.client.store import ClientStore, StoreError
 from nymtw.errors import EncodingError
 from nymtw.link.control import MailItem, MailKind
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import Envelope, EnvelopeKind
 from nymtw.message.fragments import MESSAGE_ID_LENGTH
 
@@ -47,6 +48,7 @@ class MailHandler:
         hops: HopWatch,
         inbox_limit: int,
         begin_again: Callable[[], None],
+        cryptography: Cryptography = SPHINX,
     ) -> None:
         self._store, self._wall_clock = store, wall_clock
         self._outbox, self._cover, self._hops = outbox, cover, hops
@@ -66,6 +68,7 @@ class MailHandler:
             public_key=public_key,
             loop_returned=cover.loop_returned,
             complete=self._complete,
+            cryptography=cryptography,
         )
 
     def connected(self, connection: Any) -> None:

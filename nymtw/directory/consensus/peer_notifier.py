@@ -1,17 +1,15 @@
 """Keeps another directory told."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from nymtw.directory.consensus.peers import IPeer
 from nymtw.errors import NymtwError
 from nymtw.node.process.log_once import LogOnce
-
-if TYPE_CHECKING:
-    from nymtw.directory.consensus.peers import IPeer
 
 ATTEMPTS = 6  # to say one thing to a directory that is away; the next slot brings more to say
 
@@ -21,7 +19,7 @@ class PeerNotifier:
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, peer: "IPeer", make: Callable[[], bytes], retry: float) -> None:
+    def __init__(self, clock: IReactorTime, peer: IPeer, make: Callable[[], bytes], retry: float) -> None:
         """`retry`: seconds until it is tried again."""
         self._clock = clock
         self._peer = peer

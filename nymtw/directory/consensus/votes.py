@@ -24,7 +24,6 @@ MOST_DIRECTORIES: Final = 12
 NOTICE_LIMIT: Final = 64 * 2**10  # bytes; what twelve directories have to say of two dozen votes is shorter
 VOTE_LIMIT: Final = 4 * 2**20  # bytes, about 40,000 nodes
 STATEMENT_LIMIT: Final = 128 * 2**10  # bytes; what goes into it of a node is shorter
-MOST_CLIENTS: Final = 400  # listed clients of one node, of those that directories agree on: 100 KB
 MOST_ASKED: Final = 500  # statements in one request
 STATEMENTS_LIMIT: Final = 2**20  # bytes of an answer to it; who lacks more asks again
 DIGEST_LENGTH: Final = 32

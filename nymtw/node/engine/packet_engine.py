@@ -18,12 +18,14 @@ from twisted.logger import Logger
 
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import DiskError, PacketRejected
+from nymtw.interfaces import IMixing
 from nymtw.link.frames import Frame
+from nymtw.message.cryptography import PacketUnwrapper
 from nymtw.mixing.delay_queue import DelayQueue
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.node.keys import epoch_of
-from nymtw.sphinx import FinalHop, ForwardHop, Unwrapper
+from nymtw.sphinx import FinalHop, ForwardHop
 from nymtw.topology.document import NodeRecord, Topology
 
 # An hour at 50 ms a hop on average would be 72,000 times the mean: nobody draws ten minutes, so it is not honest.
@@ -80,12 +82,13 @@ class PacketEngine(ABC):
         *,
         clock: IReactorTime,
         random: Random,
-        unwrapper: Unwrapper,
+        unwrapper: PacketUnwrapper,
         guard: ReplayGuard,
         counters: PacketCounters,
         own: NodeRecord,
         capacity: int = DEFAULT_CAPACITY,
         max_delay: float = DEFAULT_MAX_DELAY,
+        mixing: Callable[..., IMixing] = DelayQueue,
     ) -> None:
         """`capacity`: packets held at once. `max_delay`: seconds; a packet that asks for more is dropped."""
         self._unwrapper = unwrapper
@@ -95,7 +98,7 @@ class PacketEngine(ABC):
         self.capacity = capacity
         self.stretch = 1  # every delay is multiplied by this
         self.set_max_delay(max_delay)
-        self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity, PATIENCE, self._late)
+        self._queue: IMixing = mixing(clock, self._release, random, capacity, PATIENCE, self._late)
         self._links: Links | None = None
         # Of all key epochs together; `_around` has them for each.
         self._next_hops: frozenset[bytes] = frozenset()

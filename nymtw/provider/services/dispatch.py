@@ -24,6 +24,7 @@ from nymtw.errors import (
     UnknownDestination,
 )
 from nymtw.message.arq import Action, ArqState, Event, transition
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import (
     ENVELOPE_OVERHEAD,
     Envelope,
@@ -111,12 +112,13 @@ class Dispatch:
         submit: Callable[[bytes, int, bytes], None],
         limits: ServiceLimits | None = None,
         rate: float = DEFAULT_RATE,
+        cryptography: Cryptography = SPHINX,
     ) -> None:
         """`rate`: packets a second while there is something to send."""
         self._clock, self._random, self.own = clock, random, own
         self._topology, self._submit = topology, submit
         self.limits = limits or ServiceLimits()
-        self._routes = UniformRoutes()
+        self._routes, self._cryptography = UniformRoutes(), cryptography
         self._delays = ExponentialDelays(Recommended().average_packet_delay)
         self._stream = PoissonStream(clock, rate, self._fire, random)
         self._pool: BlockPool[None] = BlockPool()
@@ -315,6 +317,7 @@ class Dispatch:
             self._routes,
             self._delays,
             self._random,
+            self._cryptography,
         )
         self._expect(message, number, packet.expected_round_trip, again=False)
         self._by_ack[packet.ack_id] = (message, number)
