@@ -5,10 +5,20 @@ from typing import Any, ClassVar
 
 from twisted.application.service import IService
 
+from nymtw.errors import ConfigError
 from nymtw.node.tap import RoleOptions, port_number, run_or_exit, several
 
 PROGRAM = "nym-validator"
 DEFAULT_ID = "validator"
+LEDGER = "http://127.0.0.1:26657"
+
+
+def require_ledger() -> None:
+    """Raises `ConfigError` where what `nymtw[ledger]` brings is not installed."""
+    try:
+        import nymtw.ledger.machine.signatures  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error.name} is missing: pip install 'nymtw[ledger]'") from None
 
 
 class Options(RoleOptions):
@@ -75,6 +85,7 @@ def makeService(options: Options) -> IService:
     """The service, or the end of the process with one line."""
 
     def build(reactor: Any) -> Any:
+        require_ledger()
         from nymtw.validator.service import ValidatorService
         from nymtw.validator.setup import open_home
 
