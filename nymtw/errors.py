@@ -96,6 +96,26 @@ class PluginError(NymtwError):
     """A provider implementation is unknown, doubled or broken."""
 
 
+class LedgerError(NymtwError):
+    """The ledger cannot be reached, or its answer cannot be used."""
+
+
+class TransactionRefused(LedgerError):
+    """The ledger refused a transaction; `code` (1 to 255) is the cause, as in `nymtw.ledger.machine.refusals`."""
+
+    def __init__(self, code: int, text: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class ProofError(LedgerError):
+    """What was answered does not follow from the state's root, or the root is not signed by the validators."""
+
+
+class LedgerBroken(LedgerError):
+    """The ledger's stored state was changed by something else, or breaks a rule: it must not go on."""
+
+
 class CredentialFault(StrEnum):
     """Why a credential, or a step on the way to one, was refused."""
 

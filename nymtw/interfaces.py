@@ -302,3 +302,63 @@ class IMailboxStore(Interface):
 
     def close() -> Any:
         """Write pending changes, then close. May wait."""
+
+
+class ILedger(Interface):
+    """The ledger as anybody sees it who is not a part of it: in this process, or over HTTP, one node or several.
+
+    Whichever driver is behind it, every method returns a Deferred. It fails with `LedgerError` where the ledger cannot
+    be reached or does not know. `nymtw.ledger.clients` has what is made of these: an account's balance, a transaction
+    that is signed and waited for, a feed of blocks.
+    """
+
+    def status() -> Any:
+        """Fires with the `nymtw.ledger.answers.LedgerStatus` of a node that answers."""
+
+    def query(path: str, height: int | None = None, prove: bool = False) -> Any:
+        """Fires with the `nymtw.ledger.storage.replica.StateAnswer` for a path of `machine.query_key`, after the block
+        of `height` or the last one. With `prove` it carries what proves it by the state's root. Fails with
+        `EncodingError` for a path that is none.
+        """
+
+    def next_nonce(address: bytes) -> Any:
+        """Fires with the nonce (from 0) of the next transaction of the account `address` (20 bytes), behind those of it
+        that wait at the node that answers.
+        """
+
+    def submit(transaction: bytes) -> Any:
+        """Hand a signed transaction in. Fires with its id (32 bytes) once it waits for a block.
+
+        Fails with `TransactionRefused`. One that waits may still be refused by its block, or be lost with a node:
+        `result` tells.
+        """
+
+    def result(identity: bytes, wait: float = 0.0) -> Any:
+        """Fires with the `nymtw.ledger.storage.records.TransactionPlace` of the transaction with this id as soon as it
+        is in a block, or with None once `wait` seconds have passed.
+        """
+
+    def blocks(after: int, count: int = 100, wait: float = 0.0) -> Any:
+        """Fires with up to `count` blocks (`nymtw.ledger.storage.records.BlockRecord`) above the height `after`, lowest
+        first, as soon as there is one; with none once `wait` seconds have passed. Blocks that are kept no more are left
+        out.
+        """
+
+    def header(height: int) -> Any:
+        """Fires with the `nymtw.ledger.answers.SignedHeader` that makes the state after `height` trustworthy."""
+
+    def close() -> Any:
+        """Ask no more. Fires when connections are closed; what is still waited for fires or fails before."""
+
+
+class ILedgerDriver(Interface):
+    """What decides on the order of transactions, for the node in whose process it runs: a service, too."""
+
+    name: str = Attribute("embedded, cometbft")
+    waiting: int = Attribute("how many transactions are in no block yet")
+
+    def submit(transaction: bytes) -> Any:
+        """As `ILedger.submit`. May wait."""
+
+    def header(height: int) -> Any:
+        """As `ILedger.header`. May wait."""

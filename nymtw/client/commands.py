@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.logger import LogLevel
 
+from nymtw.client import wallet
 from nymtw.client.config import ClientConfig, in_home
 from nymtw.client.options import InitOptions, Options, RunOptions, configure, initialise, random_id
 from nymtw.client.proxies import broadcast, fetch, socks_command
@@ -102,6 +103,7 @@ COMMANDS = [
         socks_command.socks,
     ),
     Command("broadcast", "Hand a signed transaction to a chain", broadcast.BroadcastOptions, broadcast.broadcast),
+    Command("wallet", "An account of the ledger: new, balance, send, withdraw", wallet.WalletOptions, wallet.wallet),
     Command("status", "Show how a running client is doing", socket_commands.StatusOptions, socket_commands.status),
 ]
 

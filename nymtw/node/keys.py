@@ -29,6 +29,7 @@ class KeyKind(Enum):
 
     SPHINX = "SPHINX CURVE25519"
     IDENTITY = "ED25519"
+    ACCOUNT = "SECP256K1"
 
 
 def save_private(path: Path, kind: KeyKind, key: bytes) -> None:

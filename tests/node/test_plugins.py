@@ -12,7 +12,7 @@ pytestmark = pytest.mark.pythons
 
 ROOT = Path(nymtw.__file__).parent.parent
 PLUGINS = sorted((ROOT / "twisted" / "plugins").glob("*.py"))
-TAPS = ["directory", "mixnode", "provider", "client", "nym_node"]
+TAPS = ["directory", "mixnode", "provider", "client", "nym_node", "validator"]
 
 CHECK = """
 import sys, importlib, importlib.util

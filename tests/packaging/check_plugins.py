@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("nym-directory", "nym-mixnode", "nym-provider", "nym-gateway", "nym-client", "nym-node")
+COMMANDS = ("nym-directory", "nym-mixnode", "nym-provider", "nym-gateway", "nym-client", "nym-node", "nym-validator")
 BUNDLED = ("store", "echo", "webproxy", "broadcaster", "exit")
 UNWANTED = (".git", ".tox", ".venv", "build", "dist", "target", "*.egg-info", "__pycache__", "dropin.cache", ".*_cache")
 

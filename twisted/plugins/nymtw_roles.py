@@ -12,3 +12,4 @@ gateway = ServiceMaker(
 )
 client = ServiceMaker("nymtw client", "nymtw.client.tap", "A client: sends and receives messages", "nym-client")
 node = ServiceMaker("nymtw node", "nymtw.nym_node.tap", "A node that is a mixnode, a gateway, or either", "nym-node")
+validator = ServiceMaker("nymtw validator", "nymtw.validator.tap", "A validator: a node of the ledger", "nym-validator")

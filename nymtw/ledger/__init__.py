@@ -1,0 +1,1 @@
+"""The ledger: a deterministic state machine, what orders its transactions, and who asks it."""

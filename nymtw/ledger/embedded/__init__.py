@@ -1,0 +1,1 @@
+"""A ledger of one process: blocks when transactions wait, each signed by the node."""

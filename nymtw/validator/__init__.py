@@ -1,0 +1,1 @@
+"""The validator: a node of the ledger, alone or with others under CometBFT."""
