@@ -50,12 +50,16 @@ class Node(protocol.Protocol):
         self.received = b""
 
     def heartbeat(self) -> None:
-        where = {"host": "127.0.0.1", "port": 1024 + self.number, "layer": 1 + self.number % 3}
-        keys = {1: self.sphinx, 2: self.sphinx[::-1]}
-        made = make_heartbeat(
-            "mixnode", keys=keys, timestamp=time.time_ns(), signing_key=self.key, version="0.1", **where
+        record = NodeRecord(
+            role="mixnode",
+            identity=bytes(self.key.verify_key),
+            host="127.0.0.1",
+            port=1024 + self.number,
+            layer=1 + self.number % 3,
+            sphinx_keys={1: self.sphinx, 2: self.sphinx[::-1]},
         )
-        self.ask("/api/presence/mixnodes", made)
+        heartbeat = Heartbeat(record, (), 0, time.time_ns(), "0.1")
+        self.ask("/api/presence/mixnodes", make_heartbeat(heartbeat, self.key))
 
     def metric(self) -> None:
         counts = {"sent": self.number, "received": self.number}

@@ -177,11 +177,11 @@ class GatewayLoad(Generator):
         seed and its number in this list."""
         source = random.Random(seed)
         hop = Hop(gateway.identity, gateway.sphinx_key(current_epoch()))
-        ack = source.randbytes(LENGTHS[SizeClass.ACK])
+        ack = (source.randbytes(348), source.randbytes(38), source.randbytes(38))
         packets = []
         for number in range(count):
             sealed = _NUMBER.pack(seed, number) + source.randbytes(SEALED_LENGTH - _NUMBER.size)
-            payload = join_payload(AckSection(current_epoch(), self._layer_1, 0, ack), sealed)
+            payload = join_payload(AckSection(current_epoch(), self._layer_1, 0, *ack), sealed)
             packets.append(build_packet(payload, [hop], [], source.choice(self._mailboxes), random=source))
         return packets
 

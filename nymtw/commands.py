@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "check": ("Check a network: signature, keys, ports, a packet through every mixnode", "nymtw.inspection.check"),
     "keys": ("Deal the issuing keys of anonymous credentials", "nymtw.issuing.main"),
     "localnet": ("Run a whole private mixnet on this machine", "nymtw.localnet.main"),
+    "simulate": ("Attack the anonymity of a simulated network, and say what it holds", "nymtw.simulate.main"),
 }
 
 

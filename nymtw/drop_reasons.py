@@ -30,6 +30,7 @@ class DropReason(StrEnum):
     LINK_QUEUE_FULL = "link-queue-full"
     LINK_DOWN = "link-down"
     TOO_LATE = "too-late"
+    LINE_FULL = "line-full"
     SHUTDOWN = "shutdown"
     WORKER_LOST = "worker-lost"
     DISK_ERROR = "disk-error"

@@ -3,7 +3,7 @@
 A method that *may wait* returns a value, a Deferred or a coroutine; the caller handles all three.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -146,11 +146,59 @@ class IRouteStrategy(Interface):
         """One mixnode for each layer, in order. Raises `TopologyIncomplete` if a layer is empty."""
 
 
+class ILinkSchedule(Interface):
+    """When a padded line sends: the lines between edges and mixnodes, whose rates stand in the topology.
+
+    `nymtw.link.schedules` has `ConstantSlots`, the default. In each slot the line sends what waits, the oldest first,
+    and dummies for the rest. So what an observer sees is this schedule and nothing else: it may depend on no traffic.
+    """
+
+    def slots(rate: float, random: Random) -> Iterator[tuple[float, int]]:
+        """The slots of one size of frames on one line, without end: seconds since the slot before (since the start for
+        the first), and how many frames it sends, at least 1. On average `rate` (more than 0) frames a second.
+        """
+
+
+class ICoverStrategy(Interface):
+    """What a client sends in a slot of its sending stream when no packet waits."""
+
+    def fill(sender: Any) -> None:
+        """Called once for each such slot: call `sender.send_drop()` or `sender.send_loop()` once, or neither.
+
+        `sender` is the client's `PacketSender`. What is sent may not depend on what applications do. Never block.
+        """
+
+
+class IMixing(Interface):
+    """How a node mixes: it holds packets and decides when, and in which order, they leave.
+
+    Made by a factory of `clock` (IReactorTime), `release` (called with the list of items that leave together),
+    `random`, `capacity` (items held at most), `patience` and `late`: what the process is later with than `patience`
+    seconds is dropped, and `late` is told how many were. The default is `nymtw.mixing.delay_queue.DelayQueue`: each
+    packet leaves after the delay that its sender drew.
+    """
+
+    def add(item: Any, delay_ns: int) -> bool:
+        """Hold `item`, whose sender asked for `delay_ns` nanoseconds. False where there is no room: it is not held."""
+
+    def pause() -> None:
+        """Release nothing before `resume`; items are still taken."""
+
+    def resume() -> None:
+        """Go on."""
+
+    def drain() -> list[Any]:
+        """Take out everything, in random order; no timer is left."""
+
+    def __len__() -> int:
+        """How many items are held."""
+
+
 class ICoverPolicy(Interface):
-    """Decides what a mixnode does when too many of its own loops do not return: somebody may block its traffic."""
+    """Decides what a node does when too many of its own loops are lost or late: somebody may block traffic."""
 
     def decide(loss: Any) -> str:
-        """Called once for each window of time, with its `nymtw.mixnode.loop_loss.LoopLoss` (sent, returned, seconds).
+        """Called once for each window of time, with its `nymtw.mixing.loop_loss.LoopLoss` (sent, returned, seconds).
 
         Returns one of these, which applies until the next window's decision:
         * "go-on": nothing changes.

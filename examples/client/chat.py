@@ -1,7 +1,12 @@
 """Terminal chat with aliases: python chat.py NAME
 
-NAME is a client that `nym-client init` made. Lines are `/alias NICK ADDRESS`, `NICK: text`, or just text for whoever
-was written to last. Aliases are kept in the client's folder for applications.
+NAME is a client that `nym-client init` made. There are three kinds of lines:
+
+* `/alias NICK ADDRESS` gives a name to an address,
+* `NICK: text` sends text to an alias,
+* other text goes to the alias of the last message.
+
+The client's folder for applications keeps the aliases.
 """
 
 import asyncio
@@ -17,7 +22,7 @@ from nymtw.node.home import NodeHome
 
 
 def aliases_of(name: str) -> Path:
-    """Where the aliases of this client are kept."""
+    """The file with the aliases of this client."""
     home = NodeHome("client", name)
     folder = home.path / read_config(home.config_file, ClientConfig).client.mixapps_directory / "chat"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -53,7 +58,7 @@ async def main(name: str) -> None:
             else:
                 text = line
             try:
-                # The first line says who writes: who does not want that leaves it empty.
+                # The first line is the sender's address. Leave it empty to stay anonymous.
                 await client.send(f"{client.address}\n{text}".encode(), aliases.get(to, to))
             except NymtwError as error:
                 print(error, flush=True)

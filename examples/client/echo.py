@@ -1,7 +1,7 @@
-"""An echo bot: sends back whatever arrives, to senders whom it never learns.
+"""An echo bot: sends every message back, without learning who the sender is.
 
 Run it with the name of a client that `nym-client init` made: python echo.py bob
-Say something to it: nym-client send --surbs 5 ADDRESS
+Send it a message: nym-client send --surbs 5 ADDRESS
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from nymtw.errors import NymtwError
 
 async def main(name: str) -> None:
     client = await Client.open(name)
-    print(f"Echoing what is sent to {client.address}", flush=True)
+    print(f"Echoing messages to {client.address}", flush=True)
     try:
         async for message in client.messages():
             try:

@@ -1,10 +1,10 @@
-"""File transfer through two running clients: one process sends a file, another one writes what arrives.
+"""File transfer through two running clients: one process sends a file, another writes the files that arrive.
 
     python transfer.py receive PORT FOLDER
     python transfer.py send PORT ADDRESS FILE
 
-PORT is that of a client's TCP socket (`nym-client socket --socket tcp --port PORT`). A message is a file's name, a
-zero byte and its contents; the name is the sender's word, so only its last part is used.
+PORT is the port of a client's TCP socket (`nym-client socket --socket tcp --port PORT`). A message is a file's name, a
+zero byte and its contents. The sender chooses the name, so the receiver uses only its last part.
 """
 
 import base64
@@ -19,7 +19,7 @@ from typing import Any
 
 @contextmanager
 def connected(port: str) -> Iterator[tuple[socket.socket, Iterator[dict[str, Any]]]]:
-    """The socket, and everything that the client says, one object at a time."""
+    """The socket, and the client's answers, one object at a time."""
     with socket.create_connection(("127.0.0.1", int(port))) as connection, connection.makefile("rb") as lines:
         yield connection, (json.loads(line) for line in lines)
 
@@ -32,7 +32,7 @@ def send(port: str, address: str, file: str) -> int:
     path = Path(file)
     message = path.name.encode() + b"\0" + path.read_bytes()
     with connected(port) as (connection, answers):
-        # With confirm, what arrives for others meanwhile stays with the client.
+        # With confirm, messages for other applications stay with the client.
         ask(connection, {"subscribe": {"progress": True, "confirm": True}})
         ask(connection, {"send": {"message": base64.b64encode(message).decode(), "recipient": address}})
         mine = None

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded by `__getattr__` below
     from nymtw.client.api import Client, Message, Sent
 
 __all__ = ["Client", "Message", "Sent"]

@@ -23,7 +23,7 @@ from nymtw.client.asyncio_resolver import AsyncioResolver
 from nymtw.client.config import ClientConfig
 from nymtw.client.core import Accepted, ClientCore
 from nymtw.client.receiving.inbox import Received
-from nymtw.client.sending.outbox import Progress, State
+from nymtw.client.sending.messages import Progress, State
 from nymtw.client.service import ClientService, Environment
 from nymtw.errors import ConfigError, DeliveryFailed, NymtwError
 from nymtw.node.config import read_config
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def _awaitable(work: "Coroutine[Any, Any, T] | Deferred[T]") -> Awaitable[T]:
-    """`work` as something that whoever calls can await."""
+    """`work` as an awaitable for the caller."""
     deferred = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
     try:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -74,7 +74,7 @@ class Message:
     _client: "Client" = field(repr=False)
 
     def reply(self, data: bytes) -> Awaitable["Sent"]:
-        """Answer whoever sent this. Raises `NymtwError` where the sender gave no way to."""
+        """Answer the sender. Raises `NymtwError` where the sender gave no way to."""
         if self.tag is None:
             raise NymtwError("the sender of this message gave no way to reply")
         return self._client.reply(self.tag, data)
@@ -91,7 +91,7 @@ class Sent:
     _client: "Client" = field(repr=False)
 
     def progress(self) -> Progress | None:
-        """How far it is."""
+        """Its progress."""
         return self._client.core.progress(self.id)
 
     def delivered(self) -> Awaitable[None]:
@@ -155,7 +155,7 @@ class Client:
 
     @property
     def address(self) -> str:
-        """Where others send to."""
+        """The address for messages to this client."""
         return self.core.own_address()
 
     def send(
@@ -170,7 +170,7 @@ class Client:
         return _awaitable(self._sent(self.core.send(message, recipient, self, surbs, explain)))
 
     def reply(self, tag: bytes, message: bytes) -> Awaitable[Sent]:
-        """Send `message` to whoever is behind the tag of a message."""
+        """Send `message` to the sender behind the tag of a message."""
         return _awaitable(self._sent(self.core.reply(tag, message, self)))
 
     async def messages(self) -> AsyncIterator[Message]:

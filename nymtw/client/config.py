@@ -66,6 +66,18 @@ class ClientSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             "NYMTW_HOME or ~/.nym."
         ),
     ] = ""
+    on_loop_loss: Annotated[
+        Literal["warn", "pause", "change-edge"],
+        _about(
+            "What follows where more of this client's loops are late or lost than chance allows. Status and log say "
+            "it in any "
+            "case: warn. pause: no message leaves until they come back, cover does. change-edge: where most of them "
+            "are late "
+            "for a minute and neither a provider nor a gateway is set here, another one is chosen: the client has "
+            "another "
+            "address then, and leaves behind what waits at the old one."
+        ),
+    ] = "warn"
     listed: Annotated[
         bool,
         _about(
@@ -98,9 +110,10 @@ class DebugSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 0.0
     fetch_message_rate: Annotated[Rate, _about("Requests to the provider for what has arrived.")] = 0.0
     message_sending_rate: Annotated[
-        Rate, _about("Packets with what there is to send, or to oneself where there is nothing.")
+        Rate,
+        _about("Packets with what there is to send, or to a random edge, which discards them."),
     ] = 0.0
-    drop_cover_traffic_rate: Annotated[Rate, _about("Packets to random providers, which discard them.")] = 0.0
+    drop_cover_traffic_rate: Annotated[Rate, _about("More packets to random edges, which discard them.")] = 0.0
     average_packet_delay: Annotated[
         float,
         Meta(
@@ -113,6 +126,20 @@ class DebugSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             "Whether the sending stream is silent when there is nothing to send. An observer then sees when you send."
         ),
     ] = False
+    delay_strategy: Annotated[
+        str,
+        _about(
+            'How the delay at each mixnode is drawn: "exponential", which is the default, or "package.module:factory" '
+            "of an IDelayStrategy; the factory is given the mean in seconds."
+        ),
+    ] = ""
+    route_strategy: Annotated[
+        str,
+        _about(
+            'Which mixnodes a packet passes: "uniform", which is the default, or "package.module:factory" of an '
+            "IRouteStrategy; the factory is given nothing."
+        ),
+    ] = ""
 
 
 class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -13,26 +13,31 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from nymtw.client.config import DebugSection, Rates, rates
+from nymtw.client.loop_watch import ClientPolicy, LoopWatch
 from nymtw.client.receiving.circuits import Circuits
 from nymtw.client.receiving.mail_handler import MailHandler
 from nymtw.client.receiving.replies import Replies
 from nymtw.client.sending.cover import CoverLedger
 from nymtw.client.sending.hop_watch import AvoidingRoutes, HopWatch
+from nymtw.client.sending.idle import DropCover, NoCover
 from nymtw.client.sending.message_trace import MessageTrace
-from nymtw.client.sending.outbox import Outbox, OutboxLimits, Progress
+from nymtw.client.sending.messages import Progress
+from nymtw.client.sending.outbox import Outbox, OutboxLimits
 from nymtw.client.sending.packet_sender import PacketSender, pack_address
 from nymtw.client.sending.streams import Streams
 from nymtw.client.sockets.views import client_object, public_clients, rates_object
 from nymtw.client.store import ClientStore
 from nymtw.encoding import key_text
 from nymtw.errors import MessageTooLong, NymtwError, TopologyError, TopologyIncomplete
-from nymtw.interfaces import IRouteStrategy
+from nymtw.interfaces import ICoverStrategy, IRouteStrategy
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import BLOCK_LENGTH, Envelope, EnvelopeKind, ReplyBlock
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.replies import make_reply_block
 from nymtw.message.round_trip import RoundTrips
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.routes import UniformRoutes
+from nymtw.mixing.strategies import DelayFactory
 from nymtw.sphinx import SURBRecord
 from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Recommended, Topology, check_usable
@@ -76,16 +81,23 @@ class ClientCore:
         debug: DebugSection | None = None,
         limits: OutboxLimits | None = None,
         routes: IRouteStrategy | None = None,
+        delays: DelayFactory | None = None,
+        idle: ICoverStrategy | None = None,
+        cryptography: Cryptography = SPHINX,
         inbox_limit: int = INBOX_LIMIT,
+        policy: Any = None,
     ) -> None:
         """`topology()` gives the newest one or raises a `TopologyError` that says why there is none.
 
         `mailbox`, `private_key` and `public_key` are this client's own; `network` is the network's id. `provider` is
         the identity of a provider or gateway; with none the one of an earlier start is taken, or one is picked from the
-        first topology and kept. Past `inbox_limit` bytes that nobody takes, messages are left there.
+        first topology and kept. `routes` chooses mixnodes, `delays` makes the delay strategy for a mean in seconds,
+        `idle` fills slots in which no packet waits, `policy` is an `ICoverPolicy` (`nymtw.client.loop_watch`). Past
+        `inbox_limit` bytes that nobody takes, messages are left there.
         """
         self.network = network
         self._mailbox, self._public_key = mailbox, public_key
+        self._fixed = provider is not None
         provider = provider or store.setting(PROVIDER_SETTING)
         self._address = None if provider is None else Address(mailbox, public_key, provider)
         self.clock, self._random, self._wall_clock = clock, random, wall_clock
@@ -94,6 +106,10 @@ class ClientCore:
         round_trips = RoundTrips()
         hops = HopWatch(clock.seconds, round_trips)
         self._routes = AvoidingRoutes(routes or UniformRoutes(), hops)
+        self._delays: DelayFactory = delays or ExponentialDelays
+        if idle is None:
+            idle = NoCover() if self._debug.rate_compliant_cover_messages_disabled else DropCover()
+        mean_delay = Recommended().average_packet_delay
         self._rates: Rates | None = None
         self._checked: Topology | None = None
         self._troubles = {"topology": "", "packets": ""}
@@ -114,6 +130,7 @@ class ClientCore:
             hops=hops,
             inbox_limit=inbox_limit,
             begin_again=lambda: self.on_store_failure(),
+            cryptography=cryptography,
         )
         self.receiver, self.inbox = mail_handler.receiver, mail_handler.inbox
         self.replies = mail_handler.replies = Replies(
@@ -137,8 +154,10 @@ class ClientCore:
             hops=hops,
             replies=self.replies,
             routes=self._routes,
-            delays=ExponentialDelays(Recommended().average_packet_delay),
-            silent_when_idle=self._debug.rate_compliant_cover_messages_disabled,
+            delays=self._delays(mean_delay),
+            mean_delay=mean_delay,
+            idle=idle,
+            cryptography=cryptography,
         )
         self.streams = Streams(
             clock,
@@ -147,6 +166,10 @@ class ClientCore:
             loop=packet_sender.send_loop,
             drop=packet_sender.send_drop,
             fetch=mail_handler.fetch,
+        )
+        self.on_edge_change: Callable[[], None] = lambda: None
+        self.loop_watch = LoopWatch(
+            clock, self.cover, policy or ClientPolicy(), hold=self._hold, leave=self.change_edge
         )
         store.failed = mail_handler.store_failed
 
@@ -171,12 +194,15 @@ class ClientCore:
         self.outbox.resume()
         self.streams.start(fetching=not connection.push)
         self.mail_handler.connected(connection)
+        self._judge_loops()
+        self.loop_watch.start()
 
     def disconnected(self) -> None:
         """The link is gone. What is to be sent is kept; the next session starts from the oldest unconfirmed item."""
         self._connection = self.packet_sender.connection = None
         self.mail_handler.disconnected()
         self.streams.stop()
+        self.loop_watch.stop()
         self.outbox.pause()
 
     def use_topology(self, topology: Topology) -> None:
@@ -185,13 +211,31 @@ class ClientCore:
         self.replies.use_topology(topology)
         self.circuits.use_epoch(topology.epoch)
         self.outbox.retry_edges(lambda edge: topology.find(edge) is not None)
-        if self._address is not None:
+        if self._address is None:
+            self._choose_edge(topology)
+
+    def change_edge(self) -> None:
+        """Go to another provider or gateway, if none was asked for by name: from then on the address is another one."""
+        topology = self._current()
+        if self._fixed or topology is None or not self._choose_edge(topology):
             return
+        self.log.warn("This client has chosen another provider or gateway: its address is another one now")
+        self.on_edge_change()
+
+    def _choose_edge(self, topology: Topology) -> bool:
+        """Whether there is one to choose, other than the one that it has."""
+        own = None if self._address is None else self._address.provider
         doors = [node for node in topology.providers() or topology.gateways() if node.client_port]
-        if doors:
-            provider = self._random.choice(doors).identity
-            self._store.set_setting(PROVIDER_SETTING, provider)
-            self._address = Address(self._mailbox, self._public_key, provider)
+        doors = [node for node in doors if node.identity != own]
+        if not doors:
+            return False
+        provider = self._random.choice(doors).identity
+        self._store.set_setting(PROVIDER_SETTING, provider)
+        self._address = Address(self._mailbox, self._public_key, provider)
+        return True
+
+    def _hold(self, held: bool) -> None:
+        self.packet_sender.holding = held
 
     def provider_record(self) -> NodeRecord | None:
         """Where the provider or gateway is, or None while the topology does not list it. Raises `TopologyError`."""
@@ -205,8 +249,14 @@ class ClientCore:
         found = rates(self._debug, topology.recommended)
         if found != self._rates:
             self._rates = found
-            self.packet_sender.delays = ExponentialDelays(found.mean_delay)
+            self.packet_sender.delays = self._delays(found.mean_delay)
+            self.packet_sender.mean_delay = found.mean_delay
             self.streams.set_rates(found)
+            self._judge_loops()
+
+    def _judge_loops(self) -> None:
+        pulls = self._connection is not None and not self._connection.push
+        self.loop_watch.pulling(self._rates.fetching if pulls and self._rates is not None else 0.0)
 
     def _current(self) -> Topology | None:
         """The topology, if this client's packets can cross it; else None, and why not is said once."""
@@ -301,6 +351,11 @@ class ClientCore:
         message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
         await self.outbox.send(envelope.encode(), message_id, recipient, REPLY_LANE)
 
+    def _edge_clients(self, topology: Topology | None) -> int | None:
+        """How many clients are counted at the own edge: a step at or above that."""
+        edge = None if topology is None or self._address is None else topology.find(self._address.provider)
+        return (edge.clients or None) if edge is not None else None
+
     def progress(self, message_id: bytes) -> Progress | None:
         """How far a message is; None for one that nobody knows."""
         return self.outbox.progress(message_id)
@@ -357,7 +412,7 @@ class ClientCore:
         return {
             "ready": self._connection is not None and topology is not None and self.has_address,
             "connected": self._connection is not None,
-            "trouble": self.trouble or self.link_trouble(),
+            "trouble": self.trouble or self.link_trouble() or self.loop_watch.trouble,
             "provider": key_text(self.address.provider) if self.has_address else None,
             "pushed": self._connection is not None and bool(self._connection.push),
             "address": self.own_address() if self.has_address else None,
@@ -365,10 +420,17 @@ class ClientCore:
             "loopsSent": self.cover.sent,
             "loopsReturned": self.cover.returned,
             "loopsLost": self.cover.lost,
+            "loopsUsualSeconds": round(self.loop_watch.times.usual, 3),
+            "loopAlarms": dict(self.loop_watch.alarms),
+            "holding": self.packet_sender.holding,
+            "edgeClients": self._edge_clients(topology),
             "dropsSent": self.cover.drops,
             "coverAcks": self.cover.acks,
+            "skipped": self.streams.skipped,
+            "skippedShare": round(self.streams.skipped_share, 4),
             "acks": self.outbox.acks,
             "retransmissions": self.outbox.retransmissions,
+            "refusals": self.outbox.refusals,
             "failures": self.outbox.failures,
             "messages": len(self.outbox),
             "queueLength": self.outbox.queued,

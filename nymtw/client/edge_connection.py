@@ -104,6 +104,11 @@ class EdgeConnection(Service):
         if self._connection is not None:
             self._connection.abort()
 
+    def change(self) -> None:
+        """Another edge is to be connected to, where this client is not registered yet."""
+        self._store.set_setting(TOKEN_SETTING, b"")
+        self.drop()
+
     def _try(self) -> None:
         self._timer = None
         self._attempt = Deferred.fromCoroutine(self._connect())

@@ -1,4 +1,4 @@
-"""What a client is told on its command lines, and what follows from it: home and configuration."""
+"""The command-line options of a client, and its home and configuration from them."""
 
 import secrets
 import string
@@ -32,7 +32,7 @@ SOCKETS: Final = ("websocket", "tcp", "none")
 
 
 class ClientOptions(usage.Options):
-    """What every command of a client has: whose it is, and which network."""
+    """The options of every command of a client: its id and the network."""
 
     optParameters: ClassVar[list[Any]] = [
         ["id", None, None, "Name of this client; its files are in ~/.nym/clients/ID"],
@@ -57,7 +57,7 @@ class ClientOptions(usage.Options):
                 raise usage.UsageError(f"--{option}: {error}") from None
 
     def given(self) -> dict[str, Any]:
-        """What stands on the command line, under the names of `config.toml`."""
+        """The values on the command line, by their names in `config.toml`."""
         names = {"directory-threshold": "directory_threshold", "provider": "provider_id", "gateway": "gateway_id"}
         given = {key: self[option] for option, key in names.items() if self[option] is not None}
         # One takes the place of the other, whichever the file names.

@@ -14,10 +14,13 @@ from nymtw.client.config import ClientConfig, differing, edge, in_home
 from nymtw.client.core import ClientCore
 from nymtw.client.edge_connection import EdgeConnection
 from nymtw.client.keys import ClientKeys, load_or_create_keys
+from nymtw.client.loop_watch import ClientPolicy
 from nymtw.client.store import ClientStore
 from nymtw.errors import ClientTooOld, ConfigError
-from nymtw.interfaces import IDirectory
+from nymtw.interfaces import ICoverStrategy, IDirectory, IRouteStrategy
 from nymtw.link.security import ILinkSecurity, TLSSecurity
+from nymtw.message.cryptography import SPHINX, Cryptography
+from nymtw.mixing.strategies import DelayFactory, delay_factory, route_strategy
 from nymtw.node.directories.several_directories import directories_at
 from nymtw.node.directories.topology_watch import TopologyWatch
 from nymtw.node.directories.trust import read_trust
@@ -42,6 +45,11 @@ class Environment:
     trust: Trust
     security: ILinkSecurity
     version: str = VERSION
+    # Each stands in the place of what the configuration names.
+    delays: DelayFactory | None = None
+    routes: IRouteStrategy | None = None
+    idle: ICoverStrategy | None = None
+    cryptography: Cryptography = SPHINX
 
     @classmethod
     def real(cls, reactor: Any, config: ClientConfig) -> "Environment":
@@ -95,10 +103,17 @@ class ClientService(NodeService):
         environment: Environment,
         socket: Socket | None = None,
     ) -> None:
-        """`home` exists and is locked. Raises `ConfigError`, or `AddressError` for the socket's recipient."""
+        """`home` exists and is locked.
+
+        Raises `ConfigError`, `PluginError` for a strategy that cannot be used, `AddressError` for the socket's
+        recipient.
+        """
         super().__init__()
         self._reactor, self._config, self._keys, self._environment = reactor, config, keys, environment
         self._edge = edge(config)
+        debug = config.debug
+        self._delays = environment.delays or (delay_factory(debug.delay_strategy) if debug.delay_strategy else None)
+        self._routes = environment.routes or (route_strategy(debug.route_strategy) if debug.route_strategy else None)
         self._store: ClientStore | None = None
         self._waiting: list[Deferred[ClientCore]] = []
         self._logging_in: list[Deferred[None]] = []
@@ -157,6 +172,11 @@ class ClientService(NodeService):
             public_key=keys.public,
             provider=self._edge,
             debug=self._config.debug,
+            policy=ClientPolicy(self._config.client.on_loop_loss),
+            routes=self._routes,
+            delays=self._delays,
+            idle=environment.idle,
+            cryptography=environment.cryptography,
         )
         self.link = EdgeConnection(
             self._reactor,
@@ -171,6 +191,7 @@ class ClientService(NodeService):
             role=GATEWAY if self._config.client.gateway_id else PROVIDER,
         )
         core.on_store_failure = self.link.drop
+        core.on_edge_change = self.link.change
         core.link_trouble = lambda: self.link.trouble if self.link is not None else ""
         self.add(AtStop(self._close))
         self.add(AtStop(core.stop))

@@ -1,4 +1,4 @@
-"""What a client may not lose, in SQLite: settings, the outbox, partial and received messages, reply blocks.
+"""The durable state of a client, in SQLite: settings, the outbox, partial and received messages, reply blocks.
 
 Writes are collected and committed together, a few milliseconds later, in one transaction: after a kill -9 either all
 of a commit is there or nothing. Reads see what is committed.
@@ -153,7 +153,7 @@ class ClientStore:
         return waiting
 
     def commit(self) -> None:
-        """Write what is pending, in one transaction. A failure loses all of it, and calls `failed` once it is said."""
+        """Write what is pending, in one transaction. A failure loses all of it, is logged, and calls `failed`."""
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
@@ -277,7 +277,7 @@ class ClientStore:
         self._drop_fragments(message_id)
 
     def inbox(self) -> list[InboxRow]:
-        """What waits for an application, oldest first."""
+        """The messages that wait for an application, oldest first."""
         rows = self._db.execute("SELECT number, message_id, length FROM inbox ORDER BY number")
         return [InboxRow(*row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Who may announce himself: everybody, those on a list, or all but those. The list is a file, read when it changes."""
+"""Which nodes may announce themselves: all, those on a list, or all but those. The list is a file, reread on change."""
 
 import hashlib
 from collections.abc import Callable
@@ -65,7 +65,7 @@ class Admission:
         return (identity in self._identities) == (self._policy is Policy.ALLOW)
 
     def fingerprint(self) -> bytes:
-        """32 bytes that stand for whom it lets in: the same where policy and list are the same."""
+        """A digest (32 bytes) of policy and list."""
         listed = () if self._policy is Policy.OPEN else sorted(self._identities)
         return hashlib.blake2b(f"{self._policy}".encode() + b"".join(listed), digest_size=32).digest()
 

@@ -1,8 +1,8 @@
-"""The directory's REST API: one table of routes."""
+"""The directory's REST API: a handler for each route, and the table of routes."""
 
 import json
 import re
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,34 +22,40 @@ BYTES = {"type": "string", "format": "binary"}
 METRIC_SEEN = "#/components/schemas/MetricSeen"
 
 
-def routes(directory: Directory, metrics_text: DirectoryMetrics) -> list[Route]:
-    """Presence, topology and metrics."""
+class DirectoryApi:
+    """The handlers of one directory's API."""
 
-    def healthcheck(call: Call) -> Answer:
+    def __init__(self, directory: Directory, prometheus: DirectoryMetrics) -> None:
+        self._directory, self._prometheus = directory, prometheus
+
+    def healthcheck(self, call: Call) -> Answer:
+        """The directory answers."""
         return as_json({"ok": True})
 
-    def announce(path: str) -> Callable[[Call], Answer]:
-        def post(call: Call) -> Answer:
-            directory.announce(path, read_json(call.body), call.source)
-            return as_json({"ok": True}, 201)
+    def announce(self, path: str, call: Call) -> Answer:
+        """The presence of a node. `path`: the last part of the URL's path."""
+        self._directory.announce(path, read_json(call.body), call.source)
+        return as_json({"ok": True}, 201)
 
-        return post
-
-    def presence(call: Call) -> Answer:
+    def presence(self, call: Call) -> Answer:
+        """All present nodes, unsigned."""
         case = call.query.get("case", "upper")
         if case not in ("upper", "lower"):
             raise EncodingError("case is upper or lower")
-        return as_json(directory.presence(lower=case == "lower"))
+        return as_json(self._directory.presence(lower=case == "lower"))
 
-    def report(call: Call) -> Answer:
-        directory.report(read_json(call.body), call.source)
+    def report(self, call: Call) -> Answer:
+        """The traffic of a mixnode since its last report."""
+        self._directory.report(read_json(call.body), call.source)
         return as_json({"ok": True}, 201)
 
-    def metrics(call: Call) -> Answer:
-        return as_json(directory.metrics())
+    def metrics(self, call: Call) -> Answer:
+        """The traffic of all mixnodes in the last complete second."""
+        return as_json(self._directory.metrics())
 
-    def topology(call: Call) -> Answer:
-        publisher = directory.publisher
+    def topology(self, call: Call) -> Answer:
+        """The signed topology in CBOR or JSON, or a delta. Raises `Unavailable` before the first one."""
+        publisher = self._directory.publisher
         try:
             document, newest = publisher.document(), publisher.topology()
         except TopologyError as error:  # several directories have not agreed on one yet
@@ -62,65 +68,68 @@ def routes(directory: Directory, metrics_text: DirectoryMetrics) -> list[Route]:
         if form == "json":
             return Answer(topology_json(document, newest), tag=f"{newest.serial}-json")
         delta = publisher.delta(int(since)) if int(since) else None
-        # A delta that is longer than the whole is none.
+        # A delta that is longer than the whole document saves nothing.
         if delta is not None and len(delta) < len(document):
             return Answer(delta, content_type=DELTA, tag=f"{newest.serial}-{since}")
         return Answer(document, content_type=CBOR, tag=str(newest.serial))
 
-    def prometheus(call: Call) -> Answer:
-        return Answer(metrics_text.text(), content_type=CONTENT_TYPE)
+    def prometheus(self, call: Call) -> Answer:
+        """The directory's metrics as Prometheus text."""
+        return Answer(self._prometheus.text(), content_type=CONTENT_TYPE)
 
-    return [
-        Route("GET", "/api/healthcheck", healthcheck, reading("Whether the directory is there", "Ok")),
-        *(
-            Route("POST", f"/api/presence/{path}", announce(path), posting(f"A {what} is there", "HeartbeatPost"))
-            for path, what in {**PATHS, "nodes": "node that takes any role"}.items()
-        ),
-        Route(
-            "POST",
-            f"/api/presence/{VALIDATORS}",
-            announce(VALIDATORS),
-            posting("A validator is there, which has no part in the mixnet", "ValidatorPost"),
-        ),
-        Route(
-            "GET",
-            "/api/presence/topology",
-            presence,
-            reading(
-                "Who is there: what each has posted, and when it was seen last. Not signed.",
-                {"oneOf": [lists(*LIST_NAMES), lists(*map(lower_first, LIST_NAMES))]},
-                query=[parameter("case", {"enum": ["upper", "lower"]}, "How the names of the lists begin")],
-                _400="case is something else",
+    def routes(self) -> list[Route]:
+        """Presence, topology and metrics."""
+        return [
+            Route("GET", "/api/healthcheck", self.healthcheck, reading("Whether the directory is there", "Ok")),
+            *self._announcing(),
+            Route("GET", "/api/presence/topology", self.presence, _presence()),
+            Route("POST", "/api/metrics/mixes", self.report, posting("What a mixnode has carried", "MetricPost")),
+            Route("GET", "/api/metrics/mixes", self.metrics, _metrics()),
+            Route("GET", "/api/v1/topology", self.topology, _topology()),
+            Route(
+                "GET", "/metrics", self.prometheus, reading("Prometheus text", {"type": "string"}, kind="text/plain")
             ),
-        ),
-        Route("POST", "/api/metrics/mixes", report, posting("What a mixnode has carried", "MetricPost")),
-        Route(
-            "GET",
-            "/api/metrics/mixes",
-            metrics,
-            reading("What the mixnodes carried in the last complete second", many({"$ref": METRIC_SEEN})),
-        ),
-        Route(
-            "GET",
-            "/api/v1/topology",
-            topology,
-            reading(
-                "The signed topology, in CBOR, or as JSON to look at; or what has changed in it since a serial",
-                {},
-                content={CBOR: BYTES, DELTA: BYTES, "application/json": {"type": "object"}},
-                query=[
-                    parameter(
-                        "format", {"enum": ["cbor", "json"]}, "JSON holds the same values; it is not what is signed"
-                    ),
-                    parameter("since", {"type": "string", "pattern": "^[0-9]{1,19}$"}, "The serial that you have"),
-                ],
-                _304="You have it.",
-                _400="A parameter is wrong.",
-                _503="Not enough directories have signed one yet.",
-            ),
-        ),
-        Route("GET", "/metrics", prometheus, reading("Prometheus text", {"type": "string"}, kind="text/plain")),
-    ]
+        ]
+
+    def _announcing(self) -> list[Route]:
+        described = {
+            path: posting(f"A {kind} is there", "HeartbeatPost")
+            for path, kind in {**PATHS, "nodes": "node that takes any role"}.items()
+        }
+        described[VALIDATORS] = posting("A validator is there, which has no part in the mixnet", "ValidatorPost")
+        return [
+            Route("POST", f"/api/presence/{path}", partial(self.announce, path), operation)
+            for path, operation in described.items()
+        ]
+
+
+def _presence() -> dict[str, Any]:
+    return reading(
+        "Who is there: what each has posted, and when it was seen last. Not signed.",
+        {"oneOf": [lists(*LIST_NAMES), lists(*map(lower_first, LIST_NAMES))]},
+        query=[parameter("case", {"enum": ["upper", "lower"]}, "How the names of the lists begin")],
+        _400="case is something else",
+    )
+
+
+def _metrics() -> dict[str, Any]:
+    return reading("What the mixnodes carried in the last complete second", many({"$ref": METRIC_SEEN}))
+
+
+def _topology() -> dict[str, Any]:
+    forms = {"enum": ["cbor", "json"]}
+    return reading(
+        "The signed topology, in CBOR, or as JSON to look at; or what has changed in it since a serial",
+        {},
+        content={CBOR: BYTES, DELTA: BYTES, "application/json": {"type": "object"}},
+        query=[
+            parameter("format", forms, "JSON holds the same values; it is not what is signed"),
+            parameter("since", {"type": "string", "pattern": "^[0-9]{1,19}$"}, "The serial that you have"),
+        ],
+        _304="You have it.",
+        _400="A parameter is wrong.",
+        _503="Not enough directories have signed one yet.",
+    )
 
 
 def topology_json(document: bytes, topology: Topology) -> bytes:

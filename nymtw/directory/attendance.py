@@ -48,7 +48,9 @@ class AttendedClock(Service):
             self._due = now
             self.slept += away
             if away > WORTH_SAYING:
-                self.log.warn("The directory did not run for {away:.0f} s: nobody's silence in them counts", away=away)
+                self.log.warn(
+                    "The directory did not run for {away:.0f} s: silence in that time does not count", away=away
+                )
         return now - self.slept
 
     def _tick(self) -> None:

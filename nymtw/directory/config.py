@@ -142,23 +142,64 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class RecommendedSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Section [recommended]: what clients follow, so that they look alike."""
+    """Section [recommended]: what clients and nodes follow, so that they look alike."""
 
     loop_cover_traffic_rate: Annotated[
         float, Meta(ge=0, le=1e6, description="Loops to oneself, packets a second on average.")
     ] = 5.0
     message_sending_rate: Annotated[
         float,
-        Meta(ge=0, le=1e6, description="Packets a second on average that carry a message if one waits, else a loop."),
+        Meta(
+            ge=0,
+            le=1e6,
+            description="Packets a second on average that carry a message if one waits, else go to a random edge as "
+            "drop cover.",
+        ),
     ] = 20.0
     drop_cover_traffic_rate: Annotated[
-        float, Meta(ge=0, le=1e6, description="Packets a second to a random provider that discards them; 0: none.")
+        float, Meta(ge=0, le=1e6, description="More packets of drop cover a second; 0: none.")
     ] = 0.0
     fetch_message_rate: Annotated[float, Meta(ge=0, le=1e6, description="Pulls a second from the provider.")] = 10.0
     average_packet_delay: Annotated[
         float, Meta(ge=0, le=86400, description="Seconds that a packet waits at each hop on average.")
     ] = 0.05
     fetch_slots: Annotated[int, Meta(ge=1, le=255, description="Slots in the answer to each pull.")] = 16
+    mixnode_loop_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Loops of each mixnode, packets a second on average: with 14, a second in which none comes "
+            "back is "
+            "chance once in a million times.",
+        ),
+    ] = 14.0
+    service_sending_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Packets a second on average that each service at a provider or an exit sends: replies if "
+            "there are "
+            "any, else cover that looks like them.",
+        ),
+    ] = 100.0
+    line_wait: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10,
+            description="Seconds that a packet waits on average where it enters or leaves the layers of mixnodes: "
+            "those lines "
+            "send at a fixed rate, filled with dummies, and the shorter the wait the more of these. 0: they send "
+            "what there is, "
+            "and whoever watches them sees who talks to whom.",
+        ),
+    ] = 0.015
+    line_headroom: Annotated[
+        float,
+        Meta(ge=1, le=10, description="What those lines carry over what they are offered, as a factor, at least."),
+    ] = 1.25
 
 
 class DirectoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -26,7 +26,7 @@ PATHS: Mapping[str, str] = {"mixnodes": MIXNODE, "mixproviders": PROVIDER, "gate
 # The role's list in GET /api/presence/topology, and as later releases wrote it.
 LISTS: Mapping[str, str] = {MIXNODE: "MixNodes", PROVIDER: "MixProviderNodes", GATEWAY: "GatewayNodes"}
 VALIDATORS = "coconodes"
-# Where the first networks posted what nobody has signed.
+# The paths for unsigned posts of the first networks.
 UNSIGNED = tuple(path for path, role in PATHS.items() if role in LISTS)
 LIST_NAMES = ("CocoNodes", *LISTS.values())
 
@@ -50,10 +50,10 @@ class Directory:
         agreement: Agreement | None = None,
         attended: AttendedClock | None = None,
     ) -> None:
-        """`unsigned_presence` shows validators; with `unsigned`, also posts of this machine that nobody has signed.
+        """`unsigned_presence` shows validators; with `unsigned`, also unsigned posts of this machine.
 
         `identity` (32 bytes) is this directory's, and `agreement` takes part for it where several sign together.
-        `attended` is the clock of `registry`, if that is one: whoever starts the directory starts it.
+        `attended` is the clock of `registry`, if that is one: the caller starts it with the directory.
         """
         self.identity = identity or publisher.trust.directories[0]
         self.agreement = agreement
@@ -82,7 +82,7 @@ class Directory:
         return self._metrics.complete(self._is_mixnode)
 
     def presence(self, lower: bool = False) -> dict[str, list[Mapping[str, Any]]]:
-        """Who is there: what each has posted, and `lastSeen` in nanoseconds; `lower` for mixNodes and so on."""
+        """The present nodes: each one's last post, and `lastSeen` in nanoseconds; `lower` for mixNodes and so on."""
         lists: dict[str, list[Mapping[str, Any]]] = {name: [] for name in LIST_NAMES}
         for entry in self.registry.live():
             record = self.placed(entry)
@@ -94,11 +94,11 @@ class Directory:
         return {lower_first(name) if lower else name: nodes for name, nodes in lists.items()}
 
     def nodes(self) -> list[Mapping[str, Any]]:
-        """Who is there, for people, by identity; nothing in it is new with every heartbeat."""
+        """The present nodes by identity, for people; without values that change with every heartbeat."""
         return [describe(entry, self.placed(entry)) for entry in self.registry.live()]
 
     def silent(self) -> list[Mapping[str, Any]]:
-        """Who is not there now and still in the signed topology, for people, by identity."""
+        """The absent nodes that are still in the signed topology, by identity, for people."""
         newest = self.publisher.newest
         records = [member.record for member in self.registry.silent()]
         found = [(newest.find(record.identity) if newest else None) or record for record in records]
@@ -115,7 +115,7 @@ class Directory:
 
     @property
     def revision(self) -> int:
-        """Grows whenever a list of nodes and validators, with what is said of them, would differ."""
+        """Grows whenever a list of nodes and validators, with their details, would differ."""
         return self.registry.revision + self.unsigned_presence.revision + self.publisher.placements
 
     def validators(self) -> list[Mapping[str, Any]]:
@@ -207,7 +207,7 @@ def in_place(post: Mapping[str, Any], record: NodeRecord) -> Mapping[str, Any]:
 
 def describe(entry: Entry, record: NodeRecord) -> dict[str, Any]:
     """A node as the dashboard shows it, in the role of `record`: JSON-able, `since` in milliseconds since 1970."""
-    said = entry.heartbeat
+    heartbeat = entry.heartbeat
     return {
         "identityKey": key_text(record.identity),
         "pubKey": entry.post["pubKey"],
@@ -217,11 +217,11 @@ def describe(entry: Entry, record: NodeRecord) -> dict[str, Any]:
         "port": record.port,
         "clientPort": record.client_port,
         "keyEpochs": sorted(record.sphinx_keys),
-        "clients": said.number,
+        "clients": heartbeat.number,
         "services": sorted(record.services or ()),
-        "version": said.version,
-        "description": said.description,
-        "country": said.country,
+        "version": heartbeat.version,
+        "description": heartbeat.description,
+        "country": heartbeat.country,
         "since": entry.since // 10**6,
     }
 

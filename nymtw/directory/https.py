@@ -15,7 +15,7 @@ _LIMIT = 2**20  # bytes
 
 
 def server_security(certificate: str, key: str) -> Any:
-    """What to serve HTTPS with (`IOpenSSLServerConnectionCreator`): TLS 1.2 and later.
+    """The TLS settings for HTTPS (`IOpenSSLServerConnectionCreator`): TLS 1.2 and later.
 
     `certificate` names a PEM file with the certificate and those above it, `key` one with its private key. Raises
     `ConfigError` naming the file, and where the two do not belong together.

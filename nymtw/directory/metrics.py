@@ -9,7 +9,7 @@ from nymtw.errors import TopologyError
 from nymtw.node.metrics import Metrics, gauge, labelled_counters, labelled_gauges
 from nymtw.topology.document import EDGE_ROLES, LAYERS, MIXNODE
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded when metrics are first asked for
     from prometheus_client.core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -25,7 +25,7 @@ class DirectoryMetrics:
         self._metrics.add(self.collect)
 
     def count(self, method: str, path: str, code: int) -> None:
-        """One more answer."""
+        """Count an answer."""
         self._answers[method, path, code] += 1
 
     def text(self) -> bytes:
@@ -33,7 +33,7 @@ class DirectoryMetrics:
         return self._metrics.text()
 
     def collect(self) -> "Iterable[Metric]":
-        """What there is to show, read off now."""
+        """The metrics, read now."""
         self._directory.publisher.bring_up_to_date()
         nodes = labelled_gauges("directory_nodes", "Nodes that are announced now.", labels=["role", "layer"])
         placed = [self._directory.placed(entry) for entry in self._directory.registry.live()]

@@ -82,7 +82,7 @@ def posting(summary: str, schema: str) -> dict[str, Any]:
 
 
 def websocket(path: str, summary: str) -> Route:
-    """A websocket, for the description alone: what answers is the hub."""
+    """A websocket, for the description alone: the live feed answers it."""
     also = {426: "The request does not ask for a websocket."}
     responses = {"101": {"description": "The websocket is open."}, **answers({}, also=also)}
     del responses["200"]

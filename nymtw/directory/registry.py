@@ -1,4 +1,4 @@
-"""Who is there: signed heartbeats in, live nodes and members out. No I/O; both clocks are arguments.
+"""The registry of nodes: signed heartbeats in, live nodes and members out. No I/O; both clocks are arguments.
 
 A node is shown while it speaks, and a member of the consensus for longer: a network must not come and go with the
 stalls of a machine, its directory's least of all.
@@ -52,15 +52,15 @@ class Entry:
 
 
 class Member(NamedTuple):
-    """What goes into the consensus of a node, which may be silent: what it said last.
+    """The part of a node, which may be silent, in the consensus: its last announcement.
 
-    `said` is that with its host filled in; `record` has the layer that was assigned, too.
+    `announced` is that with its host filled in; `record` has the layer that was assigned, too.
     """
 
-    said: NodeRecord
+    announced: NodeRecord
     record: NodeRecord
     clients: tuple[PublicClient, ...]
-    seen: float  # when it was heard last, by the clock that is never stepped
+    seen: float  # time of its last heartbeat, by the clock that is never stepped
     pages: Mapping[int, Page] = {}
 
 
@@ -109,7 +109,7 @@ class Registry:
         self._sources: Counter[str] = Counter()
         self._clients = 0  # listed ones, of all members
         self.version = 0  # grows whenever a topology made now would differ
-        self.revision = 0  # grows whenever a list of the nodes, with what they say of themselves, would differ
+        self.revision = 0  # grows whenever a list of the nodes, with their details, would differ
 
     def accept(self, heartbeat: Heartbeat, post: Mapping[str, Any], source: str) -> Entry:
         """Take a heartbeat whose signature and skew have been checked; `post` is its JSON, `source` where it came from.
@@ -172,8 +172,8 @@ class Registry:
         for node in topology.nodes[: self._capacity]:
             if node.identity in self._live or not self._admits(node.identity):
                 continue
-            said = msgspec.structs.replace(node, role=ANY, layer=0, places=msgspec.UNSET) if node.places else node
-            self._silent[node.identity] = Member(said, said, tuple(clients.get(node.identity, ())), now)
+            announced = msgspec.structs.replace(node, role=ANY, layer=0, places=msgspec.UNSET) if node.places else node
+            self._silent[node.identity] = Member(announced, announced, tuple(clients.get(node.identity, ())), now)
             self._gone[node.identity] = (-1, now)
             self._clients += len(clients.get(node.identity, ()))
         self.version += 1
@@ -197,7 +197,7 @@ class Registry:
             del self._gone[identity]
 
     def drop_the_unadmitted(self) -> None:
-        """Forget those whom a new policy does not let in."""
+        """Forget the nodes that a new policy does not admit."""
         for entry in list(self._live.values()):
             if not self._admits(entry.record.identity):
                 self._leave(entry)
@@ -212,7 +212,7 @@ class Registry:
         return [self._live[identity] for identity in sorted(self._live)]
 
     def members(self) -> list[Member]:
-        """Who belongs into the consensus, by identity: the live nodes, and those that have not been silent for long."""
+        """The members of the consensus, by identity: the live nodes, and those that have not been silent for long."""
         self.expire()
         members = {identity: _member(entry) for identity, entry in self._live.items()} | self._silent
         return [members[identity] for identity in sorted(members)]
@@ -237,7 +237,7 @@ class Registry:
         self.revision += 1
 
     def _forget(self, identity: bytes) -> None:
-        """It is no member any more."""
+        """Remove a member."""
         self._clients -= len(self._silent.pop(identity).clients)
         self.version += 1
         self.revision += 1
@@ -252,7 +252,7 @@ class Registry:
     ) -> tuple[tuple[PublicClient, ...], Mapping[int, Page], dict[str, Any]]:
         """The listed clients of a node, their pages if there are several, and what is to stand in its post.
 
-        `known` is what it said before, and counted no more.
+        `known` is its previous post, which is counted no more.
         """
         before = known.clients if known else ()
         pages: dict[int, Page] = {}
@@ -336,8 +336,8 @@ class Registry:
 
 
 def _member(entry: Entry) -> Member:
-    said = msgspec.structs.replace(entry.heartbeat.record, host=entry.record.host)
-    return Member(said, entry.record, entry.clients, entry.seen, entry.pages)
+    announced = msgspec.structs.replace(entry.heartbeat.record, host=entry.record.host)
+    return Member(announced, entry.record, entry.clients, entry.seen, entry.pages)
 
 
 def _posted(pages: Mapping[int, Page]) -> list[Any]:
@@ -346,13 +346,13 @@ def _posted(pages: Mapping[int, Page]) -> list[Any]:
 
 
 def _shown(entry: Entry) -> tuple[object, ...]:
-    """What people see of a node that is not new every two seconds."""
-    said = entry.heartbeat
-    return entry.record, said.number, said.version, said.description, said.country
+    """The values of a node for people, without those that change every two seconds."""
+    heartbeat = entry.heartbeat
+    return entry.record, heartbeat.number, heartbeat.version, heartbeat.description, heartbeat.country
 
 
 def _places(record: NodeRecord) -> list[tuple[str, int]]:
-    """What a node listens on."""
+    """The endpoints of a node."""
     return [(record.host, port) for port in (record.port, record.client_port) if port]
 
 

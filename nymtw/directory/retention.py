@@ -1,4 +1,4 @@
-"""How long a silent node stays in the consensus. Pure: times are arguments.
+"""The time for which a silent node stays in the consensus. Pure: times are arguments.
 
 One that is silent stays for several refreshes. Where more than half of a layer is silent at once, it is more likely
 that its listeners are cut off, or that a machine with many nodes stalls, than that all of them are gone: then each
@@ -19,7 +19,7 @@ MOST_LOST: Final = 0.5  # of a layer, at once
 
 
 class Silent(Protocol):
-    """What is known of a node that has fallen silent."""
+    """The record of a silent node."""
 
     @property
     def record(self) -> NodeRecord: ...
@@ -33,7 +33,7 @@ def default_expiry(refresh: float) -> float:
 
 
 class Retention:
-    """Who has been silent for too long. `log` has a line when much of a layer is lost, and when it is let go."""
+    """Nodes that are silent for too long. `log` has a line when much of a layer is lost, and when it is let go."""
 
     log = Logger()
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
 from nymtw.directory.admission import Admission
-from nymtw.directory.api import routes
+from nymtw.directory.api import DirectoryApi
 from nymtw.directory.attendance import AttendedClock
 from nymtw.directory.config import HEADING, DirectoryConfig, recommended
 from nymtw.directory.consensus.api import agreement_routes
@@ -69,7 +69,7 @@ class DirectoryService(NodeService):
         security: Any = None,
         https_port: int = 0,
     ) -> None:
-        """`key_file`: where the public identity key is, for whoever reads the log. Without `recorder`, the history of
+        """`key_file`: where the public identity key is, for the log. Without `recorder`, the history of
         metrics is in memory. `admission` is reread each second. With `security` there is HTTPS on `https_port`.
         """
         super().__init__()
@@ -89,7 +89,7 @@ class DirectoryService(NodeService):
         self.live_feed = self.add(LiveFeed(reactor, wall_clock, directory, recorder, rereading))
         metrics_text = DirectoryMetrics(directory)
         table = [
-            *routes(directory, metrics_text),
+            *DirectoryApi(directory, metrics_text).routes(),
             *agreement_routes(directory),
             *DashboardApi(directory, recorder, wall_clock).routes(),
         ]
@@ -135,12 +135,12 @@ class DirectoryService(NodeService):
 
     @property
     def url(self) -> str:
-        """Where it is, once it listens."""
+        """Its URL, once it listens."""
         return self._url("http", self._listener.port)
 
     @property
     def secure_url(self) -> str:
-        """Where it is by HTTPS; empty if it has no certificate."""
+        """Its HTTPS URL; empty if it has no certificate."""
         return "" if self._secure is None else self._url("https", self._secure.port)
 
     def _url(self, scheme: str, port: int) -> str:
@@ -148,7 +148,7 @@ class DirectoryService(NodeService):
         return f"{scheme}://{endpoint_text(host, port)}"
 
     def startService(self) -> None:
-        """Listen, and say where and by which key this directory is known."""
+        """Listen, and log the URL and the identity key."""
         super().startService()
         key = key_text(self.directory.identity)
         self._log.info("The directory is at {url}", url=self.url)
@@ -190,22 +190,12 @@ def make_directory(
 ) -> Directory:
     """The directory that `config` asks for, without a port. `clock.seconds` must not be stepped.
 
-    `fingerprint()`: 32 bytes that stand for whom `admits` lets in. `peer(url)`: another directory that signs with this
+    `fingerprint()`: a digest (32 bytes) of the admission. `peer(url)`: another directory that signs with this
     one; without it, over HTTP. Raises `ConfigError`.
     """
-    section = config.directory
-    terms = Terms(
-        refresh=section.refresh,
-        epoch_seconds=section.epoch_seconds,
-        validity=section.seconds_valid,
-        recommended=recommended(config.recommended),
-        minimum_client_version=section.minimum_client_version,
-    )
-    parts = (
-        ConsensusSetup(clock, wall_clock, identity, section, terms, peer)
-        if section.peers or section.threshold
-        else None
-    )
+    section, terms = config.directory, _terms(config)
+    together = bool(section.peers or section.threshold)
+    consensus = ConsensusSetup(clock, wall_clock, identity, section, terms, peer) if together else None
     attended = AttendedClock(clock)
     retention = Retention(section.seconds_until_expiry)
     registry = Registry(
@@ -217,27 +207,15 @@ def make_directory(
         is_own_address=is_own_address,
         admits=admits,
         assigned=layers_before(previous),
-        agreed_layer=parts.layer_of if parts else None,
+        agreed_layer=consensus.layer_of if consensus else None,
     )
     publisher: TopologyStore
-    if parts:
-        publisher = parts.topology_store(previous, keep)
+    if consensus:
+        publisher = consensus.topology_store(previous, keep)
         if publisher.newest is not None:
             registry.restore(publisher.newest)
     else:
-        publisher = Publisher(
-            registry,
-            [identity],
-            clock.seconds,
-            wall_clock,
-            refresh=terms.refresh,
-            epoch_seconds=terms.epoch_seconds,
-            validity=terms.validity,
-            recommended=terms.recommended,
-            minimum_client_version=terms.minimum_client_version,
-            previous=previous,
-            signed=keep,
-        )
+        publisher = _publisher(registry, identity, clock.seconds, wall_clock, terms, previous, keep)
     retention.placed = lambda record: placed(record, publisher.newest)
     return Directory(
         registry,
@@ -248,8 +226,45 @@ def make_directory(
         admission=admits,
         unsigned=section.unsigned_localhost,
         identity=bytes(identity.verify_key),
-        agreement=parts.agreement(registry, fingerprint) if parts else None,
+        agreement=consensus.agreement(registry, fingerprint) if consensus else None,
         attended=attended,
+    )
+
+
+def _publisher(
+    registry: Registry,
+    identity: SigningKey,
+    seconds: Callable[[], float],
+    wall_clock: Callable[[], float],
+    terms: Terms,
+    previous: bytes | None,
+    keep: Callable[[bytes], None],
+) -> Publisher:
+    """The topologies of a directory that signs alone."""
+    return Publisher(
+        registry,
+        [identity],
+        seconds,
+        wall_clock,
+        refresh=terms.refresh,
+        epoch_seconds=terms.epoch_seconds,
+        validity=terms.validity,
+        recommended=terms.recommended,
+        minimum_client_version=terms.minimum_client_version,
+        previous=previous,
+        signed=keep,
+    )
+
+
+def _terms(config: DirectoryConfig) -> Terms:
+    """The terms of all topologies of this directory."""
+    section = config.directory
+    return Terms(
+        refresh=section.refresh,
+        epoch_seconds=section.epoch_seconds,
+        validity=section.seconds_valid,
+        recommended=recommended(config.recommended),
+        minimum_client_version=section.minimum_client_version,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from twisted.application.service import IService
 
+from nymtw.directory.profiles import PROFILES, profile
 from nymtw.node.tap import RoleOptions, port_number, run_or_exit, several
 from nymtw.topology.versions import version
 
@@ -17,6 +18,10 @@ _RATES = (
     "fetch-message-rate",
     "average-packet-delay",
     "fetch-slots",
+    "mixnode-loop-rate",
+    "service-sending-rate",
+    "line-wait",
+    "line-headroom",
 )
 
 
@@ -45,6 +50,23 @@ class Options(RoleOptions):
         ["fetch-message-rate", None, None, "Recommended to clients: pulls a second (10)", float],
         ["average-packet-delay", None, None, "Recommended to clients: seconds a packet waits at a hop (0.05)", float],
         ["fetch-slots", None, None, "Recommended to clients: slots in the answer to a pull (16)", int],
+        ["mixnode-loop-rate", None, None, "Recommended to mixnodes: loops a second (14)", float],
+        [
+            "service-sending-rate",
+            None,
+            None,
+            "Recommended to services: packets a second, replies or cover (100)",
+            float,
+        ],
+        [
+            "line-wait",
+            None,
+            None,
+            "Seconds that a packet waits for its slot on a padded line (0.015); 0: none is",
+            float,
+        ],
+        ["line-headroom", None, None, "What padded lines carry over what they are offered, a factor (1.25)", float],
+        ["profile", None, None, "default, safer or faster: sets those of these that are not given", profile],
     ]
     opt_peer = several("peer", "URL=KEY of another directory that signs with this one; again for each of them")
     optFlags: ClassVar[list[Any]] = [
@@ -77,7 +99,8 @@ class Options(RoleOptions):
         for flag in ("trust-hosts", "unsigned-localhost"):
             if self[flag]:
                 section[flag.replace("-", "_")] = True
-        return {"directory": section, "recommended": self.given(*_RATES)}
+        chosen = PROFILES[self["profile"]] if self["profile"] else {}
+        return {"directory": section, "recommended": {**chosen, **self.given(*_RATES)}}
 
 
 def makeService(options: Options) -> IService:

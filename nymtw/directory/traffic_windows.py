@@ -1,4 +1,4 @@
-"""What the mixnodes say they have sent and received, summed over one window after the other. No I/O."""
+"""The reported traffic of mixnodes, summed over one window after the other. No I/O."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ WINDOW = 1.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one mixnode has reported within a window: packets, and when it did so last (nanoseconds since 1970)."""
+    """One mixnode's reports within a window: packets, and the time of the last one (nanoseconds since 1970)."""
 
     public_key: str
     sent: int

@@ -1,4 +1,4 @@
-"""Who is shown but has no part in the signed topology: validators, and unsigned posts for trying old programs."""
+"""Presence outside the signed topology: validators, and unsigned posts for trying old programs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 class _Unsigned(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """What the first networks posted; what they did not is optional here."""
+    """The fields of the first networks' posts; newer ones are optional here."""
 
     pub_key: _Text
     host: _Text | None = None
@@ -75,7 +75,7 @@ class UnsignedPresence:
             self.revision += 1
 
     def posts(self, path: str) -> list[Shown]:
-        """What was posted to `path`, by key."""
+        """The posts to `path`, by key."""
         self.expire()
         return [self._shown[place] for place in sorted(self._shown) if place[0] == path]
 

@@ -44,6 +44,7 @@ class GatewaySection(ProviderSection, frozen=True, kw_only=True):
     ] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("downlink_rate", "client_rate"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= _MOST:

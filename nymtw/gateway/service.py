@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from nymtw.errors import PluginError
 from nymtw.gateway.admission import OpenAdmission, downlink_rate
 from nymtw.link.downlink import Downlink
-from nymtw.node.metrics import gauge
+from nymtw.node.metrics import counter, gauge
 from nymtw.provider.service import ProviderService
 from nymtw.topology.document import GATEWAY, Recommended, Topology
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded when metrics are first asked for
     from prometheus_client.core import Metric
 
 
@@ -66,3 +66,5 @@ class GatewayService(ProviderService):
     def _gateway_metrics(self) -> "Iterable[Metric]":
         rate = 0.0 if self._clients.downlink is None else self._clients.downlink.rate
         yield gauge("downlink_slots_per_second", "Slots pushed to each client that logs in now; 0: at once.", rate)
+        skipped = 0 if self._clients.downlink is None else self._clients.downlink.skipped
+        yield counter("downlink_rounds_skipped", "Frames that no client got since the machine was late.", skipped)

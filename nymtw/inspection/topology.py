@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError
 from nymtw.inspection.ask import Directories, Options, run, silent
@@ -41,7 +43,10 @@ def _printable(text: object) -> str:
 
 def table(topology: Topology, descriptions: Mapping[str, SelfDescription] | None = None) -> str:
     """The nodes, edges first, then layer by layer."""
-    head = ("role", "layer", "address", "clients", "key epochs", "identity", "services", *SelfDescription._fields)
+    head = (
+        *("role", "layer", "address", "client port", "clients", "key epochs", "identity", "services"),
+        *SelfDescription._fields,
+    )
     known = descriptions or {}
     rows = [
         (
@@ -49,6 +54,7 @@ def table(topology: Topology, descriptions: Mapping[str, SelfDescription] | None
             str(node.layer or "-"),
             endpoint_text(node.host, node.port),
             str(node.client_port or "-"),
+            str(node.clients or "-"),
             ",".join(map(str, sorted(node.sphinx_keys))),
             key_text(node.identity),
             ",".join(sorted(node.services or ())),
@@ -80,6 +86,8 @@ def as_json(topology: Topology, descriptions: Mapping[str, SelfDescription] | No
             "host": node.host,
             "port": node.port,
             "client_port": node.client_port,
+            "clients": node.clients or None,
+            "lines": msgspec.structs.asdict(node.lines) if node.lines else None,
             "services": dict(node.services or {}),
             "sphinx_keys": {str(epoch): key_text(key) for epoch, key in sorted(node.sphinx_keys.items())},
             "said": known.get(key_text(node.identity), SelfDescription())._asdict(),

@@ -54,8 +54,8 @@ def connect_to_provider(
 ) -> "Deferred[ProviderConnection]":
     """Connect to the provider or gateway with this identity. Fires with a `ProviderConnection` once that is proved.
 
-    Fails with Twisted's connection error, or OpenSSL's, where it cannot be reached or is somebody else; cancel it to
-    give up. `lost` is called once when a connection that was handed out ends, whoever ended it.
+    Fails with Twisted's connection error, or OpenSSL's, if it cannot be reached or has another identity; cancel it to
+    give up. `lost` is called once when a connection that was handed out ends, whichever end closed it.
     """
     factory = _ProviderFactory(reactor, security, mailbox_key, lost, limits or ClientLinkLimits())
     wrapped = security.client(factory, identity)
@@ -159,7 +159,7 @@ class ProviderConnection(FramedProtocol):
 
     @property
     def pushed(self) -> Callable[[list[control.MailItem]], object] | None:
-        """Where mail is pushed: who is called with each frame's items, dummies left out, if there are any.
+        """For pushed mail: the callback for each frame's items, dummies left out, if there are any.
 
         Frames that come before it is set wait for it; an edge sends 64 at most that are not answered.
         """
@@ -172,7 +172,7 @@ class ProviderConnection(FramedProtocol):
             self._take_pushed(self._unclaimed.pop(0))
 
     def confirm(self, numbers: Sequence[int]) -> None:
-        """Where mail is pushed: these items are done with. The answers to the next frames say so."""
+        """For pushed mail: confirm these items in the answers to the next frames."""
         self._confirmed.extend(numbers)
         while self._at_once and self._confirmed and self.up:
             self._answer_mail()
@@ -198,11 +198,11 @@ class ProviderConnection(FramedProtocol):
                 elif len(self._unclaimed) < MOST_UNANSWERED:
                     self._unclaimed.append(items)
                 else:
-                    raise FrameError("more mail than may be unanswered")
+                    raise FrameError("more mail than the limit of unanswered items")
             elif frame.type is FrameType.MAIL:
                 mail, self._mail = self._mail, None
                 if mail is None:
-                    raise FrameError("mail that was not asked for")
+                    raise FrameError("mail without a pull")
                 mail.callback(control.parse_mail(frame.body, self.slots))
 
     def lost(self) -> None:
@@ -242,12 +242,12 @@ class ProviderConnection(FramedProtocol):
     def _take_answer(self, answer: control.Registered | control.LoggedIn | control.Refused) -> None:
         waiting, self._answer = self._answer, None
         if waiting is None:
-            raise FrameError("an answer that was not asked for")
+            raise FrameError("an answer without a request")
         if isinstance(answer, control.Refused):
             waiting.errback(RegistrationRefused(answer.reason))
         elif not isinstance(answer, self._answer_kind):
             self._answer = waiting
-            raise FrameError("the answer to another question")
+            raise FrameError("an answer to another request")
         elif isinstance(answer, control.Registered):
             waiting.callback(answer.token)
         else:

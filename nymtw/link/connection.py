@@ -1,4 +1,4 @@
-"""What every connection of a link has: frames in, keep-alives, and a deadline on everything the other end owes."""
+"""Common parts of all connections of a link: frames in, keep-alives, and deadlines for the other end."""
 
 import contextlib
 import socket
@@ -120,7 +120,7 @@ class _WriteGate:
 
 @implementer(IHandshakeListener)
 class FramedProtocol(Protocol):
-    """A connection of frames. Subclasses say what a frame means, and set `up` once both ends have proved themselves.
+    """A connection of frames. Subclasses handle frames, and set `up` once both ends have proved themselves.
 
     Hostile bytes end in `abortConnection`, never in an exception.
     """
@@ -140,7 +140,7 @@ class FramedProtocol(Protocol):
         self._aborted = False
         self._socket: Any = None
 
-    # what subclasses say
+    # what subclasses implement
 
     def handshakeCompleted(self) -> None:
         """Both ends have proved their keys, as far as they were asked to."""
@@ -247,9 +247,9 @@ class FramedProtocol(Protocol):
 
 
 class Ceiling:
-    """How many connections there may be of strangers, in total and per address: an IPv4 address, or an IPv6 /64.
+    """Limits of unauthenticated connections, in total and per address: an IPv4 address, or an IPv6 /64.
 
-    One more than `per_address` is refused; one more than `total` costs the oldest stranger its place, so that those
+    One more than `per_address` is refused; one more than `total` closes the oldest unauthenticated one, so that those
     who only hold connections open keep nobody out.
     """
 
@@ -267,7 +267,7 @@ class Ceiling:
         return self._by_address.get(_origin(address), 0) < self._per_address
 
     def enter(self, address: Any, connection: FramedProtocol) -> Callable[[], None]:
-        """Count a connection; call what is returned when it is no stranger any more, as often as you like."""
+        """Count a connection; call the result once it is authenticated; more calls do nothing."""
         while len(self._inside) >= self._total:
             oldest = next(iter(self._inside))
             self._leave(oldest)
@@ -298,7 +298,7 @@ _MOST_ORIGINS: Final = 100_000  # remembered at once, some 15 MB
 
 
 class Allowance:
-    """How often one address may do something within `seconds`; whoever did it too often waits for the next period."""
+    """A limit of events from one address within `seconds`; above it, the address waits for the next period."""
 
     def __init__(self, clock: IReactorTime, most: int, seconds: float) -> None:
         self._clock: Any = clock

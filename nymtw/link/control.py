@@ -1,4 +1,4 @@
-"""What a client and its edge say to each other: control messages, pulls and mail. Bytes in, records out."""
+"""The messages between a client and its edge: control messages, pulls and mail. Bytes in, records out."""
 
 import hashlib
 import struct
@@ -46,7 +46,7 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """Open the mailbox of this key. `signature`: by the mailbox key over the exporter of `LOGIN_LABEL`.
 
     `listing`: the client's address, if others are to find it in the topology; without it the client is not listed.
-    `credential`: what the edge's `ICredentialVerifier` is to judge by, if the edge asks for anything.
+    `credential`: for the edge's `ICredentialVerifier`, if the edge asks for one.
     """
 
     mailbox_key: Key
@@ -83,7 +83,7 @@ class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 
 
 class MailKind(IntEnum):
-    """What an item of mail is; zero is a dummy that fills a slot."""
+    """The kind of an item of mail; zero is a dummy that fills a slot."""
 
     MESSAGE = 1  # a sealed fragment
     ACK = 2  # an ack packet's plaintext
@@ -99,7 +99,7 @@ class MailItem(msgspec.Struct, frozen=True, gc=False):
 
 
 def token_hash(token: bytes) -> bytes:
-    """What a provider keeps of an access token (32 bytes): its BLAKE2b-256."""
+    """The stored form of an access token (32 bytes): its BLAKE2b-256."""
     return hashlib.blake2b(token, digest_size=32, person=b"nymtw token").digest()
 
 
@@ -118,12 +118,12 @@ def encode_control(message: Register | Login | Registered | LoggedIn | Refused) 
 
 
 def parse_request(body: bytes) -> Register | Login:
-    """What a client sends in a CONTROL frame. Raises `FrameError`."""
+    """A client's message in a CONTROL frame. Raises `FrameError`."""
     return cast(Register | Login, _parse(body, Register | Login))
 
 
 def parse_answer(body: bytes) -> Registered | LoggedIn | Refused:
-    """What a provider sends in a CONTROL frame. Raises `FrameError`."""
+    """A provider's message in a CONTROL frame. Raises `FrameError`."""
     return cast(Registered | LoggedIn | Refused, _parse(body, Registered | LoggedIn | Refused))
 
 
@@ -181,7 +181,7 @@ def parse_mail(body: bytes, slots: int) -> list[MailItem]:
         number, kind, length = _SLOT.unpack_from(body, start)
         content = body[start + _SLOT.size : start + SLOT_LENGTH]
         if length > CONTENT_LENGTH or content[length:] != _ZEROS[length:] or bool(kind) != bool(number):
-            raise FrameError("a slot of mail that nobody writes")
+            raise FrameError("an invalid slot of mail")
         if kind:
             items.append(MailItem(number, kind, content[:length]))
         elif length:

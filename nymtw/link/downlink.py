@@ -19,7 +19,6 @@ from nymtw.link.frames import FrameError
 
 MOST_UNANSWERED: Final = 64  # MAIL frames that a client may owe an answer for
 SHORTEST_INTERVAL: Final = 0.02  # seconds between the frames of one client, at least
-CATCH_UP: Final = 1.0  # seconds: frames that are later than this (the machine slept) are not made up for
 _TURN: Final = 0.005  # seconds between two turns of the wheel, at least
 _ROUNDING: Final = 1e-6  # a timer may be early by so many seconds
 _MOST_CONFIRMED: Final = 10_000
@@ -30,8 +29,8 @@ class Downlink:
     """`rate` slots a second to each client: frames of `slots` slots, `interval` seconds apart, mail or no mail.
 
     A rate of 0 pushes at once: frames of one slot, when there is mail. One timer serves all clients, who get their
-    frames in turn; none runs while there is no client. What a busy reactor was late for it makes up for, so that the
-    rate is kept; everybody's frames are late then.
+    frames in turn; none runs while there is no client. A frame that a busy reactor is late for by more than the time
+    between two is skipped, everybody's alike, and not made up for: `skipped` counts such rounds.
     """
 
     def __init__(self, clock: IReactorTime, rate: float) -> None:
@@ -46,6 +45,7 @@ class Downlink:
         self._turn = 0
         self._due = 0.0
         self._timer: IDelayedCall | None = None
+        self.skipped = 0  # rounds, in each of which every client would have had a frame
 
     @property
     def at_once(self) -> bool:
@@ -78,8 +78,10 @@ class Downlink:
     def _tick(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        if now - self._due > CATCH_UP:
-            self._due = now
+        rounds = int((now - self._due) / self.interval)
+        if rounds:
+            self.skipped += rounds
+            self._due += rounds * self.interval
         while self._due <= now + _ROUNDING:
             members = list(self._wheel[self._turn])
             # All are made before the first is sent: who has mail must not delay the others' frames.

@@ -71,7 +71,7 @@ class ClientLinkFactory:
     ) -> None:
         self.security: Any = security
         self.store: Any = None
-        # Why nobody can register now; empty where everybody can.
+        # The reason why clients cannot register now; empty if they can.
         self.closed: Callable[[], str] = _open_to_all
         self.submit = submit
         self.slots = slots
@@ -164,7 +164,7 @@ class ClientSession(FramedProtocol):
                 return
 
     def write_blocked(self) -> None:
-        # Whoever does not read is not read from.
+        # A client that does not read is not read from.
         super().write_blocked()
         self._read_or_not()
 

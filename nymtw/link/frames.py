@@ -1,7 +1,8 @@
 """The frames of a link: bytes in, frames out, and back. No I/O and no clock.
 
 A frame is a header of 6 bytes and a body: type (1), size class (1), then 4 bytes big-endian: the key epoch for PACKET
-and SUBMIT, whose body's length follows from the size class, or the body's length for CONTROL, PULL and MAIL.
+and SUBMIT, whose body's length follows from the size class, or the body's length for CONTROL, PULL and MAIL. DUMMY
+looks like PACKET on the wire, where TLS hides the type: it fills a slot of a padded line, and is dropped unread.
 """
 
 import struct
@@ -32,6 +33,7 @@ class FrameType(IntEnum):
     CONTROL = 3
     PULL = 4
     MAIL = 5
+    DUMMY = 6
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -47,6 +49,9 @@ _PACKET_BODIES: Final = {int(size): geometry.packet_length for size, geometry in
 _SUBMIT_BODIES: Final = {size: FIRST_HOP_LENGTH + length for size, length in _PACKET_BODIES.items()}
 _SIZE_OF_PACKET: Final = {length: int(geometry.size_class) for length, geometry in PACKET_LENGTHS.items()}
 
+# One object for each size: nobody reads what is in a dummy.
+_DUMMIES: Final = {size: Frame(FrameType.DUMMY, size, 0, b"") for size in _PACKET_BODIES}
+
 KEEPALIVE_FRAME: Final = HEADER.pack(FrameType.KEEPALIVE, 0, 0)
 
 
@@ -56,6 +61,13 @@ def encode_packet(epoch: int, packet: bytes) -> bytes:
     if size_class is None:
         raise FrameError(f"no size class has packets of {len(packet)} bytes")
     return HEADER.pack(1, size_class, epoch) + packet
+
+
+def encode_dummy(size_class: int, body: bytes) -> bytes:
+    """A DUMMY frame of this size class; `body` is as long as a packet of it. Raises `FrameError` where it is not."""
+    if _PACKET_BODIES.get(size_class) != len(body):
+        raise FrameError(f"a dummy of size class {size_class} has not {len(body)} bytes")
+    return HEADER.pack(FrameType.DUMMY, size_class, 0) + body
 
 
 def encode_submit(first_hop: bytes, epoch: int, packet: bytes) -> bytes:
@@ -105,6 +117,7 @@ class FrameParser:
         frames: list[Frame] = []
         start, end = 0, len(data)
         unpack, packet_bodies, packets = HEADER.unpack_from, _PACKET_BODIES, FrameType.PACKET in self.allowed
+        dummies = FrameType.DUMMY in self.allowed
         while end - start >= HEADER_LENGTH:
             kind, size_class, word = unpack(data, start)
             body = start + HEADER_LENGTH
@@ -113,6 +126,11 @@ class FrameParser:
                 if stop > end:
                     break
                 frames.append(Frame(FrameType.PACKET, size_class, word, data[body:stop]))
+            elif kind == 6 and dummies and size_class in packet_bodies:  # and the one thing there is more of
+                stop = body + packet_bodies[size_class]
+                if stop > end:
+                    break
+                frames.append(_DUMMIES[size_class])
             else:
                 frame_type, epoch, length = self._read_header(kind, size_class, word)
                 stop = body + length
@@ -131,8 +149,8 @@ class FrameParser:
         if kind not in self.allowed:
             raise FrameError(f"frames of type {kind} are not accepted here")
         frame_type = FrameType(kind)
-        if frame_type in (FrameType.PACKET, FrameType.SUBMIT):
-            bodies = _PACKET_BODIES if frame_type is FrameType.PACKET else _SUBMIT_BODIES
+        if frame_type in (FrameType.PACKET, FrameType.SUBMIT, FrameType.DUMMY):
+            bodies = _SUBMIT_BODIES if frame_type is FrameType.SUBMIT else _PACKET_BODIES
             if size_class not in bodies:
                 raise FrameError(f"there is no size class {size_class}")
             return frame_type, word, bodies[size_class]

@@ -17,6 +17,8 @@ from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
 from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameParser, FrameType, encode_packet
 from nymtw.link.gather import Gatherer
 from nymtw.link.outgoing import OutgoingLink
+from nymtw.link.padding import PaddingCounts, Rates, SlotClock
+from nymtw.link.schedules import ConstantSlots
 from nymtw.link.security import ILinkSecurity
 
 
@@ -46,7 +48,7 @@ class _Receiver(FramedProtocol):
     peer = b""
 
     def __init__(self, links: "NodeLinks", ceiling: Ceiling, address: Any) -> None:
-        parser = FrameParser({FrameType.KEEPALIVE, FrameType.PACKET})
+        parser = FrameParser({FrameType.KEEPALIVE, FrameType.PACKET, FrameType.DUMMY})
         super().__init__(links.housekeeper, links.limits, parser)
         self._links = links
         self._leave = ceiling.enter(address, self)
@@ -63,6 +65,7 @@ class _Receiver(FramedProtocol):
 
     def frames_received(self, frames: list[Frame]) -> None:
         packets = [frame for frame in frames if frame.type is FrameType.PACKET]
+        self._links.padding.received += sum(frame.type is FrameType.DUMMY for frame in frames)
         if packets and self.up:
             self._links.receive(self.peer, packets)
 
@@ -88,6 +91,9 @@ class NodeLinks:
     `receive(peer, frames)` gets PACKET frames from peers that `admit(peer)` lets in. Queues are bounded for each peer
     and together; the oldest packet of the fullest queue goes first, so that no peer starves the others. Where a peer
     does not read, its packets wait here and not in the transport. `sent` means: handed to the connection.
+
+    Lines that `set_lines` gives rates to are padded: `schedule` (`ILinkSchedule`) says when they send, `padding`
+    counts.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class NodeLinks:
         dropped: Callable[[DropReason, int], None],
         random: random.Random,
         limits: LinkLimits | None = None,
+        schedule: Any = None,
     ) -> None:
         self.reactor = reactor
         self.clock: IReactorTime = reactor
@@ -116,6 +123,10 @@ class NodeLinks:
         self._admit = admit
         self._pending_bytes = 0
         self._links: dict[bytes, OutgoingLink] = {}
+        self._lines: Mapping[bytes, Rates] = {}
+        self.schedule: Any = schedule or ConstantSlots()
+        self.slots = SlotClock(reactor)
+        self.padding = PaddingCounts()
         self._receivers: dict[bytes, _Receiver] = {}
         self._dirty: list[OutgoingLink] = []
         self._flushing: IDelayedCall | None = None
@@ -139,10 +150,17 @@ class NodeLinks:
                 link.abort(DropReason.LINK_DOWN)
         for peer, (host, port) in peers.items():
             if peer not in self._links:
-                self._links[peer] = OutgoingLink(self, peer, host, port)
+                self._links[peer] = link = OutgoingLink(self, peer, host, port)
+                link.pad(self._lines.get(peer, {}))
         for receiver in list(self._receivers.values()):
             if not self._admit(receiver.peer):
                 receiver.abort()
+
+    def set_lines(self, lines: Mapping[bytes, Rates]) -> None:
+        """Which lines are padded, by peer, and how many frames of each size class they send a second."""
+        self._lines = lines
+        for peer, link in self._links.items():
+            link.pad(lines.get(peer, {}))
 
     def send(self, peer: bytes, epoch: int, packet: bytes) -> None:
         """Queue a packet (of a length that a size class has) for `peer`. Never waits, never raises for a bad peer."""
@@ -150,17 +168,12 @@ class NodeLinks:
         if link is None:
             self.dropped(DropReason.SHUTDOWN if self._stopped else DropReason.UNKNOWN_NEXT_HOP, 1)
             return
-        frame = encode_packet(epoch, packet)
-        link.queue.append((self.clock.seconds(), frame))
-        length = len(frame)
-        link.queued_bytes += length
-        self._pending_bytes += length
-        self.pending += 1
+        link.add(self.clock.seconds(), encode_packet(epoch, packet))
         while link.queued_bytes > self.limits.queue_bytes_per_peer:
             link.drop_oldest(DropReason.LINK_QUEUE_FULL)
         while self._pending_bytes > self.limits.queue_bytes:
             max(self._links.values(), key=_queued_bytes).drop_oldest(DropReason.LINK_QUEUE_FULL)
-        if not link.dirty:
+        if not link.dirty and not link.padded:
             link.dirty = True
             self._dirty.append(link)
             if self._flushing is None and not self._joining:
@@ -182,13 +195,18 @@ class NodeLinks:
         outgoing = sum(link.connection is not None and link.connection.up for link in self._links.values())
         return len(self._receivers), outgoing
 
+    def came(self, length: int) -> None:
+        """For `OutgoingLink`: a packet of so many bytes was queued."""
+        self.pending += 1
+        self._pending_bytes += length
+
     def taken(self, count: int, length: int) -> None:
         """For `OutgoingLink`: so many packets and bytes have left a queue."""
         self.pending -= count
         self._pending_bytes -= length
 
     def _flush(self) -> None:
-        """Packets for one peer that came together leave in one write."""
+        """Packets for one peer that came together leave together, each in a TLS record of its own."""
         self._flushing = None
         dirty, self._dirty = self._dirty, []
         for link in dirty:
@@ -225,6 +243,7 @@ class NodeLinks:
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
+        self.slots.stop()
         links, self._links = self._links, {}
         for link in links.values():
             link.close(DropReason.SHUTDOWN)

@@ -1,6 +1,11 @@
-"""The link to one node: a bounded queue, one connection made on demand, and reconnects with jitter."""
+"""The link to one node: a bounded queue, one connection, and reconnects with jitter.
+
+On a padded line frames leave in its slots, from lanes of their own (`nymtw.link.padding`), and the connection is made
+at once; on any other one when there is something to send, and they leave as they come.
+"""
 
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IDelayedCall
@@ -11,14 +16,15 @@ from twisted.python.failure import Failure
 from nymtw.drop_reasons import DropReason
 from nymtw.link.connection import FramedProtocol
 from nymtw.link.frames import Frame, FrameParser, FrameType
+from nymtw.link.padding import LONGEST_WAIT, Lane, Rates, lanes_for
 
 if TYPE_CHECKING:
     from nymtw.link.node_link import NodeLinks
 
-CHUNK: Final = 64 * 1024  # bytes joined into one write
 # TLS records on one connection before it is renewed: AES-GCM wants new keys long before 2**24.5 (RFC 8446, 5.5).
 MOST_RECORDS: Final = 1 << 23
 _RECORD_LENGTH: Final = 1 << 14
+_NO_RATES: Final[Rates] = {}
 
 
 class Sender(FramedProtocol):
@@ -55,6 +61,8 @@ class OutgoingLink(ClientFactory):
         self._secured = links.security.client(self, peer)
         self.queue: deque[tuple[float, bytes]] = deque()  # when it came, encoded frame
         self.queued_bytes = 0
+        self.rates: Rates = _NO_RATES
+        self._lanes: dict[int, Lane] = {}  # by the length of their frames
         self.dirty = False  # waits for the next flush of all links
         self.connection: Sender | None = None
         self._connecting = False
@@ -66,46 +74,120 @@ class OutgoingLink(ClientFactory):
         self._closed = False
         self._trouble_told = False
 
-    # the queue
+    # the queues
+
+    @property
+    def padded(self) -> bool:
+        """Whether frames leave in slots."""
+        return bool(self._lanes)
+
+    def pad(self, rates: Rates) -> None:
+        """Send so many frames of each size class a second from now on; none: frames leave as they come."""
+        if rates == self.rates:
+            return
+        links, self.rates = self.links, rates
+        for lane in self._lanes.values():
+            lane.closed = True
+        waiting = sorted(chain.from_iterable(self._queues()))
+        self.queue.clear()
+        self._lanes = lanes_for(self, rates, links.schedule.slots, links.random, links.padding)
+        for came, frame in waiting:
+            (self._lanes[len(frame)].waiting if len(frame) in self._lanes else self.queue).append((came, frame))
+        if self._lanes:
+            while self.queue:
+                self.drop_oldest(DropReason.LINE_FULL)  # of a size that has no slots
+            for lane in self._lanes.values():
+                links.slots.add(lane)
+        self.flush()
+
+    def add(self, now: float, frame: bytes) -> None:
+        """Queue a frame."""
+        length = len(frame)
+        self.queued_bytes += length
+        self.links.came(length)
+        lane = self._lanes.get(length)
+        if lane is not None:
+            lane.waiting.append((now, frame))
+            return
+        self.queue.append((now, frame))
+        if self._lanes:
+            self.drop_oldest(DropReason.LINE_FULL)  # of a size that has no slots on this line
 
     def drop_oldest(self, reason: DropReason) -> None:
-        self._take(len(self.queue.popleft()[1]))
+        oldest = min(filter(None, self._queues()), key=_first)
+        self._take(len(oldest.popleft()[1]))
         self.links.dropped(reason, 1)
 
     def drop_all(self, reason: DropReason) -> None:
-        count = len(self.queue)
+        count = sum(map(len, self._queues()))
         if count:
-            self.queue.clear()
+            for queue in self._queues():
+                queue.clear()
             self._take(self.queued_bytes, count)
             self.links.dropped(reason, count)
+
+    def _queues(self) -> list[deque[tuple[float, bytes]]]:
+        return [self.queue, *(lane.waiting for lane in self._lanes.values())]
+
+    # what a lane calls
+
+    def ready(self) -> Sender | None:
+        """The connection, if frames can leave; else it is being made."""
+        if self.connection is None or not self.connection.up:
+            self._look()
+            return None
+        return self.connection
+
+    def take(self, lane: Lane) -> bytes:
+        """The oldest frame of a lane, which leaves now."""
+        frame = lane.waiting.popleft()[1]
+        self._take(len(frame))
+        return frame
+
+    def drop(self, lane: Lane, reason: DropReason) -> None:
+        """The oldest frame of a lane has waited for too long."""
+        self.take(lane)
+        self.links.dropped(reason, 1)
+
+    def was_sent(self, packets: int, records: int) -> None:
+        """A slot was used: so many packets, so many records."""
+        if packets:
+            self.links.sent(packets)
+        self._wrote(records)
+
+    def _wrote(self, records: int) -> None:
+        connection = self.connection
+        self._records += records
+        if connection is not None and self._records >= MOST_RECORDS:
+            connection.close()
+        elif connection is not None:
+            connection.write_now()
+
+    def _look(self) -> None:
+        if (self.queue or self._lanes) and not self._closed:
+            self._connect()
 
     def _take(self, length: int, count: int = 1) -> None:
         self.queued_bytes -= length
         self.links.taken(count, length)
 
     def flush(self) -> None:
-        """Write what is queued, as much as the transport takes."""
-        connection = self.connection
-        if connection is None or not connection.up:
-            if self.queue and not self._closed:
-                self._connect()
+        """Write what is queued and has no slots to wait for, as much as the transport takes: a TLS record a frame."""
+        connection = self.ready()
+        if connection is None:
             return
         self._drop_stale(DropReason.TOO_LATE)
-        queue, length = self.queue, 0
+        queue, count, length, records = self.queue, 0, 0, 0
         while queue and connection.up and not connection.blocked:
-            length, frames = 0, []
-            while queue and length < CHUNK:
-                frame = queue.popleft()[1]
-                length += len(frame)
-                frames.append(frame)
-            self._take(length, len(frames))
-            connection.send(b"".join(frames))
-            self.links.sent(len(frames))
-            self._records += 1 + length // _RECORD_LENGTH
-            if self._records >= MOST_RECORDS:
-                connection.close()
-        if length:
-            connection.write_now()
+            frame = queue.popleft()[1]
+            connection.send(frame)
+            count += 1
+            length += len(frame)
+            records += 1 + len(frame) // _RECORD_LENGTH
+        if count:
+            self._take(length, count)
+            self.links.sent(count)
+            self._wrote(records)
 
     # the connection
 
@@ -172,14 +254,19 @@ class OutgoingLink(ClientFactory):
 
     def _drop_stale(self, reason: DropReason) -> None:
         """Packets do not wait long for a peer that is dead or slow: their acks would be late anyway."""
-        oldest = self.links.clock.seconds() - self.links.limits.patience
-        while self.queue and self.queue[0][0] < oldest:
-            self.drop_oldest(reason)
+        now = self.links.clock.seconds()
+        patience = LONGEST_WAIT if self._lanes and self._up_since is not None else self.links.limits.patience
+        for queue in self._queues():
+            while queue and queue[0][0] < now - patience:
+                self._take(len(queue.popleft()[1]))
+                self.links.dropped(reason, 1)
 
     def close(self, reason: DropReason) -> None:
         """Write what the connection takes and drop the rest; the connection stays for its owner to close."""
         self._closed = True
         self.flush()
+        for lane in self._lanes.values():
+            lane.closed = True
         self.drop_all(reason)
         if self._retry is not None:
             self._retry.cancel()
@@ -194,3 +281,7 @@ class OutgoingLink(ClientFactory):
         self.close(reason)
         if self.connection is not None:
             self.connection.abort()
+
+
+def _first(queue: "deque[tuple[float, bytes]]") -> float:
+    return queue[0][0]

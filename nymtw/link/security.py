@@ -1,6 +1,6 @@
-"""Who is at the other end: TLS 1.3, each node's certificate self-signed with its identity key and compared with it.
+"""The identity of a peer: TLS 1.3, each node's certificate self-signed with its identity key and compared with it.
 
-`ILinkSecurity` is the seam: a network in memory replaces `TLSSecurity` by a stand-in without TLS.
+`ILinkSecurity` is the extension point: a network in memory replaces `TLSSecurity` by a stand-in without TLS.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class ILinkSecurity(Interface):
     """
 
     def server(factory: Any, ask_peer: bool) -> Any:
-        """A factory to listen with. `ask_peer`: whoever connects must prove an identity key."""
+        """A factory to listen with. `ask_peer`: the connecting node must prove an identity key."""
 
     def client(factory: Any, expected_identity: bytes) -> Any:
         """A factory to connect with; the handshake fails where the other end is not `expected_identity` (32 bytes)."""
@@ -44,7 +44,7 @@ class ILinkSecurity(Interface):
         """The identity (32 bytes) that the other end has proved; None where it was not asked."""
 
     def exporter(transport: Any, label: bytes) -> bytes:
-        """32 bytes that both ends of this connection, and nobody else, know (RFC 8446, section 7.5)."""
+        """32 bytes that only the two ends of this connection know (RFC 8446, section 7.5)."""
 
 
 class _UnbufferedTLSFactory(TLSMemoryBIOFactory):

@@ -1,4 +1,4 @@
-"""What the user sees: lines on standard output, and on a terminal a line that changes while he waits."""
+"""Output for the user: lines on standard output, and on a terminal a line that changes while they wait."""
 
 import sys
 from typing import Any, TextIO

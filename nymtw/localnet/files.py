@@ -18,7 +18,7 @@ UNNAMED: Final = "unnamed"
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """What is sent: `name` as the sender has it, `content`."""
+    """A file to send: `name` as the sender has it, `content`."""
 
     name: str
     content: bytes

@@ -1,10 +1,11 @@
-"""What a localnet consists of: each component's ports and command line."""
+"""The layout of a localnet: each component's ports and command line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nymtw.encoding import key_text
+from nymtw.localnet.components import GATEWAY, NODE_KINDS, PROVIDER, Size, command
 from nymtw.localnet.ports import LOOPBACK, PortPicker
 from nymtw.localnet.processes import Component
 from nymtw.localnet.rates import Rates
@@ -16,16 +17,16 @@ NODE_PORT = 1789
 CLIENT_PORT = 9000  # of the first provider; then the others and the gateways
 CLIENT_SOCKET_PORT = 1977
 CLIENTS = ("alice", "bob")
-WEBPROXY = "webproxy"
-LAYERS = (1, 2, 3)
 REFRESH = 2
+# All of it runs on one machine and hides nothing, and clients are tried at any rate: the lines carry what there is.
+UNPADDED = {"line_wait": 0, "service_sending_rate": 0, "mixnode_loop_rate": 1}
 # Seconds of a key epoch: a mixnet that somebody leaves running keeps small replay filters, and changes keys.
 EPOCH = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The components in the order in which they are started, and where to reach those that we speak to."""
+    """The components in the order in which they are started, and the addresses of directory, nodes and clients."""
 
     components: tuple[Component, ...]
     directory_url: str
@@ -34,23 +35,27 @@ class Layout:
     client_ports: Mapping[str, int] = field(default_factory=dict)
 
 
-def lay_out(home: Path, mixnodes_per_layer: int, providers: int, gateways: int, rates: Rates) -> Layout:
+def lay_out(
+    home: Path, mixnodes_per_layer: int, providers: int, gateways: int, rates: Rates, padded: bool = False
+) -> Layout:
     """Choose ports, and make the identity keys that others must know before their owners have started.
 
     alice is at the first gateway, if there is one: so each message between her and bob crosses both kinds of edges.
     Raises `KeyFileError`, `ConfigError` and `ListenError`.
     """
+    size = Size(mixnodes_per_layer, providers, gateways)
+    names = [(kind, name) for kind in NODE_KINDS for name in kind.names(size)]
     picker = PortPicker()
     [directory_port] = picker.pick(DIRECTORY_PORT)
-    node_ports = iter(picker.pick(NODE_PORT, len(LAYERS) * mixnodes_per_layer + providers + 1 + gateways))
-    door_ports = iter(picker.pick(CLIENT_PORT, providers + gateways))
-    socket_ports = picker.pick(CLIENT_SOCKET_PORT, len(CLIENTS))
+    node_ports = dict(zip((name for _, name in names), picker.pick(NODE_PORT, len(names)), strict=True))
+    with_clients = [name for kind, name in names if kind.has_clients]
+    edge_ports = dict(zip(with_clients, picker.pick(CLIENT_PORT, len(with_clients)), strict=True))
+    socket_ports = dict(zip(CLIENTS, picker.pick(CLIENT_SOCKET_PORT, len(CLIENTS)), strict=True))
     url = f"http://{LOOPBACK}:{directory_port}"
     key = _identity("directory", "directory", home)
-
     directory = Component(
         "directory",
-        _command(
+        command(
             "nym-directory",
             id="directory",
             host=LOOPBACK,
@@ -60,52 +65,26 @@ def lay_out(home: Path, mixnodes_per_layer: int, providers: int, gateways: int, 
             message_sending_rate=rates.sending,
             loop_cover_traffic_rate=rates.loops,
             fetch_message_rate=rates.fetching,
+            **({} if padded else UNPADDED),
         ),
         url,
     )
     common = {"host": LOOPBACK, "directory": url, "directory_key": key, "rate": rates.node}
-    ports: dict[str, int] = {}
-    nodes: list[Component] = []
-    for layer in LAYERS:
-        for number in range(1, mixnodes_per_layer + 1):
-            name = f"mixnode-{layer}-{number}"
-            ports[name] = port = next(node_ports)
-            command = _command("nym-mixnode", id=name, port=port, layer=layer, loop_rate=rates.mix_loops, **common)
-            nodes.append(Component(name, command, f"{LOOPBACK}:{port}, layer {layer}"))
-    names = [f"provider-{number}" for number in range(1, providers + 1)]
-    for name in names:
-        ports[name], door = next(node_ports), next(door_ports)
-        command = _command("nym-provider", id=name, port=ports[name], client_port=door, **common)
-        nodes.append(Component(name, command, f"{LOOPBACK}:{ports[name]}, clients {LOOPBACK}:{door}"))
-    ports[WEBPROXY] = port = next(node_ports)
-    # Everything of this network is on this machine, and so are the pages that somebody tries it with.
-    service = {"impl": WEBPROXY, "stream_rate": rates.service, "web_ports": "all"}
-    command = _command("nym-provider", id=WEBPROXY, port=port, **service, **common)
-    nodes.append(Component(WEBPROXY, (*command, "--web-private"), f"{LOOPBACK}:{port}, fetches web pages"))
-    for number in range(1, gateways + 1):
-        name = f"gateway-{number}"
-        ports[name], door = next(node_ports), next(door_ports)
-        options = {"id": name, "mode": "exit", "port": ports[name], "client_port": door, **common}
-        options |= {"downlink_rate": rates.downlink, "client_rate": rates.client, "stream_rate": rates.service}
-        where = f"{LOOPBACK}:{ports[name]}, clients {LOOPBACK}:{door}, an exit too"
-        nodes.append(Component(name, (*_command("nym-gateway", **options), "--exit-private"), where))
+    nodes = [kind.component(name, node_ports[name], edge_ports.get(name, 0), rates, common) for kind, name in names]
     clients: list[Component] = []
-    for number, (name, port) in enumerate(zip(CLIENTS, socket_ports, strict=True)):
-        role, edge = ("gateway", "gateway-1") if gateways and not number else ("provider", names[number % providers])
+    for number, (name, port) in enumerate(socket_ports.items()):
+        at_gateway = gateways and not number
+        role, edge = (GATEWAY, "gateway-1") if at_gateway else (PROVIDER, f"provider-{1 + number % providers}")
         options = {"id": name, role: _identity(role, edge, home), "directory": url, "directory_key": key}
-        command = _command("nym-client", **options, socket="tcp", port=port)
-        clients.append(Component(name, command, f"{LOOPBACK}:{port} (TCP socket), at {edge}"))
-    return Layout((directory, *nodes, *clients), url, key, ports, dict(zip(CLIENTS, socket_ports, strict=True)))
+        words = command("nym-client", **options, socket="tcp", port=port)
+        clients.append(Component(name, words, f"{LOOPBACK}:{port} (TCP socket), at {edge}"))
+    return Layout((directory, *nodes, *clients), url, key, node_ports, socket_ports)
 
 
 def table(layout: Layout) -> str:
-    """Who runs where."""
+    """A line for each component: its name and addresses."""
     width = max(len(component.name) for component in layout.components)
     return "\n".join(f"  {component.name:{width}}  {component.where}" for component in layout.components)
-
-
-def _command(role: str, **options: object) -> tuple[str, ...]:
-    return (role, *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()))
 
 
 def _identity(role: str, name: str, base: Path) -> str:

@@ -39,6 +39,7 @@ class Localnet:
         gateways: int = 1,
         *,
         rates: Rates = USUAL,
+        padded: bool = False,
         timeout: float = TIMEOUT,
         at_once: int | None = None,
     ) -> None:
@@ -54,9 +55,10 @@ class Localnet:
         self.folder = private_folder(folder.absolute())
         self._lock = _lock(self.folder)
         self._size = mixnodes_per_layer, providers, gateways
+        self._padded = padded
         self.logs = private_folder(self.folder / "logs")
         self.home = private_folder(self.folder / "home")
-        self.layout: Layout = lay_out(self.home, *self._size, rates)
+        self.layout: Layout = lay_out(self.home, *self._size, rates, padded)
         self.processes = Processes(reactor, self.home, self.logs)
 
     async def start(self) -> None:
@@ -81,7 +83,7 @@ class Localnet:
         """Stop what runs, and choose ports again, for the next `start`."""
         await self.processes.stop()
         self.processes = Processes(self._reactor, self.home, self.logs)
-        self.layout = lay_out(self.home, *self._size, self._rates)
+        self.layout = lay_out(self.home, *self._size, self._rates, self._padded)
 
     async def complete(self, show: Callable[[str], None] = lambda text: None) -> None:
         """Start the others, a few at a time, and wait until every node has announced itself and the clients' loops come

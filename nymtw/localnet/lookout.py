@@ -1,4 +1,4 @@
-"""Who of a localnet is there: nodes that the directory lists, clients whose loops come back."""
+"""The present components of a localnet: nodes in the directory, clients whose loops come back."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -48,11 +48,11 @@ class Lookout:
 
     @property
     def signs(self) -> tuple[int, ...]:
-        """What grows while there is progress: who has ever been there, and how many loops came back, in tenths."""
+        """Counts that grow while there is progress: components ever seen, and returned loops in tenths."""
         return (len(self._seen), *(int(flow.best * 10) for flow in self._flows.values()))
 
     async def missing(self) -> list[str]:
-        """Who is not there now, in the order of the layout."""
+        """The names of missing components, in the order of the layout."""
         try:
             present = ports_announced(await self._directory.nodes())
         except DirectoryError:

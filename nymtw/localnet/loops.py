@@ -4,11 +4,11 @@ from collections import deque
 
 WINDOW = 1.0  # seconds over which is counted, at least
 ENOUGH = 0.85  # of the loops that were sent
-FEWEST = 30  # loops that say something: every pair of neighbours has had some of them
+FEWEST = 30  # loops for a judgement: every pair of neighbours has had some of them
 
 
 class LoopFlow:
-    """What one client says of its loops, again and again."""
+    """The loop counts of one client over time."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int, int]] = deque()

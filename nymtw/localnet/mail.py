@@ -18,7 +18,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Delivered(Generic[T]):
-    """What became of a message: what `keep` made of it at bob's end, seconds on the way, in how many fragments."""
+    """The outcome of a message: the result of `keep` at bob's end, seconds on the way, number of fragments."""
 
     kept: T
     seconds: float
@@ -49,12 +49,12 @@ class Mail(Generic[T]):
         alice = await self._connect("alice", self._pushed_by_alice)
         bob = await self._connect("bob", self._pushed_by_bob)
         self._address = (await bob.request("details"))["details"]["address"]
-        # What is not confirmed stays with her client, for others.
+        # Unconfirmed messages stay in the client, for others.
         await alice.request("subscribe", {"progress": True, "confirm": True})
         await bob.request("subscribe", {"confirm": True})
 
     async def deliver(self, message: bytes, progress: Progress = lambda done, total: None) -> Delivered[T]:
-        """Send to bob, and wait until he has it and alice knows that it is stored.
+        """Send to bob, and wait until bob has it and alice knows that it is stored.
 
         Raises `DeliveryFailed` where alice's client gives up, `NymtwError` where a client refuses or closes its socket.
         """
@@ -100,7 +100,7 @@ class Mail(Generic[T]):
         confirmed.addErrback(lambda failure: failure.trap(NymtwError))
 
     def _lost(self, name: str) -> None:
-        """Nothing more can be learnt: whoever waits is told."""
+        """The connection is lost: fail for those who wait."""
         if self._closed:
             return
         error = NymtwError(f"{name} has closed its socket")

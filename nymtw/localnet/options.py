@@ -55,6 +55,12 @@ class Options(usage.Options):
         ["send", None, None, "Send this file from alice to bob, who writes it to DIR/received/"],
     ]
     optFlags: list[list[Any]] = [
+        [
+            "padded",
+            None,
+            "Fill the lines and the services' streams with cover, as a real network does: it takes this machine's "
+            "time, and carries clients at the recommended rates alone",
+        ],
         ["exit", None, "Stop once the first message, and the file if there is one, have arrived"],
     ]
 

@@ -10,7 +10,7 @@ _TRIES = 1000
 
 
 class PortPicker:
-    """Gives out ports that nobody listens on, each once."""
+    """Picks free ports, each once."""
 
     def __init__(self) -> None:
         self._given: set[int] = set()

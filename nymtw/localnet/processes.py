@@ -31,7 +31,7 @@ class ComponentDied(NymtwError):
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One process: `command` is what follows twistd's own options, `where` what the table says about it."""
+    """One process: `command` is what follows twistd's own options, `where` its text in the table."""
 
     name: str
     command: tuple[str, ...]
@@ -53,7 +53,7 @@ class Process:
         return self.popen.poll()
 
     def epitaph(self) -> str:
-        """How it ended, with the last lines of its log."""
+        """Its exit, with the last lines of its log."""
         lines = [f"{self.component.name} has died ({describe_status(self.status)}); the end of {self.log}:"]
         return "\n".join(lines + [f"    {line}" for line in tail(self.log)])
 
@@ -98,7 +98,7 @@ class Processes:
         return iter(list(self._running.values()))
 
     def dead(self) -> list[Process]:
-        """Those that have ended since this was last asked."""
+        """The processes that have ended since the last call."""
         found = [process for process in self if process.status is not None and not process.reported]
         for process in found:
             process.reported = True

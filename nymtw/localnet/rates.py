@@ -1,4 +1,4 @@
-"""How fast a machine is, and at which rates a whole network on it leaves most of it to others."""
+"""The speed of a machine, and rates at which a network on it leaves most of it to other programs."""
 
 import os
 import time
@@ -46,12 +46,12 @@ class Rates:
 
     @classmethod
     def for_machine(cls, machine: Machine, clients: int, processes: int) -> Self:
-        """Those at which idling takes a third of `machine` at most, and leaves room beside what others do there."""
+        """Rates at which an idle network takes a third of `machine` at most, and leaves room for other programs."""
         left = machine.power * min(IDLE_SHARE, machine.share * SHARE_OF_REST) - processes * PROCESS_COST
         return cls(min(MOST, max(LEAST, left // (clients * PACKET_COST))), clients, processes)
 
     def idle(self, machine: Machine) -> float:
-        """How much of `machine` an idle network takes; 1 is all of it."""
+        """The share of `machine` that an idle network takes, 0 to 1."""
         return (self.clients * self.sending * PACKET_COST + self.processes * PROCESS_COST) / machine.power
 
     @property
@@ -71,17 +71,17 @@ class Rates:
 
     @property
     def client(self) -> float:
-        """What a gateway lets a client send: whoever tries one at other rates here is not to be held to these."""
+        """The rate that a gateway allows a client, with room for clients that are tried at other rates."""
         return max(400.0, 4 * self.sending)
 
     @property
     def node(self) -> int:
-        """What a node is to be ready for: these clients, a service that answers one of them, and room."""
+        """The rate that a node is sized for: these clients, a service that answers one of them, and room."""
         return int(max(50, 5 * self.sending))
 
     @property
     def service(self) -> int:
-        """What a service sends while it answers."""
+        """The rate of a service while it answers."""
         return int(max(15, 3 * self.sending))
 
     @property
@@ -113,7 +113,7 @@ def usable_cores() -> int:
 
 
 def explained(machine: Machine, rates: Rates, chosen: bool) -> str:
-    """A sentence for the user: what was measured, and what follows. `chosen`: the rate is his own."""
+    """A sentence for the user: what was measured, and what follows. `chosen`: the user chose the rate."""
     cores = "its core" if machine.cores == 1 else f"each of {machine.cores} cores"
     left = "" if machine.share > 0.9 else f", of which other programs leave {machine.share:.0%}"
     idle = rates.idle(machine)

@@ -12,9 +12,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from nymtw.errors import EncodingError, NymtwError
+from nymtw.localnet.components import LAYERS
 from nymtw.localnet.console import Console
 from nymtw.localnet.files import NamedFile, parse_file, save
-from nymtw.localnet.layout import CLIENTS, LAYERS, table
+from nymtw.localnet.layout import CLIENTS, table
 from nymtw.localnet.localnet import Localnet, PortTaken
 from nymtw.localnet.mail import Mail
 from nymtw.localnet.processes import Process
@@ -66,11 +67,11 @@ class Session:
         options = self._options
         layers, providers, gateways = (options[each] for each in ("mixnodes-per-layer", "providers", "gateways"))
         rates = self._rates(2 + len(LAYERS) * layers + providers + gateways + len(CLIENTS))
-        timeout = options["timeout"]
+        timeout, padded = options["timeout"], bool(options["padded"])
         folder = self._folder()
         try:
             localnet = self._localnet = Localnet(
-                self._reactor, folder, layers, providers, gateways, rates=rates, timeout=timeout
+                self._reactor, folder, layers, providers, gateways, rates=rates, padded=padded, timeout=timeout
             )
             await self._complete(localnet)
         except NymtwError:

@@ -64,7 +64,7 @@ class Fragment:
     def encode(self) -> bytes:
         """Kind (1), message id (16), total (4), set (2), index in the set (1), content, zeros; big-endian.
 
-        1,570 bytes, or 2,048 for a REPLY.
+        1,532 bytes, or 2,048 for a REPLY.
         """
         head = _HEAD.pack(self.kind, self.message_id, self.total, *divmod(self.number, SET_SIZE))
         return (head + self.content).ljust(_CAPACITIES[self.kind] + _HEAD.size, b"\0")

@@ -11,10 +11,18 @@ from typing import Final
 from nymtw.encoding import key_text
 from nymtw.errors import EncodingError, TopologyIncomplete
 from nymtw.interfaces import IDelayStrategy, IRouteStrategy
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.fragments import FRAGMENT_LENGTH, loop_fragment
-from nymtw.message.payload import ACK_ID_LENGTH, DROP_DESTINATION, AckSection, join_payload
-from nymtw.message.sealing import seal
-from nymtw.sphinx import Hop, SizeClass, build_packet
+from nymtw.message.payload import (
+    ACK_ID_LENGTH,
+    DROP_DESTINATION,
+    NO_ACK,
+    SEALED_LENGTH,
+    AckSection,
+    drop_destination,
+    join_payload,
+)
+from nymtw.sphinx import Hop, SizeClass
 from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
 
@@ -26,7 +34,7 @@ class Outgoing:
     """A packet to send now, and the data that its sender keeps.
 
     * `packet` (2,413 bytes) goes to `first_hop` (identity) in a frame of key epoch `epoch`.
-    * `ack_id` (21 bytes) is the content of the ack, which returns once the packet is stored.
+    * `ack_id` (21 bytes) is the content of the ack if the packet is stored, `refusal_id` (21 bytes) if it is refused.
     * `route`, `ack_route`: identities in order; the last one is a provider.
     * `delays`: nanoseconds at each hop before the last. `ack_delays`: likewise; the first one is for the provider where
       the ack starts.
@@ -36,6 +44,7 @@ class Outgoing:
     first_hop: bytes
     packet: bytes
     ack_id: bytes
+    refusal_id: bytes
     route: tuple[bytes, ...]
     delays: tuple[int, ...]
     ack_route: tuple[bytes, ...]
@@ -60,16 +69,17 @@ def build_data_packet(
     routes: IRouteStrategy,
     delays: IDelayStrategy,
     random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
-    """A packet that carries `plaintext` (a fragment, 1,570 bytes) to `recipient`. Its ack returns to `own`.
+    """A packet that carries `plaintext` (a fragment, 1,532 bytes) to `recipient`. Its ack returns to `own`.
 
     Raises `TopologyIncomplete` if a layer or one of the two providers is missing, `EncodingError` for a recipient with
     an invalid key.
     """
     if len(plaintext) != FRAGMENT_LENGTH:
         raise EncodingError(f"a packet carries {FRAGMENT_LENGTH} bytes, not {len(plaintext)}")
-    sealed = seal(plaintext, recipient.encryption_key, random)
-    return _build(topology, own, recipient.provider, recipient.mailbox, sealed, routes, delays, random)
+    sealed = cryptography.seal(plaintext, recipient.encryption_key, random)
+    return _build(topology, own, recipient.provider, recipient.mailbox, sealed, routes, delays, random, cryptography)
 
 
 def build_loop_packet(
@@ -79,20 +89,53 @@ def build_loop_packet(
     routes: IRouteStrategy,
     delays: IDelayStrategy,
     random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
     """A loop: a packet to oneself, recognised by `loop_id` (16 random bytes). Raises like `build_data_packet`."""
-    return build_data_packet(topology, own, own, loop_fragment(loop_id).encode(), routes, delays, random)
+    return build_data_packet(topology, own, own, loop_fragment(loop_id).encode(), routes, delays, random, cryptography)
 
 
 def build_drop_packet(
-    topology: Topology, own: Address, routes: IRouteStrategy, delays: IDelayStrategy, random: Random
+    topology: Topology,
+    own: Address,
+    routes: IRouteStrategy,
+    delays: IDelayStrategy,
+    random: Random,
+    cryptography: Cryptography = SPHINX,
+    more_acks: int = 0,
 ) -> Outgoing:
-    """Drop cover: a packet to a random provider, which acknowledges and drops it. Raises like `build_data_packet`."""
+    """Drop cover: a packet to a random edge, which acknowledges and drops it. Raises like `build_data_packet`.
+
+    Every edge where packets can end is equally likely, services and the own one included: so the destination does not
+    show whether a packet is real. `more_acks` (0 to 3) return besides its own.
+    """
     edges = topology.usable_edges()
     if not edges:
         raise TopologyIncomplete(f"there is no provider with a key for key epoch {topology.epoch}")
-    sealed = seal(loop_fragment(random.randbytes(16)).encode(), own.encryption_key, random)
-    return _build(topology, own, random.choice(edges).identity, DROP_DESTINATION, sealed, routes, delays, random)
+    acks = [_draw_ack(topology, own, routes, delays, random, cryptography)[0].encode() for _ in range(more_acks)]
+    filling = cryptography.seal(loop_fragment(random.randbytes(16)).encode(), own.encryption_key, random)
+    content = b"".join((*acks, filling))[:SEALED_LENGTH]
+    edge, destination = random.choice(edges).identity, drop_destination(more_acks)
+    return _build(topology, own, edge, destination, content, routes, delays, random, cryptography)
+
+
+def build_reply_cover(
+    topology: Topology,
+    routes: IRouteStrategy,
+    delays: IDelayStrategy,
+    random: Random,
+    cryptography: Cryptography = SPHINX,
+) -> tuple[int, bytes, bytes]:
+    """Key epoch, first hop (identity) and packet of cover for replies: to a random edge, which throws it away, and
+    without an ack, as a reply is. Raises `TopologyIncomplete`.
+    """
+    edges = topology.usable_edges()
+    if not edges:
+        raise TopologyIncomplete(f"there is no provider with a key for key epoch {topology.epoch}")
+    hops = draw_hops(topology, random.choice(edges).identity, routes, random)
+    payload = join_payload(NO_ACK, random.randbytes(SEALED_LENGTH))
+    packet = cryptography.build(payload, hops, delays.draw(len(hops) - 1, random), DROP_DESTINATION, random=random)
+    return topology.epoch, hops[0].address, packet
 
 
 def draw_hops(topology: Topology, provider: bytes, routes: IRouteStrategy, random: Random) -> list[Hop]:
@@ -114,22 +157,38 @@ def _build(
     routes: IRouteStrategy,
     delays: IDelayStrategy,
     random: Random,
+    cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
-    ack_hops = draw_hops(topology, own.provider, routes, random)
-    ack_delays = tuple(delays.draw(len(ack_hops), random))
-    ack_id = random.randbytes(ACK_ID_LENGTH)
-    ack_packet = build_packet(ack_id, ack_hops, ack_delays[1:], own.mailbox, size_class=SizeClass.ACK, random=random)
-    ack = AckSection(topology.epoch, ack_hops[0].address, ack_delays[0], ack_packet)
+    ack, (ack_id, refusal_id), ack_hops, ack_delays = _draw_ack(topology, own, routes, delays, random, cryptography)
     hops = draw_hops(topology, provider, routes, random)
     hop_delays = tuple(delays.draw(len(hops) - 1, random))
-    packet = build_packet(join_payload(ack, sealed), hops, hop_delays, destination, random=random)
+    packet = cryptography.build(join_payload(ack, sealed), hops, hop_delays, destination, random=random)
     return Outgoing(
         topology.epoch,
         hops[0].address,
         packet,
         ack_id,
+        refusal_id,
         tuple(hop.address for hop in hops),
         hop_delays,
         tuple(hop.address for hop in ack_hops),
         ack_delays,
     )
+
+
+def _draw_ack(
+    topology: Topology,
+    own: Address,
+    routes: IRouteStrategy,
+    delays: IDelayStrategy,
+    random: Random,
+    cryptography: Cryptography,
+) -> tuple[AckSection, tuple[bytes, bytes], list[Hop], tuple[int, ...]]:
+    """An ack section whose acks come back to `own`, what they say (stored, refused), their hops, and their delays."""
+    hops = draw_hops(topology, own.provider, routes, random)
+    drawn = tuple(delays.draw(len(hops), random))
+    said = random.randbytes(ACK_ID_LENGTH), random.randbytes(ACK_ID_LENGTH)
+    header, payloads = cryptography.build_alternatives(
+        said, hops, drawn[1:], own.mailbox, size_class=SizeClass.ACK, random=random
+    )
+    return AckSection(topology.epoch, hops[0].address, drawn[0], header, *payloads), said, hops, drawn

@@ -7,6 +7,9 @@ from heapq import heappop, heappush
 from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from nymtw.interfaces import IMixing
 
 T = TypeVar("T")
 
@@ -16,6 +19,7 @@ BUSY: Final = 128
 BEAT: Final = 0.002
 
 
+@implementer(IMixing)
 class DelayQueue(Generic[T]):
     """Holds at most `capacity` items and hands those that are due to `release`, in random order.
 

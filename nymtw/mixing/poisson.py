@@ -6,13 +6,16 @@ from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-CATCH_UP: Final = 1.0  # seconds: events that are later than this (the machine slept) are not made up for
+TOLERANCE: Final = 0.005  # seconds: events that are later than this are skipped, but for the one that is next
+SLEPT: Final = 1.0  # seconds: after so long what was skipped is not even drawn, but counted by the rate
 
 
 class PoissonStream:
     """Calls `fire` as a Poisson process of `rate` events per second; a rate of zero or less never fires.
 
-    The next event is drawn from the time at which the last one was due, so that late timers do not lower the rate.
+    The next event is drawn from the time at which the last one was due, so that timers a little late do not lower the
+    rate. A stream that is really late makes up for nothing: a burst would say that something held it. `skipped` counts
+    the events that it left out, `fired` the others.
     """
 
     def __init__(self, clock: IReactorTime, rate: float, fire: Callable[[], object], random: random.Random) -> None:
@@ -23,6 +26,7 @@ class PoissonStream:
         self._running = False
         self._due = 0.0
         self._timer: IDelayedCall | None = None
+        self.fired = self.skipped = 0
 
     @property
     def rate(self) -> float:
@@ -54,12 +58,20 @@ class PoissonStream:
     def _draw(self, last: float) -> None:
         """Arm the timer for the event after the one at `last`."""
         if self._rate > 0:
+            now = self._clock.seconds()
             self._due = last + self._random.expovariate(self._rate)
-            self._timer = self._clock.callLater(max(0.0, self._due - self._clock.seconds()), self._fire_due)
+            while self._due < now - TOLERANCE:
+                self.skipped += 1
+                self._due += self._random.expovariate(self._rate)
+            self._timer = self._clock.callLater(max(0.0, self._due - now), self._fire_due)
 
     def _fire_due(self) -> None:
         self._timer = None
-        due = max(self._due, self._clock.seconds() - CATCH_UP)
+        due, now = self._due, self._clock.seconds()
+        if now - due > SLEPT:
+            self.skipped += int((now - due) * self._rate)
+            due = now
+        self.fired += 1
         try:
             self._fire()
         finally:

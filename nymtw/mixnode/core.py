@@ -5,7 +5,7 @@ from typing import Any
 
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import PacketRejected
-from nymtw.mixnode.loop_loss import PAUSE, SLOW_DOWN
+from nymtw.mixing.loop_loss import PAUSE, SLOW_DOWN
 from nymtw.node.engine.packet_engine import PacketEngine
 from nymtw.sphinx import FinalHop, ForwardHop, recover_message
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nymtw.mixing.loop_loss import ByChance
 from nymtw.mixnode.core import MixnodeCore
-from nymtw.mixnode.loop_loss import ByChance
 from nymtw.mixnode.loops import MixLoops
 from nymtw.node.announce.traffic_report import TrafficReport
 from nymtw.node.engine.mix_node import MixNode
@@ -23,6 +23,7 @@ class Cover:
         environment = node.parts.environment
         self._node = node
         self._wanted: bool = section.metrics
+        self._rate: float | None = section.loop_rate  # None: what the topology recommends
         self._policy_is_given = policy is not None
         self.loops = MixLoops(
             reactor,
@@ -31,8 +32,9 @@ class Cover:
             node.watch.usable,
             policy or ByChance(section.on_loop_loss),
             environment.random,
-            rate=section.loop_rate,
+            rate=section.loop_rate or 0.0,
             window=section.loop_window,
+            cryptography=environment.cryptography,
         )
         node.metrics.add(self.loops.metrics)
         node.add(self.loops)
@@ -47,8 +49,12 @@ class Cover:
         )
 
     def use_topology(self) -> None:
-        """A new topology has come: the directory takes metrics only from mixnodes that it knows."""
+        """A new topology has come: it may recommend another rate, and the directory takes metrics only from mixnodes
+        that it knows.
+        """
         topology, own = self._node.watch.current, self._node.core.own.identity
+        if topology is not None and self._rate is None:
+            self.loops.set_rate(topology.recommended.mixnode_loop_rate)
         listed = None if topology is None else topology.find(own)
         wanted = self._wanted and listed is not None and listed.role == MIXNODE
         if wanted and self._metrics.parent is None:
@@ -59,7 +65,9 @@ class Cover:
     def apply(self, section: Any) -> frozenset[str]:
         """As `MixNode.apply`."""
         applied = frozenset(("loop_rate", "metrics"))
-        self.loops.set_rate(section.loop_rate)
+        self._rate = section.loop_rate
+        if self._rate is not None:
+            self.loops.set_rate(self._rate)
         if not self._policy_is_given:
             self.loops.policy = ByChance(section.on_loop_loss)
             applied |= {"on_loop_loss"}

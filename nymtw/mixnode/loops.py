@@ -9,20 +9,27 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from nymtw.errors import TopologyError
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.loop_loss import ACTIONS, BLOCKED, GO_ON, LATE, LOSS, LoopLedger, LoopLoss, LoopTimes
 from nymtw.mixing.poisson import PoissonStream
 from nymtw.mixnode.core import MixnodeCore
-from nymtw.mixnode.loop_loss import ACTIONS, GO_ON, LoopLedger, LoopLoss
 from nymtw.node.engine.packet_engine import Links
-from nymtw.node.metrics import counter, gauge
-from nymtw.sphinx import Hop, build_packet
+from nymtw.node.metrics import counter, gauge, labelled_counters
+from nymtw.sphinx import Hop
 from nymtw.topology.document import LAYERS, NodeRecord, Topology
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded when metrics are first asked for
     from prometheus_client.core import Metric
 
 IDENTIFIER_LENGTH: Final = 16
-_LOOK_INTERVAL: Final = 1.0
+_LOOK_INTERVAL: Final = 0.25  # seconds
+_MOMENT: Final = 1.0  # seconds: at 14 loops a second one without any is chance once in a million
+_KINDS: Final = {
+    LOSS: "did not come back",
+    LATE: "did not come back in time",
+    BLOCKED: "came back in a moment in which all were due: somebody may be holding back the packets of others",
+}
 _NOBODY: Final = bytes(32)
 
 
@@ -53,18 +60,20 @@ def loop_route(topology: Topology, identity: bytes, random: Random) -> list[Node
     return [*(random.choice(stage) for stage in stages), own]
 
 
-def make_loop(topology: Topology, identity: bytes, random: Random) -> Loop:
+def make_loop(topology: Topology, identity: bytes, random: Random, cryptography: Cryptography = SPHINX) -> Loop:
     """A loop of the mixnode `identity`, with the delays that clients draw. Raises like `loop_route`."""
     route = loop_route(topology, identity, random)
     hops = [Hop(node.identity, node.sphinx_key(topology.epoch)) for node in route]
     delays = ExponentialDelays(topology.recommended.average_packet_delay).draw(len(hops) - 1, random)
     identifier = random.randbytes(IDENTIFIER_LENGTH)
-    packet = build_packet(b"", hops, delays, _NOBODY, identifier, random=random)
+    packet = cryptography.build(b"", hops, delays, _NOBODY, identifier, random=random)
     return Loop(topology.epoch, hops[0].address, packet, identifier, sum(delays) / 1e9)
 
 
 class MixLoops(Service):
-    """Sends loops as a Poisson process of `rate` a second, and has `policy` (`ICoverPolicy`) decide on their loss."""
+    """Sends loops as a Poisson process of `rate` a second, and has `policy` (`ICoverPolicy`) decide on what becomes of
+    them: how many are lost in a `window`, how many are late, and whether all are for a moment.
+    """
 
     log = Logger()
 
@@ -79,6 +88,7 @@ class MixLoops(Service):
         *,
         rate: float,
         window: float,
+        cryptography: Cryptography = SPHINX,
     ) -> None:
         """`topology` raises `TopologyError` where there is none that can be used. `window` in seconds."""
         self._clock = clock
@@ -86,13 +96,21 @@ class MixLoops(Service):
         self._links = links
         self._topology = topology
         self._random = random
+        self._cryptography = cryptography
         self._stream = PoissonStream(clock, rate, self._send, random)
         self._call: Any = None
         self.policy = policy
         self.ledger = LoopLedger(window)
+        self.times = LoopTimes(_MOMENT)
         self.last: LoopLoss | None = None
-        self.action = GO_ON
-        core.came_back = self.ledger.came_back
+        self.alarms = dict.fromkeys(_KINDS, 0)  # how often each kind of judgement has led to something
+        self._actions = dict.fromkeys(_KINDS, GO_ON)
+        core.came_back = self._came_back
+
+    @property
+    def action(self) -> str:
+        """What is in force: the most that any of the judgements has led to."""
+        return max(self._actions.values(), key=ACTIONS.index)
 
     def set_rate(self, rate: float) -> None:
         """Go on with another rate; 0 sends none."""
@@ -118,21 +136,30 @@ class MixLoops(Service):
 
     def _send(self) -> None:
         try:
-            loop = make_loop(self._topology(), self._core.own.identity, self._random)
+            loop = make_loop(self._topology(), self._core.own.identity, self._random, self._cryptography)
         except TopologyError:
             return  # this node is not part of a whole network yet, or not any more
-        self.ledger.left(loop.identifier, loop.delays, self._clock.seconds())
+        now = self._clock.seconds()
+        self.ledger.left(loop.identifier, loop.delays, now)
+        # A node that holds packets for longer holds its own loops on their way for longer nowhere but here.
+        self.times.left(loop.identifier, loop.delays, now)
         # Like everything that begins here it is in the account as received.
         self._core.counters.received()
         self._links.send(loop.first_hop, loop.epoch, loop.packet)
 
+    def _came_back(self, identifier: bytes) -> bool:
+        self.times.came_back(identifier, self._clock.seconds())
+        return self.ledger.came_back(identifier)
+
     def _look(self) -> None:
         self._call = self._clock.callLater(_LOOK_INTERVAL, self._look)
-        for loss in self.ledger.coordinator(self._clock.seconds()):
+        now = self._clock.seconds()
+        for loss in (*self.ledger.judged(now), *self.times.look(now)):
             self._judge(loss)
 
     def _judge(self, loss: LoopLoss) -> None:
-        self.last = loss
+        if loss.kind == LOSS:
+            self.last = loss
         action = self.policy.decide(loss)
         if action not in ACTIONS:
             self.log.error(
@@ -140,17 +167,20 @@ class MixLoops(Service):
             )
             action = GO_ON
         if action != GO_ON:
+            self.alarms[loss.kind] += 1
             self.log.warn(
-                "{lost} of {sent} loops of this node did not come back ({ratio:.1%}): {action}",
-                lost=loss.lost,
+                "{lost} of {sent} loops of this node {what} ({ratio:.1%}): {action}",
+                lost="none" if loss.kind == BLOCKED else loss.lost,
                 sent=loss.sent,
+                what=_KINDS[loss.kind],
                 ratio=loss.ratio,
                 action=action,
             )
-        elif self.action != GO_ON:
-            self.log.info("Loops come back again: {lost} of {sent} were lost", lost=loss.lost, sent=loss.sent)
-        self.action = action
-        self._core.act(action)
+        elif self._actions[loss.kind] != GO_ON:
+            self.log.info("Loops come back again: {lost} of {sent} were lost or late", lost=loss.lost, sent=loss.sent)
+        before, self._actions[loss.kind] = self.action, action
+        if self.action != before:
+            self._core.act(self.action)
 
     def metrics(self) -> "Iterable[Metric]":
         """For Prometheus."""
@@ -160,4 +190,9 @@ class MixLoops(Service):
         yield counter("loops_lost", "Loops that did not, of the windows that are over.", ledger.lost)
         yield gauge("loop_window_loops", "Loops of the last window that is over.", last.sent if last else 0)
         yield gauge("loop_loss_ratio", "The share of them that was lost.", last.ratio if last else 0.0)
-        yield gauge("loop_alarm", "1 where the cover policy found that too many.", self.action != GO_ON)
+        yield gauge("loop_alarm", "1 where the cover policy found too many lost or late.", self.action != GO_ON)
+        yield gauge("loop_usual_seconds", "What loops take beyond their drawn delays.", self.times.usual)
+        alarms = labelled_counters("loop_alarms", "Judgements that led to something.", labels=["kind"])
+        for kind, number in self.alarms.items():
+            alarms.add_metric([kind], number)
+        yield alarms

@@ -46,8 +46,12 @@ class MixnodeSection(MixSection, frozen=True, kw_only=True):
         ),
     ] = 1
     loop_rate: Annotated[
-        float, msgspec.Meta(ge=0, le=1000, description="Loops of its own, packets a second on average; 0: none.")
-    ] = 1.0
+        Annotated[float, msgspec.Meta(ge=0, le=1000)] | None,
+        msgspec.Meta(
+            description="Loops of its own, packets a second on average, up to 1000; 0: none. Not there: as many as the "
+            "topology recommends."
+        ),
+    ] = None
     loop_window: Annotated[
         float,
         msgspec.Meta(ge=10, le=86400, description="Seconds over which it is counted how many loops do not come back."),
@@ -73,7 +77,13 @@ class Options(MixOptions):
     optParameters = [
         ["layer", None, None, "Layer 1, 2 or 3; without it the thinnest one", layer_number],
         ["workers", None, None, "Processes that share the work, 2 or more; 1: none [default: 1]", worker_count],
-        ["loop-rate", None, None, "Loops of its own, packets a second on average [default: 1]", loop_rate],
+        [
+            "loop-rate",
+            None,
+            None,
+            "Loops of its own, packets a second on average [default: from the topology]",
+            loop_rate,
+        ],
     ]
     optFlags = [["no-metrics", None, "Do not tell the directory how many packets come and go"]]
 

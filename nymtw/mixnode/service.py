@@ -1,6 +1,5 @@
 """A mixnode: takes packets from the layer before, mixes them, and sends them on to the layer behind."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
@@ -13,7 +12,7 @@ from nymtw.node.engine.mix_node import Environment, MixNode, MixParts
 from nymtw.node.home import NodeHome, write_file
 from nymtw.topology.document import MIXNODE, Topology
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a mixnode of one process does not load it
     from nymtw.mixnode.workers.spawn import WorkerParts
 
 
@@ -29,13 +28,13 @@ class MixnodeService(MixNode):
         core: MixnodeCore,
         section: MixnodeSection,
         policy: Any = None,
-        crew: "WorkerParts | None" = None,
+        worker_parts: "WorkerParts | None" = None,
     ) -> None:
-        """`policy`: an `ICoverPolicy`; None is `ByChance`, with what the configuration says. `crew`: of `core`."""
-        if crew is None:
+        """`policy`: an `ICoverPolicy`; None: `ByChance`, as configured. `worker_parts`: those of `core`."""
+        if worker_parts is None:
             super().__init__(reactor, parts, core)
         else:
-            super().__init__(reactor, parts, core, [crew.workers], crew.workers, crew.listener)
+            super().__init__(reactor, parts, core, [worker_parts.workers], worker_parts.workers, worker_parts.listener)
         self.cover = Cover(reactor, self, core, section, policy)
         self.loops = self.cover.loops
 
@@ -60,8 +59,8 @@ class MixnodeService(MixNode):
             return cls(reactor, parts, MixnodeCore(**engine), config.node, policy)
         from nymtw.mixnode.workers.spawn import make_workers
 
-        crew = make_workers(reactor, config.node.workers, bytes(parts.identity), engine, parts.limits())
-        return cls(reactor, parts, crew.coordinator, config.node, policy, crew)
+        worker_parts = make_workers(reactor, config.node.workers, bytes(parts.identity), engine, parts.limits())
+        return cls(reactor, parts, worker_parts.coordinator, config.node, policy, worker_parts)
 
     def use_topology(self, topology: Topology) -> None:
         """A new topology has come; the first one may decide the layer."""
@@ -76,10 +75,6 @@ class MixnodeService(MixNode):
     def apply(self, section: MixnodeSection) -> frozenset[str]:
         """As every node; and loops, and whether the directory gets metrics."""
         return super().apply(section) | self.cover.apply(section)
-
-    def announced(self) -> Mapping[str, Any]:
-        """The layer."""
-        return {"layer": self.core.own.layer}
 
 
 def _chosen_layer(home: NodeHome) -> int:

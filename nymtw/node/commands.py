@@ -71,7 +71,7 @@ def main(program: str, role: str, commands: Sequence[Command], argv: Sequence[st
 
 
 def usage_text(program: str, role: str, commands: Sequence[Command]) -> str:
-    """What `program` prints when it is called alone."""
+    """The text that `program` prints without arguments."""
     listed = [(command.name, command.summary) for command in commands]
     listed += [("help", "Show the options of a command"), ("version", "Print the version")]
     width = max(len(name) for name, _ in listed)

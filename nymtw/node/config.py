@@ -154,7 +154,7 @@ def _struct(kind: Any) -> type[msgspec.Struct]:
 
 
 def _parts(error: msgspec.ValidationError) -> tuple[str, str, str]:
-    """What is wrong, the section and the key, out of "Expected `int`, got `str` - at `$.node.port`"."""
+    """The error, the section and the key, from "Expected `int`, got `str` - at `$.node.port`"."""
     match = _PLACE.fullmatch(str(error))
     what, path = (match["what"], match["path"] or "") if match else (str(error), "")
     section, _, key = path.partition(".")

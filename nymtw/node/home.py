@@ -1,4 +1,4 @@
-"""Where a role keeps its files: `~/.nym/<role>s/ID`, folders 0700, for one process at a time."""
+"""The home of a role: `~/.nym/<role>s/ID`, folders 0700, for one process at a time."""
 
 import fcntl
 import os
@@ -71,7 +71,7 @@ class NodeHome:
 
     @property
     def config_file(self) -> Path:
-        """Where `config.toml` is."""
+        """The path of `config.toml`."""
         return self.config / "config.toml"
 
     def create(self) -> None:

@@ -7,7 +7,7 @@ import re
 import stat
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from random import Random
 
 import nacl.bindings
 import nacl.signing
@@ -15,9 +15,6 @@ import nacl.signing
 from nymtw.encoding import KEY_LENGTH, parse_key_text
 from nymtw.errors import EncodingError, KeyFileError
 from nymtw.node.home import NodeHome, private_folder, sync_folder, write_file
-
-if TYPE_CHECKING:
-    import random
 
 _FILE_LIMIT = 4096
 _EPOCHS = 1 << 32  # a frame has 32 bits for the key epoch
@@ -28,7 +25,7 @@ _PEM = re.compile(
 
 
 class KeyKind(Enum):
-    """What a key is for; the value is the PEM type without PRIVATE KEY or PUBLIC KEY."""
+    """The purpose of a key; the value is the PEM type without PRIVATE KEY or PUBLIC KEY."""
 
     SPHINX = "SPHINX CURVE25519"
     IDENTITY = "ED25519"
@@ -106,7 +103,7 @@ class KeyRing:
     epoch + 2**32 times its generation, which is 0 for the first one.
     """
 
-    def __init__(self, home: NodeHome, random: "random.Random") -> None:
+    def __init__(self, home: NodeHome, random: Random) -> None:
         """Reads the keys that are there. `random` is asked for 32 bytes per new key. Raises `KeyFileError`."""
         self._folder = private_folder(home.data / "sphinx_keys")
         self._random = random
@@ -213,7 +210,7 @@ def load_pem(path: Path, label: str, secret: bool, limit: int) -> bytes:
         raise KeyFileError(f"{path}: {error.strerror}") from None
     if secret and status.st_mode & 0o077:
         raise KeyFileError(
-            f"{path}: others than its owner can use it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600 it"
+            f"{path}: users other than its owner can read it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600 it"
         )
     match = _PEM.match(content)
     if match is None or match[1] != match[3]:
@@ -225,7 +222,7 @@ def load_pem(path: Path, label: str, secret: bool, limit: int) -> bytes:
     except binascii.Error:
         raise KeyFileError(f"{path}: not a PEM key file: its base64 is broken") from None
     if match.end() != len(content):
-        raise KeyFileError(f"{path}: something stands behind the key")
+        raise KeyFileError(f"{path}: there is data after the key")
     return key
 
 

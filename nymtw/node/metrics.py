@@ -1,24 +1,26 @@
-"""A node's figures as Prometheus text. No label ever names a peer, a client or a message.
+"""A node's metrics as Prometheus text. No label ever names a peer, a client or a message.
 
-Nothing is counted here: the figures are read off the node's parts when somebody asks. `docs/operating.md` lists them.
-Prometheus' own library is loaded then, and not before: most nodes are never asked.
+Nothing is counted here: the values are read from the node's parts at each request. `docs/operating.md` lists them.
+The library of Prometheus is loaded at the first request: most nodes are never asked.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nymtw.drop_reasons import DropReason
+from nymtw.node.announce.presence import Presence
+from nymtw.node.directories.topology_watch import TopologyWatch
+from nymtw.node.engine.key_rotation import KeyRotation
+from nymtw.node.engine.packet_counters import PacketCounters
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded when metrics are first asked for
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
-    from nymtw.node.engine.mix_node import MixNode
 
 _KEYS = ((-1, "previous"), (0, "current"), (1, "next"))
 
 
 class Metrics:
-    """The figures of whoever has registered here, and those of the process."""
+    """The metrics of registered collectors, and those of the process."""
 
     def __init__(self) -> None:
         self._collectors: list[_Collector] = []
@@ -43,46 +45,60 @@ class _Collector:
         self.collect = collect
 
     def describe(self) -> "Iterable[Metric]":
-        """Nothing: the names are known when the figures are."""
+        """Nothing: the names are known when the values are."""
         return ()
 
 
 def gauge(name: str, text: str, value: float) -> "GaugeMetricFamily":
-    """One figure that goes up and down."""
+    """A value that goes up and down."""
     from prometheus_client.core import GaugeMetricFamily
 
     return GaugeMetricFamily(f"nymtw_{name}", text, value=value)
 
 
 def labelled_gauges(name: str, text: str, labels: Sequence[str]) -> "GaugeMetricFamily":
-    """Such figures, one for each of some `labels`, still to be added."""
+    """A family of such values, one for each label; the caller adds them."""
     from prometheus_client.core import GaugeMetricFamily
 
     return GaugeMetricFamily(f"nymtw_{name}", text, labels=labels)
 
 
 def counter(name: str, text: str, value: float) -> "CounterMetricFamily":
-    """One figure that only grows; Prometheus adds `_total` to its name."""
+    """A value that only grows; Prometheus adds `_total` to its name."""
     from prometheus_client.core import CounterMetricFamily
 
     return CounterMetricFamily(f"nymtw_{name}", text, value=value)
 
 
 def labelled_counters(name: str, text: str, labels: Sequence[str]) -> "CounterMetricFamily":
-    """Such figures, one for each of some `labels`, still to be added."""
+    """A family of such values, one for each label; the caller adds them."""
     from prometheus_client.core import CounterMetricFamily
 
     return CounterMetricFamily(f"nymtw_{name}", text, labels=labels)
 
 
-def node_metrics(node: "MixNode") -> "Iterable[Metric]":
-    """What every node that mixes has to show."""
+class MeasuredNode(Protocol):
+    """The parts of a node that mixes which are measured."""
+
+    counters: PacketCounters
+    links: Any
+    parts: Any
+    presence: Presence
+    rotation: KeyRotation
+    watch: TopologyWatch
+
+    @property
+    def core(self) -> Any: ...
+
+
+def node_metrics(node: MeasuredNode) -> "Iterable[Metric]":
+    """The metrics of every node that mixes."""
     yield from _packets(node)
     yield from _keys(node)
     yield from _network(node)
 
 
-def _packets(node: "MixNode") -> "Iterable[Metric]":
+def _packets(node: MeasuredNode) -> "Iterable[Metric]":
     counters = node.counters.snapshot()
     yield counter("packets_received", "Packets that came in, or began here.", counters.received)
     yield counter("packets_forwarded", "Packets handed to a link.", counters.forwarded)
@@ -98,6 +114,10 @@ def _packets(node: "MixNode") -> "Iterable[Metric]":
     yield gauge("delay_queue_capacity_packets", "The most packets that are held at once.", node.core.capacity)
     yield gauge("carried_packets_per_second", "What this machine carries, as measured at start.", node.parts.carried)
     yield gauge("configured_packets_per_second", "What it was told to be ready for.", node.parts.section.rate)
+    padding = node.links.padding
+    yield counter("dummies_sent", "Dummy frames sent on padded lines.", padding.sent)
+    yield counter("dummies_received", "Dummy frames received, and dropped unread.", padding.received)
+    yield counter("slots_skipped", "Frames not sent since the machine was late for their slot.", padding.skipped)
     links = labelled_gauges("links", "Links to other nodes that are up.", labels=["direction"])
     incoming, outgoing = node.links.up()
     links.add_metric(["in"], incoming)
@@ -105,7 +125,7 @@ def _packets(node: "MixNode") -> "Iterable[Metric]":
     yield links
 
 
-def _keys(node: "MixNode") -> "Iterable[Metric]":
+def _keys(node: MeasuredNode) -> "Iterable[Metric]":
     rotation = node.rotation
     epoch = rotation.epoch
     guard = node.parts.guard
@@ -121,7 +141,7 @@ def _keys(node: "MixNode") -> "Iterable[Metric]":
     yield room
 
 
-def _network(node: "MixNode") -> "Iterable[Metric]":
+def _network(node: MeasuredNode) -> "Iterable[Metric]":
     topology = node.watch.current
     now = node.parts.environment.wall_clock()
     age = -1.0 if topology is None else now - topology.published / 1e9

@@ -29,7 +29,7 @@ class _MetricsResource(Resource):
 
 
 class _QuietSite(Site):
-    """Who asks, and when, is not logged."""
+    """Does not log requests."""
 
     noisy = False
     displayTracebacks = False

@@ -1,4 +1,4 @@
-"""What mixnode and provider are told alike: their common command line, and the part of `[node]` that they share."""
+"""The common command line of mixnode and provider, and their common part of `[node]`."""
 
 from typing import Annotated, Any, Final
 
@@ -48,7 +48,7 @@ class MixOptions(NodeOptions):
 
 
 class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[node]`: what every node that mixes is told."""
+    """`[node]`: the values of every node that mixes."""
 
     id: Annotated[str, msgspec.Meta(description="Name of this node; its files are in the folder of that name.")]
     host: Annotated[
@@ -100,7 +100,7 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     ] = ""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for what nobody could be shown."""
+        """Raises `ValueError` for unprintable text."""
         try:
             description(self.description)
             country(self.country)

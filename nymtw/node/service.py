@@ -1,4 +1,4 @@
-"""What every role's service is made of: children that start in order and stop in reverse, and a port that listens."""
+"""Parts of every role's service: children that start in order and stop in reverse, and a port that listens."""
 
 from collections.abc import Callable
 from inspect import isawaitable
@@ -30,10 +30,10 @@ def listen(reactor: Any, host: str, port: int, factory: Any) -> Any:
 
 
 class Listener(Service):
-    """Listens while it runs. It takes its port in `privilegedStartService`, or in `startService` if nobody called that.
+    """Listens while it runs. It takes its port in `privilegedStartService`, or in `startService`.
 
-    twistd makes a daemon of itself between the two, so a taken port is told on the user's terminal. The reactor runs
-    later: nothing is accepted before all services have started.
+    twistd makes a daemon of itself between the two, so a taken port is an error on the user's terminal. The reactor
+    runs later: nothing is accepted before all services have started.
     """
 
     def __init__(self, reactor: Any, host: str, port: int, factory: Any) -> None:
@@ -75,6 +75,35 @@ class AtStop(Service):
         """Stop what this stands for."""
         super().stopService()
         return self._stop()
+
+
+class PeriodicService(Service):
+    """Calls `tick` every `interval` seconds, for the first time after one interval."""
+
+    def __init__(self, clock: Any, interval: float) -> None:
+        self._clock = clock
+        self._interval = interval
+        self._call: Any = None
+
+    def startService(self) -> None:
+        """Tick from now on."""
+        super().startService()
+        self._call = self._clock.callLater(self._interval, self._tick)
+
+    def stopService(self) -> None:
+        """Tick no more."""
+        super().stopService()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def tick(self) -> None:
+        """The work of one interval. Subclasses implement it."""
+        raise NotImplementedError
+
+    def _tick(self) -> None:
+        self._call = self._clock.callLater(self._interval, self._tick)
+        self.tick()
 
 
 class NodeService(MultiService):

@@ -1,4 +1,4 @@
-"""What the twistd commands of all roles share: their common options, and an end in one line where they cannot start."""
+"""Common parts of the twistd commands of all roles: options, and an error in one line if they cannot start."""
 
 import os
 import sys
@@ -56,7 +56,7 @@ def several(name: str, text: str) -> Callable[[Any, str], None]:
 
 
 def one_or_list(values: list[str]) -> str | list[str]:
-    """What was given once as it is."""
+    """A value that was given once, as it is."""
     return values[0] if len(values) == 1 else values
 
 
@@ -70,7 +70,7 @@ class RoleOptions(usage.Options):
     ]
 
     def given(self, *names: str) -> dict[str, Any]:
-        """Those of `names` that stand on the command line, dashes made underscores."""
+        """The `names` that are on the command line, with underscores for dashes."""
         return {name.replace("-", "_"): self[name] for name in names if self.get(name) is not None}
 
     def opt_version(self) -> NoReturn:
@@ -89,7 +89,7 @@ class NodeOptions(RoleOptions):
     opt_directory_key = several("directory-key", DIRECTORY_KEY)
 
     def given(self, *names: str) -> dict[str, Any]:
-        """As for every role; of what was given more than once a list."""
+        """As for every role; a list for an option that was given more than once."""
         found = super().given(*names)
         return {name: one_or_list(value) if isinstance(value, list) else value for name, value in found.items()}
 
@@ -97,7 +97,7 @@ class NodeOptions(RoleOptions):
 def run_or_exit(
     program: str, options: usage.Options, build: Callable[[Any], Any], reactor: Any = None
 ) -> "RoleService":
-    """What a role's `makeService` returns: the service that `build(reactor)` makes, on the monotonic clock.
+    """The result of a role's `makeService`: the service that `build(reactor)` makes, on the monotonic clock.
 
     A `NymtwError` while it is built, takes its ports or starts ends the process: one line on standard error, exit
     status 1. Building it and `privilegedStartService` come before twistd makes a daemon of itself, so that its user
@@ -119,7 +119,7 @@ def run_or_exit(
 
 def exit_with(program: str, error: NymtwError, stream: TextIO | None = None) -> NoReturn:
     """One line on standard error, or `stream`, and exit status 1."""
-    _say(program, error, stream)
+    _print_error(program, error, stream)
     raise SystemExit(1)
 
 
@@ -128,7 +128,7 @@ def stop_with(reactor: Any, program: str, error: NymtwError) -> None:
     import atexit
 
     _log.critical("{line}", line=_line(error))
-    _say(program, error, None)
+    _print_error(program, error, None)
 
     def leave() -> None:
         sys.stdout.flush()
@@ -201,7 +201,7 @@ def _line(error: NymtwError) -> str:
     return " ".join(str(error).split())
 
 
-def _say(program: str, error: NymtwError, stream: TextIO | None) -> None:
+def _print_error(program: str, error: NymtwError, stream: TextIO | None) -> None:
     stream = stream or sys.__stderr__
     if stream is not None:
         print(f"{program}: {_line(error)}", file=stream, flush=True)

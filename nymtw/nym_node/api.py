@@ -87,7 +87,7 @@ class NodeApi:
 
     def roles(self, call: Call) -> Answer:
         """The node's roles and place, now and in the next key epoch."""
-        own, services = self._node.core.own, self._node.announced().get("services") or ()
+        own, services = self._node.core.own, self._node.announced().record.services or ()
         place, following = places_of(self._node)
         return as_json(
             {
@@ -140,7 +140,7 @@ class NodeApi:
             {
                 "ip_address": [own.host],
                 "mix_port": node.listener.port,
-                "client_port": node.announced().get("client_port", 0),
+                "client_port": node.announced().record.client_port,
                 "keys": {
                     "ed25519_identity": key_text(own.identity),
                     "x25519_sphinx": {str(epoch): key_text(key) for epoch, key in node.rotation.public_keys().items()},
@@ -198,7 +198,7 @@ def places_of(node: Any) -> tuple[str, str]:
     if own.role == MIXNODE:
         place = f"mixnode-{own.layer}" if own.layer else ""
     elif own.role == "gateway":
-        place = "exit-gateway" if "exit" in (node.announced().get("services") or ()) else "entry-gateway"
+        place = "exit-gateway" if "exit" in (node.announced().record.services or ()) else "entry-gateway"
     else:
         place = own.role if own.role in EDGE_ROLES else ""
     return place, place

@@ -11,6 +11,7 @@ then announces that it can take another role.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET, structs
@@ -24,6 +25,7 @@ from nymtw.nym_node.core import AnyCore
 from nymtw.nym_node.kept_places import KeptPlaces
 from nymtw.nym_node.options import Options
 from nymtw.topology.document import ANY, MIXNODE, NOTICE, Place, Topology
+from nymtw.topology.presence import Heartbeat
 
 ENTRY: Final = "entry-gateway"
 EXIT: Final = "exit-gateway"
@@ -116,16 +118,14 @@ class AutoService(GatewayService):
             return gateway_roles
         return self.takes
 
-    def role_announced(self) -> str:
-        """The role in the heartbeat."""
-        return ANY
-
-    def announced(self) -> Mapping[str, Any]:
-        """A gateway's part of the presence in every role, the exit's service only as an exit, and possible roles."""
-        announced = dict(super().announced())
+    def announced(self) -> Heartbeat:
+        """A gateway's heartbeat in every role, with the exit's service only as an exit, and the possible roles."""
+        heartbeat = super().announced()
+        services = dict(heartbeat.record.services or {})
         if self.place() != EXIT:
-            announced["services"] = {name: address for name, address in announced["services"].items() if name != "exit"}
-        return {**announced, "takes": self.can_be()}
+            services.pop("exit", None)
+        record = structs.replace(heartbeat.record, role=ANY, services=services, takes=self.can_be())
+        return replace(heartbeat, record=record)
 
     def apply(self, section: Any) -> frozenset[str]:
         """Apply changed values of both roles, and `takes`, unless that needs a new start with an exit."""

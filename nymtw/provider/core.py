@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import EncodingError, PacketRejected
-from nymtw.message.payload import ACK_ID_LENGTH, DROP_DESTINATION, AckSection, split_payload
+from nymtw.message.payload import ACK_ID_LENGTH, NO_ACK, AckSection, drop_acks, split_payload
 from nymtw.node.engine.packet_engine import PacketEngine
 from nymtw.provider.delivery import Deliveries, Delivery, MailKind
 from nymtw.sphinx import GEOMETRIES, FinalHop, ForwardHop, SizeClass, recover_message
@@ -73,26 +73,32 @@ class ProviderCore(PacketEngine):
                 self._hand(Delivery(hop.destination, MailKind.ACK, plaintext), None)
                 return
             ack, sealed = split_payload(plaintext)
+            more_acks = drop_acks(hop.destination, sealed)
         except (PacketRejected, EncodingError):
             self.counters.dropped(DropReason.MALFORMED_PAYLOAD)
             return
-        if hop.destination == DROP_DESTINATION:
-            self._ended(ack, None)
-        else:
+        if more_acks is None:
             self._hand(Delivery(hop.destination, MailKind.MESSAGE, sealed), ack)
+            return
+        self._ended(None if ack == NO_ACK else ack, None)
+        for one in more_acks:
+            self._send_ack(one, True)
 
     def _hand(self, delivery: Delivery, ack: AckSection | None) -> None:
         self._deliveries.hand(delivery, partial(self._ended, ack))
 
     def _ended(self, ack: AckSection | None, reason: DropReason | None) -> None:
-        """Finish a delivery: send the ack if it succeeded, count the drop if there is a `reason`."""
-        if reason is not None:
+        """Finish a delivery: count it, and send the ack that says whether it was stored: only its sender can tell."""
+        if reason is None:
+            self.counters.delivered()
+        else:
             self.counters.dropped(reason)
-            return
-        self.counters.delivered()
-        if ack is not None:
-            self.counters.received()
-            self.hold(partial(self._pass_on, ack.first_hop, ack.epoch, ack.packet), ack.delay)
+        if ack is not None and reason is not DropReason.SHUTDOWN:
+            self._send_ack(ack, reason is None)
+
+    def _send_ack(self, ack: AckSection, stored: bool) -> None:
+        self.counters.received()
+        self.hold(partial(self._pass_on, ack.first_hop, ack.epoch, ack.packet(stored)), ack.delay)
 
     def _pass_on(self, first_hop: bytes, epoch: int, packet: bytes) -> None:
         if self._links is not None and first_hop in self.next_hops(epoch):

@@ -24,7 +24,7 @@ class MailKind(IntEnum):
     """What a delivery is; the numbers are those of the slots in the answer to a pull."""
 
     MESSAGE = 1
-    """1,618 bytes, sealed to the recipient."""
+    """1,580 bytes, sealed to the recipient."""
     ACK = 2
     """21 bytes that mean something to the recipient alone."""
     REPLY = 3

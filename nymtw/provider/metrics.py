@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nymtw.node.metrics import counter, gauge, labelled_counters, labelled_gauges
 from nymtw.provider.services.adapter import COUNTS
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded when metrics are first asked for
     from prometheus_client.core import Metric
 
 

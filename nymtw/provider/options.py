@@ -13,7 +13,6 @@ from nymtw.node.config import load_config
 from nymtw.node.engine.mix_node import MixOptions, MixSection, positive
 from nymtw.node.home import NodeHome
 from nymtw.node.tap import port_number
-from nymtw.provider.services.dispatch import DEFAULT_RATE
 from nymtw.provider.services.installed_plugins import RESERVED, Implementations, find_implementations, load_options
 from nymtw.provider.services.plugin_listing import help_text, list_text
 
@@ -28,9 +27,12 @@ class ProviderSection(MixSection, frozen=True, kw_only=True):
         int, msgspec.Meta(ge=0, le=65535, description="TCP port for clients, if the implementation serves any.")
     ] = 9000
     stream_rate: Annotated[
-        float,
-        msgspec.Meta(gt=0, le=10_000, description="Packets a second of each service while it has something to send."),
-    ] = DEFAULT_RATE
+        Annotated[float, msgspec.Meta(gt=0, le=10_000)] | None,
+        msgspec.Meta(
+            description="Packets a second that each service sends, replies or cover; never more than the topology "
+            "recommends, which is what the lines have room for. Not there: as many as that."
+        ),
+    ] = None
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,7 +51,7 @@ class EdgeOptions(MixOptions):
 
     optParameters = [
         ["client-port", None, None, "TCP port for clients [default: 9000]", port_number],
-        ["stream-rate", None, None, "Maximum of packets a second of each service [default: 300]", positive],
+        ["stream-rate", None, None, "Maximum of packets a second of each service [default: topology's]", positive],
     ]
 
     factories: tuple[Any, ...] = ()

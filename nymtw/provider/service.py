@@ -1,7 +1,10 @@
 """A provider: the node where packets end. It has a core, implementations, and a port for clients of mailboxes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
+
+from msgspec import structs
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -22,7 +25,8 @@ from nymtw.provider.public_clients import PublicClients
 from nymtw.provider.services.installed_plugins import cause_of
 from nymtw.provider.services.multiplexer import Multiplexer
 from nymtw.provider.services.service_host import Node, ServiceHost
-from nymtw.topology.document import PROVIDER, Recommended, Topology
+from nymtw.topology.document import PROVIDER, PublicClient, Recommended, Topology
+from nymtw.topology.presence import Heartbeat
 
 
 class ProviderService(MixNode):
@@ -84,7 +88,7 @@ class ProviderService(MixNode):
         parts = MixParts.at(home, config.node, environment or Environment.real(reactor, config.node))
         record = parts.record(cls.role, client_port=config.node.client_port)
         environment = parts.environment
-        node = Node(reactor, environment.random, environment.wall_clock, record.identity)
+        node = Node(reactor, environment.random, environment.wall_clock, record.identity, environment.cryptography)
         multiplexer = Multiplexer(
             [ServiceHost(node, home, factory, options, config.node.stream_rate) for factory in factories]
         )
@@ -124,25 +128,26 @@ class ProviderService(MixNode):
             # Only from the first topology: a change waits for the next start.
             self.clients.slots = topology.recommended.fetch_slots
         for hosted in self.service_hosts:
-            hosted.dispatch.use_epoch(topology.epoch)
+            hosted.dispatch.use_topology(topology, hosted.is_service)
         if self.implementation.ready:
             super().use_topology(topology)
 
-    def announced(self) -> Mapping[str, Any]:
-        """The provider's part of the presence: port for clients, mailboxes, public clients and services."""
+    def announced(self) -> Heartbeat:
+        """The content of the next heartbeat, with port for clients, mailboxes, public clients and services."""
+        heartbeat = super().announced()
         network = self.parts.environment.trust.network
         services = {hosted.name: hosted.address.encode(network) for hosted in self.service_hosts if hosted.is_service}
         if self.clients is None or self.client_listener is None:
-            return {"services": services}
+            return replace(heartbeat, record=structs.replace(heartbeat.record, services=services))
         page = self.public_clients.next_page()
-        return {
-            "client_port": self.client_listener.port,
-            "number": self.clients.store.count(),
-            "registered_clients": page.addresses,
-            "clients_page": page.number,
-            "clients_pages": page.count,
-            "services": services,
-        }
+        return replace(
+            heartbeat,
+            record=structs.replace(heartbeat.record, client_port=self.client_listener.port, services=services),
+            clients=tuple(PublicClient(address=address, provider=self.core.own.identity) for address in page.addresses),
+            number=self.clients.store.count(),
+            page=page.number,
+            pages=page.count,
+        )
 
     def blocked(self, files: frozenset[str]) -> None:
         """Count a blockage of the reactor by code in `files` for the implementation that the code belongs to."""

@@ -16,7 +16,7 @@ from nymtw.sphinx.geometry import (
 )
 from nymtw.sphinx.header import Hop
 from nymtw.sphinx.keys import generate_keypair, public_key
-from nymtw.sphinx.packet import FinalHop, ForwardHop, build_packet, process_packet
+from nymtw.sphinx.packet import FinalHop, ForwardHop, build_alternatives, build_packet, process_packet
 from nymtw.sphinx.payload import recover_message
 from nymtw.sphinx.surb import SURB, SURBRecord
 from nymtw.sphinx.unwrapper import Unwrapper
@@ -37,6 +37,7 @@ __all__ = [
     "SizeClass",
     "SphinxInputError",
     "Unwrapper",
+    "build_alternatives",
     "build_packet",
     "generate_keypair",
     "process_packet",

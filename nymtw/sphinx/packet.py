@@ -102,6 +102,31 @@ def build_packet(
     return built.header + wrap_payload(block, [keys.payload_key(version) for keys in reversed(built.keys)])
 
 
+def build_alternatives(
+    messages: Sequence[bytes],
+    route: Sequence[Hop],
+    delays: Sequence[int],
+    destination: bytes,
+    *,
+    size_class: SizeClass = SizeClass.REGULAR,
+    random: random_module.Random | None = None,
+) -> tuple[bytes, list[bytes]]:
+    """One header, and a payload for each of `messages`: whoever is given them sends one, and nobody on the way can tell
+    which. Arguments and errors as `build_packet`; a packet is the header (348 bytes) and one payload.
+
+    Only one may be sent: every node takes the second for a replay.
+    """
+    geometries = [check_message(message, size_class) for message in messages]
+    check_route(route, delays, destination, bytes(16), VERSION_SEED)
+    source = random or _SYSTEM_RANDOM
+    secret = source.randbytes(KEY_LENGTH)
+    padding = source.randbytes(Geometry.header_padding_length(len(route)))
+    built = build_header(route, delays, destination, bytes(16), VERSION_SEED, secret, padding)
+    payload_keys = [keys.payload_key(VERSION_SEED) for keys in reversed(built.keys)]
+    blocks = [pad_message(message, geometry) for message, geometry in zip(messages, geometries, strict=True)]
+    return built.header, [wrap_payload(block, payload_keys) for block in blocks]
+
+
 def load_private_key(private_key: bytes | X25519PrivateKey) -> X25519PrivateKey:
     """The key object for 32 bytes of private key. Raises `SphinxInputError` for another length."""
     if isinstance(private_key, X25519PrivateKey):

@@ -9,7 +9,7 @@ failed. What most tests begin with can be had from here.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded by `__getattr__` below
     from nymtw.testing.clock import FakeClock
     from nymtw.testing.provider_contracts import ProviderContract, ServiceContract
     from nymtw.testing.service_bench import ServiceBench

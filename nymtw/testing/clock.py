@@ -116,7 +116,7 @@ class FakeClock:
         return call
 
     def getDelayedCalls(self) -> list[ScheduledCall]:
-        """What is waiting, in no particular order."""
+        """The waiting calls, in no particular order."""
         return [call for _, sequence, call in self._heap if call._sequence == sequence and call._state == "active"]
 
     def advance(self, seconds: float) -> None:

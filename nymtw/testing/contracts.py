@@ -27,9 +27,10 @@ from nymtw.interfaces import (
     IMailboxStore,
     IRouteStrategy,
 )
-from nymtw.mixnode.loop_loss import ACTIONS, GO_ON, LoopLoss
+from nymtw.mixing.loop_loss import ACTIONS, GO_ON, LoopLoss
 from nymtw.storage.limits import MailboxLimits
 from nymtw.testing.clock import FakeClock
+from nymtw.testing.schedule_contract import LinkScheduleContract as LinkScheduleContract
 from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, Topology
 
 ALICE, BOB, KEY, TOKEN = b"a" * 32, b"b" * 32, b"k" * 32, b"t" * 32

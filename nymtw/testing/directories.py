@@ -1,7 +1,7 @@
 """The directories of a `SimulatedNetwork`: one, or several that sign together, each of which can be killed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 from nacl.signing import SigningKey
@@ -20,19 +20,24 @@ from nymtw.interfaces import IDirectory
 from nymtw.node.directories.http_directory import POST_TIMEOUT, TIMEOUT
 from nymtw.node.directories.several_directories import SeveralDirectories
 from nymtw.node.directories.trust import majority
-from nymtw.testing.network import MemoryHost
+from nymtw.testing.clock import FakeClock
+from nymtw.testing.network import MemoryHost, MemoryNetwork
 from nymtw.topology.document import Trust
 
-if TYPE_CHECKING:
-    from nymtw.testing.simulation import SimulatedNetwork
+
+class Simulation(Protocol):
+    """The simulated network, as far as its directories need it."""
+
+    network: MemoryNetwork
+    clock: FakeClock
+    directories: "SimulatedDirectories"
+    directory_away: bool
 
 
 class SimulatedDirectories:
     """`identities`: the key of each directory, by its name; `config` is that of all."""
 
-    def __init__(
-        self, network: "SimulatedNetwork", identities: Mapping[str, SigningKey], config: DirectoryConfig
-    ) -> None:
+    def __init__(self, network: Simulation, identities: Mapping[str, SigningKey], config: DirectoryConfig) -> None:
         self._network = network
         self._identities = identities
         self._config = config
@@ -48,7 +53,7 @@ class SimulatedDirectories:
         return list(self._identities)
 
     def start(self) -> None:
-        """Those that are several begin to agree."""
+        """Start the agreement, if there are several."""
         for directory in self.running.values():
             _start(directory)
 
@@ -59,7 +64,7 @@ class SimulatedDirectories:
                 self.kill(name)
 
     def kill(self, name: str) -> None:
-        """It answers nobody, and forgets all but its last topology."""
+        """Stop a directory: it does not answer, and forgets all but its last topology."""
         self.away.add(name)
         directory = self.running[name]
         if directory.attended is not None:
@@ -105,10 +110,10 @@ def _start(directory: Directory) -> None:
 class _Way:
     """To the directory `name`: every answer takes a way there and back, or fails while it is away.
 
-    One that sleeps answers when it goes on, if that is soon enough for whoever asks.
+    One that sleeps answers when it goes on, if that is before the timeout.
     """
 
-    def __init__(self, network: "SimulatedNetwork", clock: Any, name: str) -> None:
+    def __init__(self, network: Simulation, clock: Any, name: str) -> None:
         self._simulation = network
         self._clock = clock
         self.name = name
@@ -133,7 +138,7 @@ class _Way:
 class RemoteDirectory(_Way):
     """A directory as one host sees it."""
 
-    def __init__(self, network: "SimulatedNetwork", host: MemoryHost, name: str = "directory") -> None:
+    def __init__(self, network: Simulation, host: MemoryHost, name: str = "directory") -> None:
         super().__init__(network, host, name)
 
     def announce(self, path: str, heartbeat: Mapping[str, Any]) -> "Deferred[None]":
@@ -149,7 +154,7 @@ class RemoteDirectory(_Way):
 class RemotePeer(_Way):
     """A directory as another one sees it."""
 
-    def __init__(self, network: "SimulatedNetwork", own: str, name: str) -> None:
+    def __init__(self, network: Simulation, own: str, name: str) -> None:
         super().__init__(network, network.network.host(own), name)
         self._own = own
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nymtw.link.frames import HEADER, Frame, FrameParser, FrameType
+from nymtw.link.frames import HEADER, Frame, FrameParser, FrameType, encode_dummy
+from nymtw.sphinx import GEOMETRIES, SizeClass
 
 _LONGEST_BODY = 1 << 20
 
@@ -40,6 +41,8 @@ class Impairment:
         return feed
 
     def _fate(self, frame: Frame, deliver: Callable[[bytes], None]) -> list[bytes]:
+        if frame.type is FrameType.DUMMY:  # whose body nobody keeps
+            return [encode_dummy(frame.size_class, bytes(GEOMETRIES[SizeClass(frame.size_class)].packet_length))]
         is_packet = frame.type in (FrameType.PACKET, FrameType.SUBMIT)
         data = HEADER.pack(frame.type, frame.size_class, frame.epoch if is_packet else len(frame.body)) + frame.body
         if frame.type is not FrameType.PACKET:

@@ -38,19 +38,22 @@ LOCALHOST = "127.0.0.1"
 _EPHEMERAL_PORTS = range(49152, 65536)
 
 Observer = Callable[[float, str, str, bytes], None]
+Tap = Callable[[float, Any, str, str, bytes], None]
 
 
 class MemoryNetwork:
     """Hosts and the connections between them. `host(name)` is the reactor of what runs there.
 
     `latency` seconds pass between a write and its arrival, and between a connect and its answer.
-    Every chunk of bytes that arrives is shown to `observer(seconds, from_name, to_name, data)`, if there is one.
+    Every chunk of bytes that arrives is shown to `observer(seconds, from_name, to_name, data)`, if there is one, and to
+    each of `taps`, which are given the writing transport too: `tap(seconds, transport, from_name, to_name, data)`.
     """
 
     def __init__(self, clock: FakeClock, latency: float = 0.001, observer: Observer | None = None) -> None:
         self.clock = clock
         self.latency = latency
         self.observer = observer
+        self.taps: list[Tap] = []
         self._hosts: dict[str, MemoryHost] = {}
         self._ports: dict[tuple[str, int], MemoryPort] = {}
         self._transports: dict[MemoryTransport, None] = {}  # in the order in which they were made
@@ -65,7 +68,7 @@ class MemoryNetwork:
 
     def kill(self, name: str) -> None:
         """Do to the host what kill -9 does to a process: its timers never fire, its ports are closed, the other ends of
-        its connections see a reset, and nothing in it is told."""
+        its connections see a reset, and no code in it is called."""
         host = self._hosts.pop(name)
         host.alive = False
         for call in self.clock.getDelayedCalls():
@@ -103,9 +106,12 @@ class MemoryNetwork:
 
     # what hosts and transports call
 
-    def crossed(self, sender: "MemoryHost", receiver: "MemoryHost", data: bytes) -> None:
+    def crossed(self, writer: MemoryTransport, reader: MemoryTransport, data: bytes) -> None:
+        sender, receiver = writer.owner.name, reader.owner.name
         if self.observer is not None:
-            self.observer(self.clock.seconds(), sender.name, receiver.name, data)
+            self.observer(self.clock.seconds(), sender, receiver, data)
+        for tap in self.taps:
+            tap(self.clock.seconds(), writer, sender, receiver, data)
 
     def forget(self, transport: MemoryTransport) -> None:
         self._transports.pop(transport, None)
@@ -318,7 +324,7 @@ class _Resolution:
         self.name = name
 
     def cancel(self) -> None:
-        """It has happened already."""
+        """Done already: resolution is immediate."""
 
 
 @implementer(IHostnameResolver)

@@ -98,7 +98,7 @@ class ServiceContract:
             bench.asker().ask(data, 0)
         for body in (b"", random.randbytes(100), Envelope(EnvelopeKind.RECEIPT, b"?", b"t" * 16).encode()):
             bench.deliver_message(body)
-        for content in (b"", bytes(1618), random.randbytes(1618), random.randbytes(2413)):
+        for content in (b"", bytes(1580), random.randbytes(1580), random.randbytes(2413)):
             for kind in MailKind:
                 bench.deliver(content, kind)
                 bench.deliver(content, kind, address.encryption_key)
@@ -179,14 +179,14 @@ class ProviderContract:
         assert verifyObject(IProvider, bench.service_host.provider)
 
     def test_a_message_is_taken(self, bench: ServiceBench) -> None:
-        bench.deliver(bench.random.randbytes(1618), MailKind.MESSAGE, self.prepare(bench))
+        bench.deliver(bench.random.randbytes(1580), MailKind.MESSAGE, self.prepare(bench))
         bench.clock.advance(60)
         assert bench.dropped == []
         assert len(bench.deliveries) == 0
 
     def test_what_is_for_nobody_is_refused_or_taken_but_never_an_error(self, bench: ServiceBench) -> None:
         self.prepare(bench)
-        for kind, length in ((MailKind.MESSAGE, 1618), (MailKind.ACK, 21), (MailKind.REPLY, 2413)):
+        for kind, length in ((MailKind.MESSAGE, 1580), (MailKind.ACK, 21), (MailKind.REPLY, 2413)):
             bench.deliver(bench.random.randbytes(length), kind, bench.random.randbytes(32))
         bench.clock.advance(60)
         assert set(bench.dropped) <= _REFUSALS
@@ -207,7 +207,7 @@ class ProviderContract:
         assert set(bench.dropped) <= _REFUSALS
 
     def test_it_sends_nothing_unasked_and_opens_no_connection(self, bench: ServiceBench) -> None:
-        bench.deliver(bench.random.randbytes(1618), MailKind.MESSAGE, self.prepare(bench))
+        bench.deliver(bench.random.randbytes(1580), MailKind.MESSAGE, self.prepare(bench))
         bench.clock.advance(60)
         assert bench.submitted == []
         assert not bench.network.connections()
@@ -217,7 +217,7 @@ class ProviderContract:
         bench.start()
         destination = self.prepare(bench)
         for _ in range(20):
-            bench.deliver(bench.random.randbytes(1618), MailKind.MESSAGE, destination)
+            bench.deliver(bench.random.randbytes(1580), MailKind.MESSAGE, destination)
         bench.stop()
         left = [call for call in bench.clock.getDelayedCalls() if getattr(call, "owner", None) is bench.host]
         assert not left, "timers are left behind"
@@ -226,7 +226,7 @@ class ProviderContract:
     @staticmethod
     def _deliver_many(bench: ServiceBench, destination: bytes, number: int) -> None:
         for _ in range(number):
-            bench.deliver(bench.random.randbytes(1618), MailKind.MESSAGE, destination)
+            bench.deliver(bench.random.randbytes(1580), MailKind.MESSAGE, destination)
         bench.clock.advance(60)
 
 

@@ -1,6 +1,6 @@
 """`MemorySecurity`: who is at the other end of a link, without TLS, for networks in one process.
 
-Each end says its identity and 32 random bytes in a hello of 64 bytes; whoever is in the same process is believed.
+Each end sends its identity and 32 random bytes in a hello of 64 bytes; all in one process trust each other.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class MemorySecurity:
         return (self._identity or _ANONYMOUS) + self._random.randbytes(32)
 
     def impair(self, deliver: Any) -> Any:
-        """What to feed with the bytes that arrive so that `deliver` is called with those that are left of them."""
+        """A consumer of arriving bytes, which calls `deliver` with those after the hello."""
         return deliver if self._impairment is None else self._impairment.stream(deliver)
 
 

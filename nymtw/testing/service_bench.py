@@ -170,7 +170,7 @@ class ServiceBench:
         ack, sealed = split_payload(plaintext)
         if done.destination in self.people:
             self.people[done.destination].mail.append(sealed)
-        self.clock.callLater(ack.delay / 1e9 + self.slowness, self._carry, ack.first_hop, ack.packet)
+        self.clock.callLater(ack.delay / 1e9 + self.slowness, self._carry, ack.first_hop, ack.packet(True))
 
     def _ended(self, reason: DropReason | None) -> None:
         if reason is not None:

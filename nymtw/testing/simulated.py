@@ -1,19 +1,16 @@
-"""What a `SimulatedNetwork` is made of besides the real services: a client's user, the way to the directory, a record
-of all that crossed the network.
-"""
+"""Parts of a `SimulatedNetwork` besides the real services: a client's user, and a record of the traffic."""
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 
 from nymtw.client.core import ClientCore
-from nymtw.client.sending.outbox import Progress
+from nymtw.client.sending.messages import Progress
 from nymtw.client.service import ClientService
+from nymtw.testing.clock import FakeClock
 from nymtw.topology.address import Address
-
-if TYPE_CHECKING:
-    from nymtw.testing.simulation import SimulatedNetwork
+from nymtw.topology.document import Trust
 
 ACCEPT_LIMIT: Final = 60.0  # seconds
 
@@ -40,10 +37,17 @@ class Transcript:
         return self._hash.hexdigest()
 
 
+class Simulation(Protocol):
+    """The simulated network, as far as its clients need it."""
+
+    clock: FakeClock
+    trust: Trust
+
+
 class SimulatedClient:
     """A client of the network, and an application that takes every message as it arrives."""
 
-    def __init__(self, network: "SimulatedNetwork", name: str, service: ClientService) -> None:
+    def __init__(self, network: Simulation, name: str, service: ClientService) -> None:
         self._simulation = network
         self.name = name
         self.service = service
@@ -63,7 +67,7 @@ class SimulatedClient:
 
     @property
     def address(self) -> Address:
-        """Where messages to it are sent."""
+        """The address for messages to it."""
         return Address.parse(self.core.own_address(), self._simulation.trust.network)
 
     def is_ready(self) -> bool:
@@ -77,5 +81,5 @@ class SimulatedClient:
         return self._simulation.clock.wait_for(sent, ACCEPT_LIMIT).message_id
 
     def progress(self, message_id: bytes) -> Progress | None:
-        """How far a message of this client is."""
+        """The progress of a message of this client."""
         return self.core.progress(message_id)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from nacl.signing import SigningKey
 
 from twisted.internet.defer import maybeDeferred
@@ -24,6 +25,10 @@ from nymtw.encoding import key_text
 from nymtw.gateway.options import GatewayConfig, GatewaySection
 from nymtw.gateway.options import Options as GatewayCommandLine
 from nymtw.gateway.service import GatewayService
+from nymtw.interfaces import ICoverStrategy, IMixing, IRouteStrategy
+from nymtw.message.cryptography import SPHINX, Cryptography
+from nymtw.mixing.delay_queue import DelayQueue
+from nymtw.mixing.strategies import DelayFactory
 from nymtw.mixnode.options import MixnodeConfig, MixnodeSection
 from nymtw.mixnode.service import MixnodeService
 from nymtw.node.engine.mix_node import Environment
@@ -36,8 +41,10 @@ from nymtw.testing.clock import FakeClock
 from nymtw.testing.directories import SimulatedDirectories
 from nymtw.testing.impairment import Impairment
 from nymtw.testing.network import LOCALHOST, MemoryNetwork
+from nymtw.testing.observer import Observer
 from nymtw.testing.security import MemorySecurity
 from nymtw.testing.simulated import SimulatedClient, Transcript, limit_pages
+from nymtw.testing.table import TableCryptography
 from nymtw.topology.document import LAYERS
 
 # Far below what real nodes are sized for: replay filters of a simulation need not fill the memory.
@@ -72,6 +79,12 @@ class SimulatedNetwork:
     something else than the store, or of a gateway, the words of its command line.
     `directories`: of several, more than half must sign.
     `debug`: what stands in every client's configuration. `mix_loops`: loops of each mixnode, packets a second.
+    `padded`: whether lines have slots and services send cover, as `recommended` says; else neither, which takes far
+    less time and shows who talks to whom.
+    `delays` makes every client's delay strategy for a mean in seconds, `routes` and `idle` are its route and cover
+    strategies, `mixing` makes what a node holds packets in (`IMixing`).
+    `crypto="none"` has a table in the place of Sphinx and of sealing: sizes and times are the same, the bytes say
+    nothing; another `Cryptography` is taken too. `observer` sees every link.
     `str(seed)` is all that a run depends on: every one from the same seed is the same to the byte.
     """
 
@@ -93,26 +106,42 @@ class SimulatedNetwork:
         implementations: Mapping[str, Sequence[str]] | None = None,
         debug: DebugSection | None = None,
         mix_loops: float = 0.0,
+        padded: bool = False,
+        delays: DelayFactory | None = None,
+        routes: IRouteStrategy | None = None,
+        idle: ICoverStrategy | None = None,
+        mixing: Callable[..., IMixing] = DelayQueue,
+        crypto: str | Cryptography = "sphinx",
+        observer: Observer | None = None,
     ) -> None:
         self.seed = seed
+        self._cryptography = _cryptography(crypto)
+        self._delays, self._routes, self._idle, self._mixing = delays, routes, idle, mixing
+        self.observer = observer
         self._mix_loops = mix_loops
         self._implementations = implementations or {}
         self._debug = debug or DebugSection()
         self.clock = FakeClock()
         self.transcript = Transcript()
         self.network = MemoryNetwork(self.clock, latency, self.transcript)
+        if observer is not None:
+            observer.use_clock(self.clock.seconds)
+            self.network.taps.append(observer.chunk)
         self._folder = tempfile.TemporaryDirectory(prefix="nymtw-simulation-")
         self.nodes: dict[str, Any] = {}
         self.impairments: dict[str, Impairment] = {}
         self._makers: dict[str, Callable[[], Any]] = {}
         self._homes: dict[str, NodeHome] = {}
         self._starts: dict[str, int] = {}
+        recommended = recommended or RecommendedSection()
+        if not padded:
+            recommended = msgspec.structs.replace(recommended, line_wait=0.0, service_sending_rate=0.0)
         section = DirectorySection(id="directory", refresh=refresh, epoch_seconds=epoch_seconds, expiry=expiry)
         names = ["directory", *(f"directory-{number}" for number in range(2, directories + 1))]
         self.directories = SimulatedDirectories(
             self,
             {name: self._identity("directory", name) for name in names},
-            DirectoryConfig(directory=section, recommended=recommended or RecommendedSection()),
+            DirectoryConfig(directory=section, recommended=recommended),
         )
         self.directory_away = False  # all of them
         self.trust = self.directories.trust
@@ -143,6 +172,9 @@ class SimulatedNetwork:
         for name in self._makers:
             self._start(name)
         self.clock.advance_until(self._is_complete, START_LIMIT)
+        if self.observer is not None:
+            for name, client in self.clients.items():
+                self.observer.know(client.address.mailbox, name)
 
     def stop(self) -> None:
         """Stop everything, clients first. Raises `AssertionError` if a timer or a connection is left."""
@@ -277,7 +309,12 @@ class SimulatedNetwork:
             directory=self.directories.seen_from(self.network.host(name)),
             trust=self.trust,
             security=lambda key: MemorySecurity(bytes(key.verify_key), source, impairment),
+            cryptography=self._cryptography_at(name),
+            mixing=self._mixing,
         )
+
+    def _cryptography_at(self, name: str) -> Cryptography:
+        return self._cryptography if self.observer is None else self.observer.at(name, self._cryptography)
 
     def _mixnode(self, name: str, layer: int, port: int) -> Callable[[], MixnodeService]:
         section = MixnodeSection(
@@ -342,6 +379,10 @@ class SimulatedNetwork:
                     directory=environment.directory,
                     trust=environment.trust,
                     security=MemorySecurity(None, environment.random),
+                    delays=self._delays,
+                    routes=self._routes,
+                    idle=self._idle,
+                    cryptography=environment.cryptography,
                 ),
             )
             return SimulatedClient(self, name, service)
@@ -350,6 +391,14 @@ class SimulatedNetwork:
 
     def _is_complete(self) -> bool:
         return all(client.is_ready() for client in self.clients.values())
+
+
+def _cryptography(crypto: str | Cryptography) -> Cryptography:
+    if not isinstance(crypto, str):
+        return crypto
+    if crypto not in ("sphinx", "none"):
+        raise ValueError(f"crypto is 'sphinx' or 'none', not {crypto!r}")
+    return SPHINX if crypto == "sphinx" else TableCryptography()
 
 
 def _service_of(node: Any) -> Any:

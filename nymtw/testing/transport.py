@@ -1,8 +1,8 @@
 """The two ends of an in-memory connection: bytes that take time, producers and consumers, half-close, resets."""
 
 from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -10,12 +10,36 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITCPT
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-if TYPE_CHECKING:
-    from nymtw.testing.clock import ScheduledCall
-    from nymtw.testing.network import MemoryConnector, MemoryHost, MemoryNetwork
+from nymtw.testing.clock import FakeClock, ScheduledCall
 
 # What lies between writer and reader before a producer is paused: the usual size of a socket buffer.
 CAPACITY = 65536
+
+
+class Owner(Protocol):
+    """The host at one end, as far as a transport needs it."""
+
+    asleep_until: float
+
+    @property
+    def name(self) -> str: ...
+    def callLater(self, delay: float, function: Callable[..., Any], /, *args: Any) -> Any: ...
+
+
+class Carrier(Protocol):
+    """The network, as far as its transports need it."""
+
+    clock: FakeClock
+    latency: float
+
+    def crossed(self, sender: Any, receiver: Any, data: bytes) -> None: ...
+    def forget(self, transport: "MemoryTransport") -> None: ...
+
+
+class Connector(Protocol):
+    """The connector of the connecting end."""
+
+    def lost(self, reason: Failure) -> None: ...
 
 
 class Pipe:
@@ -23,7 +47,7 @@ class Pipe:
 
     __slots__ = ("_chunks", "_network", "_timer", "paused", "reader", "size", "writer")
 
-    def __init__(self, network: "MemoryNetwork", writer: "MemoryTransport", reader: "MemoryTransport") -> None:
+    def __init__(self, network: Carrier, writer: "MemoryTransport", reader: "MemoryTransport") -> None:
         self._network = network
         self.writer = writer
         self.reader = reader
@@ -74,7 +98,7 @@ class Pipe:
         if arrived:
             joined = arrived[0] if len(arrived) == 1 else b"".join(arrived)
             self.size -= len(joined)
-            self._network.crossed(self.writer.owner, self.reader.owner, joined)
+            self._network.crossed(self.writer, self.reader, joined)
             self.reader.arrived(joined)
         if finished:
             self.reader.end_of_stream()
@@ -84,17 +108,17 @@ class Pipe:
 
 @implementer(ITCPTransport)
 class MemoryTransport:
-    """What a protocol on a `MemoryNetwork` is connected to."""
+    """One end of a connection on a `MemoryNetwork`, the transport of a protocol."""
 
     disconnecting = False
 
     def __init__(
         self,
-        network: "MemoryNetwork",
-        owner: "MemoryHost",
+        network: Carrier,
+        owner: Owner,
         host: IPv4Address,
         peer: IPv4Address,
-        connector: "MemoryConnector | None" = None,
+        connector: Connector | None = None,
     ) -> None:
         self._network = network
         self.connector = connector  # of the end that connected
@@ -107,7 +131,6 @@ class MemoryTransport:
         self._out: Pipe = cast(Pipe, None)  # set by `join`
         self._in: Pipe = cast(Pipe, None)
         self._write_closed = False
-        self._read_closed = False
         self._producer: Any = None
         self._producer_is_streaming = False
         self._producer_paused = False
@@ -173,7 +196,7 @@ class MemoryTransport:
         return False
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """A cut link is told at once, so that there is nothing to probe."""
+        """Do nothing: both ends learn of a cut link at once."""
 
     # IConsumer
 
@@ -215,7 +238,6 @@ class MemoryTransport:
         """The other end writes no more."""
         if not self.connected:
             return
-        self._read_closed = True
         protocol = IHalfCloseableProtocol(self.protocol, None)
         if protocol is not None and not self._write_closed and not self.disconnecting:
             protocol.readConnectionLost()
@@ -234,13 +256,13 @@ class MemoryTransport:
             self._producer.resumeProducing()
 
     def cut(self) -> None:
-        """The network has lost this connection: both ends are told."""
+        """The network has lost this connection: call `connectionLost` at both ends."""
         if self.connected:
             self._reset()
             self.owner.callLater(0, self._lost, ConnectionLost())
 
     def vanish(self) -> None:
-        """The process at this end is no more: only the other end is told."""
+        """The process at this end is gone: call `connectionLost` at the other end only."""
         if self.connected:
             self._reset()
             self.connected = False

@@ -63,6 +63,18 @@ PLACES: Final[Mapping[str, tuple[str, int]]] = {
 }
 
 
+FramesPerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+
+
+class LineRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Frames a second on each padded line of an edge: from each mixnode of layer 3, and to each of layer 1."""
+
+    packets_in: FramesPerSecond
+    acks_in: FramesPerSecond
+    packets_out: FramesPerSecond
+    acks_out: FramesPerSecond
+
+
 class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One node.
 
@@ -71,6 +83,8 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     * `layer`: 1 to 3 for a mixnode, otherwise 0.
     * `sphinx_keys`: an X25519 key (32 bytes) for each announced key epoch.
     * `services`: those of a provider; absent if it has none.
+    * `clients`: of an edge, a step at or above the number that have registered (`nymtw.topology.lines.step`).
+    * `lines`: of an edge, the rates of its lines, if lines are padded.
     * `takes`, `places`: only if the directory assigns the role. The possible roles, and the places by the key epoch
       with which they begin; `role` and `layer` are then those of the topology's epoch.
     """
@@ -83,6 +97,8 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     client_port: Port = 0
     sphinx_keys: Annotated[dict[Epoch, Key], msgspec.Meta(max_length=8)]
     services: Services | msgspec.UnsetType = msgspec.UNSET
+    clients: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] | msgspec.UnsetType = msgspec.UNSET
+    lines: LineRates | msgspec.UnsetType = msgspec.UNSET
     takes: Annotated[tuple[Mode, ...], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
     places: Annotated[dict[Epoch, Place], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
 
@@ -118,8 +134,12 @@ class PublicClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class Recommended(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The recommended behaviour of clients, so that all look alike: rates in events a second, the mean delay of a hop
-    in seconds, and the number of slots in the answer to a pull.
+    """The recommended behaviour of clients and nodes, so that all look alike: rates in events a second, the mean delay
+    of a hop in seconds, and the number of slots in the answer to a pull.
+
+    * `mixnode_loop_rate`: loops of each mixnode. `service_sending_rate`: packets of each service, replies or cover.
+    * `line_wait`: seconds that a packet waits for a slot of a padded line on average; 0: lines are not padded.
+    * `line_headroom`: the capacity of such a line as a multiple of what it is offered, at least.
     """
 
     loop_cover_traffic_rate: Rate = 5.0
@@ -128,6 +148,10 @@ class Recommended(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fetch_message_rate: Rate = 10.0
     average_packet_delay: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.05
     fetch_slots: Annotated[int, msgspec.Meta(ge=1, le=255)] = 16
+    mixnode_loop_rate: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 14.0
+    service_sending_rate: Annotated[float, msgspec.Meta(ge=0, le=10_000)] = 100.0
+    line_wait: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.015
+    line_headroom: Annotated[float, msgspec.Meta(ge=1, le=10)] = 1.25
 
 
 Former = Annotated[

@@ -6,7 +6,7 @@ A post is a JSON object; its `signature` is Ed25519 by `identityKey` over a pref
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
@@ -28,6 +28,7 @@ from nymtw.topology.document import (
     PublicClient,
     Services,
 )
+from nymtw.topology.lines import step
 
 MAX_SKEW: Final = 120.0  # seconds that a node's clock may differ from the directory's
 MAX_PUBLIC_CLIENTS: Final = 10_000  # public clients of one provider
@@ -136,62 +137,49 @@ class Metric:
     loops_returned: int = 0
 
 
-def make_heartbeat(
-    role: str,
-    *,
-    host: str,
-    port: int,
-    keys: Mapping[int, bytes],
-    timestamp: int,
-    signing_key: SigningKey,
-    layer: int = 0,
-    client_port: int = 0,
-    registered_clients: Sequence[str] = (),
-    clients_page: int = 0,
-    clients_pages: int = 1,
-    number: int = 0,
-    version: str = "",
-    services: Mapping[str, str] | None = None,
-    takes: Sequence[str] = (),
-    description: str = "",
-    country: str = "",
-) -> dict[str, Any]:
-    """The JSON-able post of a node. `keys`: the Sphinx keys of the current and the next key epoch.
+def make_heartbeat(heartbeat: Heartbeat, signing_key: SigningKey) -> dict[str, Any]:
+    """The JSON-able post of a node, signed by the key of `heartbeat.record.identity`.
 
-    * `registered_clients`: addresses (text) of public clients, or page `clients_page` (from 0) of `clients_pages`.
-    * `services`: the addresses of a provider's services by name.
-    * `takes`: the possible roles of a node of the role "any".
-    * `description` (at most 280 characters) and `country` (two capital letters) are for people.
+    `record` has the Sphinx keys of the current and the next key epoch. Only a mixnode announces a layer; only another
+    node announces clients and services.
     """
-    epoch = min(keys)
+    record, epoch = heartbeat.record, min(heartbeat.record.sphinx_keys)
     post: dict[str, Any] = {
-        "role": role,
-        "identityKey": key_text(bytes(signing_key.verify_key)),
-        "pubKey": key_text(keys[epoch]),
+        "role": record.role,
+        "identityKey": key_text(record.identity),
+        "pubKey": key_text(record.sphinx_keys[epoch]),
         "keyEpoch": epoch,
-        "mixnetListener" if role == GATEWAY else "host": endpoint_text(host, port),
-        "timestamp": timestamp,
-        "version": version,
+        "mixnetListener" if record.role == GATEWAY else "host": endpoint_text(record.host, record.port),
+        "timestamp": heartbeat.timestamp,
+        "version": heartbeat.version,
     }
-    if epoch + 1 in keys:
-        post["nextPubKey"] = key_text(keys[epoch + 1])
-    post.update({name: text for name, text in (("description", description), ("country", country)) if text})
-    if role == ANY:
-        post["takes"] = list(takes)
-    if role == MIXNODE:
-        post["layer"] = layer
-    else:
-        post["registeredClients"] = [
-            {"pubKey": key_text(split_address(address)[1]), "address": address} for address in registered_clients
-        ]
-        if clients_pages > 1:
-            post["clientsPage"], post["clientsPages"] = clients_page, clients_pages
-        post["number"] = number
-        if services:
-            post["services"] = dict(services)
-        if client_port:
-            post["clientListener"] = endpoint_text(host, client_port)
+    if epoch + 1 in record.sphinx_keys:
+        post["nextPubKey"] = key_text(record.sphinx_keys[epoch + 1])
+    texts = {"description": heartbeat.description, "country": heartbeat.country}
+    post.update({name: text for name, text in texts.items() if text})
+    if record.role == ANY:
+        post["takes"] = list(record.takes or ())
+    post.update({"layer": record.layer} if record.role == MIXNODE else _edge_fields(heartbeat))
     return sign_post(post, _HEARTBEAT_PREFIX, signing_key)
+
+
+def _edge_fields(heartbeat: Heartbeat) -> dict[str, Any]:
+    """The fields of a node that may have clients."""
+    record = heartbeat.record
+    fields: dict[str, Any] = {
+        "registeredClients": [
+            {"pubKey": key_text(split_address(client.address)[1]), "address": client.address}
+            for client in heartbeat.clients
+        ]
+    }
+    if heartbeat.pages > 1:
+        fields["clientsPage"], fields["clientsPages"] = heartbeat.page, heartbeat.pages
+    fields["number"] = heartbeat.number
+    if record.services:
+        fields["services"] = dict(record.services)
+    if record.client_port:
+        fields["clientListener"] = endpoint_text(record.host, record.client_port)
+    return fields
 
 
 def read_heartbeat(body: object, now: float) -> Heartbeat:
@@ -236,6 +224,7 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
         client_port=client_port,
         sphinx_keys=keys,
         services=post.services or msgspec.UNSET,
+        clients=step(post.number) if client_port else msgspec.UNSET,
         takes=tuple(post.takes) or msgspec.UNSET,
     )
     clients = tuple(_read_client(client, identity) for client in post.registered_clients)

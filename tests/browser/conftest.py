@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 
-from nymtw.topology.presence import make_heartbeat, make_metric
+from nymtw.topology.presence import make_metric
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))  # where programs are started and sites are served
@@ -82,7 +83,7 @@ class Nodes(threading.Thread):
         keys = {1: number.to_bytes(32, "little")}
         role = node["role"]
         place = {"layer": 1 + number % 3} if role == "mixnode" else {"client_port": 30000 + number}
-        heartbeat = make_heartbeat(
+        heartbeat = signed_heartbeat(
             role,
             host="127.0.0.1",
             port=10000 + number,

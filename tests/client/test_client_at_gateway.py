@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from client_world import Net, Person
+from client_and_edge import Net, Person
 
 from twisted.internet.defer import Deferred
 
 from nymtw.client.config import ClientConfig, ClientSection
-from nymtw.client.sending.outbox import State
+from nymtw.client.sending.messages import State
 from nymtw.client.service import ClientService, Environment
 from nymtw.directory.config import RecommendedSection
 from nymtw.encoding import key_text

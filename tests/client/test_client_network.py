@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from nymtw.client import Client
 from nymtw.client.config import ClientConfig, ClientSection
 from nymtw.client.edge_connection import TOKEN_SETTING
-from nymtw.client.sending.outbox import State
+from nymtw.client.sending.messages import State
 from nymtw.client.service import Environment
 from nymtw.client.sockets.requests import parse_recipient
 from nymtw.directory.config import RecommendedSection

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from client_world import Net, Person
+from client_and_edge import Net, Person
 
 from twisted.logger import formatEvent, globalLogPublisher
 
@@ -169,7 +169,9 @@ class Packets:
         for _ in range(int(seconds * 10)):
             there = [node.identity for node in routes.draw(self.topology, self.random)]
             back = [node.identity for node in routes.draw(self.topology, self.random)]
-            packet = Outgoing(7, there[0], b"", self.random.randbytes(21), (*there, b"e"), (0,), (*back, b"e"), (0,))
+            packet = Outgoing(
+                7, there[0], b"", self.random.randbytes(21), b"", (*there, b"e"), (0,), (*back, b"e"), (0,)
+            )
             self.watch.sent(packet)
             self.now += 0.1
             if not dead & {*there, *back}:

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 
 from twisted.internet.testing import MemoryReactorClock
@@ -22,7 +23,7 @@ from nymtw.encoding import key_text
 from nymtw.errors import ConfigError, DirectoryError, EncodingError
 from nymtw.node.home import NodeHome
 from nymtw.topology.document import verify_topology
-from nymtw.topology.presence import make_heartbeat, make_validator
+from nymtw.topology.presence import make_validator
 
 START = 1_800_000_000.0
 
@@ -49,7 +50,7 @@ class World:
 
     def announce(self, number: int, **changes: Any) -> None:
         values: dict[str, Any] = {"host": "127.0.0.1", "port": 1000 + number, "keys": {1: bytes(32)}, **changes}
-        post = make_heartbeat("mixnode", timestamp=int(self.wall() * 1e9), signing_key=key(number), **values)
+        post = signed_heartbeat("mixnode", timestamp=int(self.wall() * 1e9), signing_key=key(number), **values)
         self.directory.announce("mixnodes", post, "127.0.0.1")
 
     def layers(self) -> dict[int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heartbeats import signed_heartbeat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
@@ -17,12 +18,13 @@ from twisted.python import usage
 
 from nymtw.directory import tap
 from nymtw.directory.config import DirectoryConfig, DirectorySection, RecommendedSection, recommended
+from nymtw.directory.profiles import PROFILES
 from nymtw.directory.service import DirectoryService, is_own_address, load_directory_config, make_directory
 from nymtw.errors import ConfigError, KeyFileError
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, load_public
 from nymtw.topology.document import Recommended, Trust, verify_topology
-from nymtw.topology.presence import make_heartbeat, make_metric
+from nymtw.topology.presence import make_metric
 
 NODE = SigningKey(bytes([3]) * 32)
 
@@ -71,7 +73,7 @@ class Site:
             "signing_key": NODE,
             **changes,
         }
-        return make_heartbeat("mixnode", **values)
+        return signed_heartbeat("mixnode", **values)
 
 
 @pytest.fixture
@@ -289,8 +291,20 @@ def test_the_command_line_ends_in_the_topology(tmp_path: Path) -> None:
     place.unlock()
 
 
+def test_a_profile_is_values_that_others_may_replace() -> None:
+    options = tap.Options()
+    options.parseOptions(["--profile=safer", "--line-headroom=2"])
+    given = options.sections()["recommended"]
+    assert given == {**PROFILES["safer"], "line_headroom": 2.0}
+    for values in PROFILES.values():
+        assert values.keys() <= set(RecommendedSection.__struct_fields__)
+    with pytest.raises(usage.UsageError):
+        tap.Options().parseOptions(["--profile=best"])
+
+
 def test_every_option_is_in_the_file_and_the_other_way_round() -> None:
     names = {name.replace("-", "_") for name, *_ in [*tap.Options.optParameters, *tap.Options.optFlags]}
+    names -= {"profile"}  # stands for values of others
     names |= {"id", "host", "port", "peers"}  # the last is given as --peer, again for each
     assert names == {*DirectorySection.__struct_fields__, *RecommendedSection.__struct_fields__}
 

@@ -1,7 +1,7 @@
 """Gateways in what a directory shows: presence, the nodes for people, and nodes whose role it decides."""
 
 from msgspec.structs import replace
-from test_registry import World, identity
+from registered_nodes import World, identity
 
 from nymtw.directory.core import in_place
 from nymtw.encoding import key_text

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request, TextMessage
@@ -16,7 +17,7 @@ from twisted.python.failure import Failure
 
 from nymtw.directory.config import DirectoryConfig, DirectorySection
 from nymtw.directory.service import DirectoryService, make_directory
-from nymtw.topology.presence import make_heartbeat, make_metric, make_validator, sign_post
+from nymtw.topology.presence import make_metric, make_validator, sign_post
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -69,8 +70,8 @@ class Site:
         keys = {1: bytes([8]) * 32, 2: bytes([9]) * 32}
         said = {"description": "d", "country": "CH", "version": "1"}
         where = {"host": "127.0.0.1", "timestamp": now}
-        mixnode = make_heartbeat("mixnode", port=1, keys=keys, layer=1, signing_key=NODE, **where, **said)
-        provider = make_heartbeat("provider", port=2, client_port=3, keys=keys, signing_key=OTHER, **where, **said)
+        mixnode = signed_heartbeat("mixnode", port=1, keys=keys, layer=1, signing_key=NODE, **where, **said)
+        provider = signed_heartbeat("provider", port=2, client_port=3, keys=keys, signing_key=OTHER, **where, **said)
         validator = make_validator(public_key="v", kind="nym", port=4, version="1", signing_key=NODE, **where)
         metric = make_metric(public_key=keys[1], sent=1, received=2, timestamp=now, signing_key=NODE, loops=(1, 1))
         signed = {

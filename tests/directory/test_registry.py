@@ -3,83 +3,19 @@
 from typing import Any
 
 import pytest
-from nacl.signing import SigningKey
+from registered_nodes import World, identity, node_key
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from nymtw.directory.consensus.publisher import RESTART_GRACE, Publisher
-from nymtw.directory.core import Directory, LocalDirectory
-from nymtw.directory.registry import Registry
+from nymtw.directory.consensus.publisher import RESTART_GRACE
+from nymtw.directory.core import LocalDirectory
 from nymtw.directory.retention import EXPIRY
-from nymtw.directory.traffic_windows import TrafficWindows
-from nymtw.directory.unsigned_presence import UnsignedPresence
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError, EncodingError
-from nymtw.testing.clock import FakeClock
 from nymtw.topology.address import Address
 from nymtw.topology.document import Recommended, verify_topology
-from nymtw.topology.presence import MAX_SKEW, make_heartbeat, make_metric
-
-DIRECTORY_KEY = SigningKey(bytes([255]) * 32)
-
-
-class Clocks(FakeClock):
-    """The monotonic clock, and beside it a wall clock that a test can step."""
-
-    step = 0.0
-
-    def wall_clock(self) -> float:
-        return super().wall_clock() + self.step
-
-
-class World:
-    """A directory, and nodes that announce themselves to it."""
-
-    def __init__(self, previous: bytes | None = None, clock: Clocks | None = None, **registry: Any) -> None:
-        self.clock = clock or Clocks()
-        self.registry = Registry(self.clock.seconds, self.clock.wall_clock, **registry)
-        self.publisher = self.make_publisher(previous)
-        metrics = TrafficWindows(self.clock.seconds, self.clock.wall_clock)
-        unsigned_presence = UnsignedPresence(self.clock.seconds, self.clock.wall_clock)
-        self.directory = Directory(self.registry, self.publisher, metrics, self.clock.wall_clock, unsigned_presence)
-
-    def make_publisher(self, previous: bytes | None = None, **options: Any) -> Publisher:
-        return Publisher(
-            self.registry, [DIRECTORY_KEY], self.clock.seconds, self.clock.wall_clock, previous=previous, **options
-        )
-
-    @property
-    def now(self) -> int:
-        return int(self.clock.wall_clock() * 1e9)
-
-    def heartbeat(self, number: int, role: str = "mixnode", **changes: Any) -> dict[str, Any]:
-        values: dict[str, Any] = {
-            "host": "127.0.0.1",
-            "port": 2000 + number,
-            "keys": {7: bytes([number]) * 32, 8: bytes([number, 1]) * 16},
-            "timestamp": self.now,
-            **({"layer": 1 + number % 3} if role == "mixnode" else {"client_port": 3000 + number}),
-            **changes,
-        }
-        return make_heartbeat(role, signing_key=node_key(number), version="0.1", **values)
-
-    def announce(
-        self, number: int, path: str = "mixnodes", role: str = "mixnode", source: str = "127.0.0.1", **changes: Any
-    ) -> None:
-        self.directory.announce(path, self.heartbeat(number, role, **changes), source)
-
-    def serials(self) -> tuple[int, list[bytes]]:
-        topology = self.publisher.topology()
-        return topology.serial, [node.identity for node in topology.nodes]
-
-
-def node_key(number: int) -> SigningKey:
-    return SigningKey(number.to_bytes(32, "big"))
-
-
-def identity(number: int) -> bytes:
-    return bytes(node_key(number).verify_key)
+from nymtw.topology.presence import MAX_SKEW, make_metric
 
 
 def test_a_node_is_gone_five_seconds_after_its_last_heartbeat() -> None:

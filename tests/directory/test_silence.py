@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from council import REFRESH, Council, identities, node_identity, unbroken
 from nacl.signing import SigningKey
-from test_registry import DIRECTORY_KEY, Clocks, World, identity
+from registered_nodes import DIRECTORY_KEY, Clocks, World, identity
+from voting_directories import REFRESH, Council, identities, node_identity, unbroken
 
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from gateway_world import GatewayWorld, Pushed
+from gateway_networks import GatewayWorld, Pushed
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
@@ -412,7 +412,11 @@ def test_the_rates_can_be_changed_while_it_runs(world: GatewayWorld) -> None:
 def test_the_figures_of_a_gateway_are_those_of_its_page(world: GatewayWorld) -> None:
     gateway = world.network_with_a_gateway()
     page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
-    assert re.findall(r"^\| `(nymtw_[a-z_]+)", page, re.MULTILINE) == ["nymtw_downlink_slots_per_second"]
+    assert re.findall(r"^\| `(nymtw_[a-z_]+)", page, re.MULTILINE) == [
+        "nymtw_downlink_slots_per_second",
+        "nymtw_downlink_rounds_skipped_total",
+    ]
+    assert "nymtw_downlink_rounds_skipped_total 0" in gateway.metrics.text().decode()
     assert f"nymtw_downlink_slots_per_second {downlink_rate(RECOMMENDED)}" in gateway.metrics.text().decode()
 
 

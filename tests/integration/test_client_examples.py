@@ -22,7 +22,7 @@ def test_each_is_under_80_lines(path: Path) -> None:
 def test_the_echo_bot_answers_senders_whom_it_never_learns(mixnet: Any) -> None:
     mixnet.make_client("echo")
     bot = mixnet.start(sys.executable, EXAMPLES / "echo.py", "echo")
-    address = bot.wait_for("Echoing what is sent to (.+)")[1]
+    address = bot.wait_for("Echoing messages to (.+)")[1]
     ask = mixnet.nym_client("send", address, "--surbs", "3", "--socket", "tcp", "--port", str(mixnet.alice))
     ask.say("is there anybody?")
     ask.end_input()

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 
 from nymtw.node.keys import KeyKind, load_public
 from nymtw.topology.document import Trust, verify_topology
-from nymtw.topology.presence import make_heartbeat, make_metric
+from nymtw.topology.presence import make_metric
 
 pytestmark = pytest.mark.integration
 COMMAND = [sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
@@ -63,7 +64,7 @@ def speak(port: int, sent: int) -> None:
     post(
         port,
         "/api/presence/mixnodes",
-        make_heartbeat("mixnode", keys={1: bytes(32)}, timestamp=time.time_ns(), signing_key=NODE, **where),
+        signed_heartbeat("mixnode", keys={1: bytes(32)}, timestamp=time.time_ns(), signing_key=NODE, **where),
     )
     metric = make_metric(public_key=bytes(32), sent=sent, received=1, timestamp=time.time_ns(), signing_key=NODE)
     post(port, "/api/metrics/mixes", metric)

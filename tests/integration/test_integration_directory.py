@@ -98,7 +98,7 @@ def mistakes(config: Path) -> Iterator[str]:
     key = config / "identity_private_key.pem"
     good = key.read_text()
     key.chmod(0o644)
-    yield f"{key}: others than its owner can use it (mode 0644): chmod 600 it"
+    yield f"{key}: users other than its owner can read it (mode 0644): chmod 600 it"
     key.chmod(0o600)
     key.write_text(good.replace("ED25519", "SPHINX CURVE25519"))
     yield f"{key}: its type is SPHINX CURVE25519 PRIVATE KEY, where ED25519 PRIVATE KEY is wanted"

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from nymtw.client.config import DebugSection
-from nymtw.client.sending.outbox import State
+from nymtw.client.sending.messages import State
 from nymtw.testing.simulation import SimulatedNetwork
 
 pytestmark = pytest.mark.integration

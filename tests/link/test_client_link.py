@@ -3,9 +3,9 @@
 import hashlib
 
 import pytest
+from edge_and_clients import HOP, LIMITS, PACKET, SLOTS, World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from link_world import HOP, LIMITS, PACKET, SLOTS, World
 
 from twisted.internet.error import ConnectError
 

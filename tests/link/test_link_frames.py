@@ -139,7 +139,7 @@ def test_a_flipped_byte_raises_nothing_else(stream, data):
 @pytest.mark.parametrize(
     "header",
     [
-        "0600 00000000",  # no such type
+        "0700 00000000",  # no such type
         "ff00 00000000",
         "0105 00000000",  # no such size class
         "0205 00000000",

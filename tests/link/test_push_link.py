@@ -3,9 +3,9 @@
 import random
 
 import pytest
+from edge_and_clients import HOP, LIMITS, PACKET, SlowStore, World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from link_world import HOP, LIMITS, PACKET, SlowStore, World
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock

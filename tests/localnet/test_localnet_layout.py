@@ -8,6 +8,7 @@ import pytest
 from nymtw.encoding import key_text
 from nymtw.errors import ConfigError
 from nymtw.localnet import ports
+from nymtw.localnet.components import NODE_KINDS, NodeKind, Size
 from nymtw.localnet.layout import lay_out, table
 from nymtw.localnet.localnet import Localnet
 from nymtw.localnet.lookout import ports_announced
@@ -137,3 +138,18 @@ def test_the_file_to_send(tmp_path: Path) -> None:
         read_file(str(tmp_path / "missing"), 9)
     with pytest.raises(ConfigError, match="Is a directory"):
         read_file(str(tmp_path), 9)
+
+
+def test_every_kind_of_node_has_names_of_its_own() -> None:
+    names = [name for kind in NODE_KINDS for name in kind.names(Size(2, 3, 4))]
+    assert len(names) == len(set(names)) == 6 + 3 + 1 + 4
+
+
+def test_a_kind_is_started_with_its_own_options_and_those_of_all() -> None:
+    kind = NodeKind("relay", "nym-relay", options=lambda rates: {"stream_rate": rates.service}, flags=("--fast",))
+    assert kind.names(Size(1, 1, 0)) == ["relay"]
+    component = kind.component("relay", 5, 0, USUAL, {"host": "127.0.0.1"})
+    assert component.command == (
+        *("nym-relay", "--id=relay", "--port=5", f"--stream-rate={USUAL.service}", "--host=127.0.0.1", "--fast"),
+    )
+    assert component.where == "127.0.0.1:5"

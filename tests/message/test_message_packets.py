@@ -83,10 +83,12 @@ def world():
 def check_ack(world, out, payload):
     ack, sealed = split_payload(payload)
     assert (ack.epoch, ack.delay) == (EPOCH, out.ack_delays[0])
-    path, delays, last = world.walk(ack.first_hop, ack.packet)
-    assert (tuple(path), tuple(delays)) == (out.ack_route, out.ack_delays[1:])
-    assert (path[-1], last.destination) == (world.alice.provider, world.alice.mailbox)
-    assert recover_message(last.payload) == out.ack_id
+    for stored, said in ((True, out.ack_id), (False, out.refusal_id)):
+        path, delays, last = world.walk(ack.first_hop, ack.packet(stored))
+        assert (tuple(path), tuple(delays)) == (out.ack_route, out.ack_delays[1:])
+        assert (path[-1], last.destination) == (world.alice.provider, world.alice.mailbox)
+        assert recover_message(last.payload) == said
+    assert out.ack_id != out.refusal_id
     return sealed
 
 
@@ -120,7 +122,7 @@ def test_a_loop_and_drop_cover_look_like_data_and_are_acknowledged(world):
     assert (back.kind, back.message_id) == (FragmentKind.LOOP, b"L" * 16)
     _, _, last = world.walk(drop.first_hop, drop.packet)
     assert last.destination == DROP_DESTINATION == bytes(32)
-    assert len(check_ack(world, drop, recover_message(last.payload))) == 1618
+    assert len(check_ack(world, drop, recover_message(last.payload))) == 1580
 
 
 def test_drop_cover_goes_to_every_provider(world):

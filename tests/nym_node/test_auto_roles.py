@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from any_world import EPOCH, REFRESH, AnyNetwork
+from automatic_roles import EPOCH, REFRESH, AnyNetwork
 from msgspec import structs
 
 from nymtw.encoding import key_text
@@ -226,7 +226,7 @@ def test_an_exit_is_announced_where_a_node_is_one_and_stays_it(world: AnyNetwork
     assert len(world.topology.services("exit")) == 1
     assert world.services["out"].can_be() == ("exit-gateway",)
     world.services["out"].core.own = structs.replace(world.services["out"].core.own, places={0: "mixnode-1"})
-    assert "exit" not in world.services["out"].announced()["services"]
+    assert "exit" not in world.services["out"].announced().record.services
 
 
 def test_who_can_be_a_gateway_alone_takes_clients_all_the_time(world: AnyNetwork) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from any_world import AnyNetwork
+from automatic_roles import AnyNetwork
 
 from twisted.logger import globalLogPublisher
 

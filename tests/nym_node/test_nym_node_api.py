@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from any_world import AnyNetwork
+from automatic_roles import AnyNetwork
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone

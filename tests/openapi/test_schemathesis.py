@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 
 from nymtw.encoding import key_text
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, save_private, save_public
-from nymtw.topology.presence import make_heartbeat
 
 pytestmark = pytest.mark.openapi
 # What is posted has to be signed, which a schema cannot say: what fits it is refused all the same.
@@ -84,7 +84,7 @@ def assert_keeps_to(description: str, folder: Path) -> None:
 def test_a_live_directory_keeps_to_its_description(tmp_path: Path) -> None:
     pytest.importorskip("schemathesis")
     with directory(tmp_path) as (url, _):
-        heartbeat = make_heartbeat(
+        heartbeat = signed_heartbeat(
             "mixnode",
             host="127.0.0.1",
             port=1789,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_mixing_services import World
+from mixing_services import World
 
 from nymtw.drop_reasons import DropReason
 from nymtw.link.frames import Frame

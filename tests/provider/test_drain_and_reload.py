@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mixing_services import World
 from msgspec import structs
-from test_mixing_services import World
 
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
@@ -16,8 +16,8 @@ from twisted.logger import globalLogPublisher
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import ConfigError
 from nymtw.link.frames import Frame, FrameType
+from nymtw.mixing.loop_loss import PAUSE
 from nymtw.mixnode import options as mixnode
-from nymtw.mixnode.loop_loss import PAUSE
 from nymtw.mixnode.service import MixnodeService
 from nymtw.node.process import reload
 from nymtw.node.process.reload import Hangup

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_mixing_services import World
+from mixing_services import World
 
 from nymtw.message.sealing import unseal
 from nymtw.node.engine import mix_node

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from test_mixing_services import World
+from mixing_services import World
 
 from zope.interface import implementer
 
@@ -14,7 +14,7 @@ from nymtw.drop_reasons import DropReason
 from nymtw.errors import TopologyError
 from nymtw.interfaces import ICoverPolicy
 from nymtw.link.frames import Frame
-from nymtw.mixnode.loop_loss import GO_ON, PAUSE, SLOW_DOWN, WARN, LoopLoss
+from nymtw.mixing.loop_loss import GO_ON, PAUSE, SLOW_DOWN, WARN, LoopLoss
 from nymtw.mixnode.loops import loop_route, make_loop
 from nymtw.mixnode.service import MixnodeService
 

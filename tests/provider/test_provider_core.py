@@ -46,7 +46,7 @@ def test_a_message_is_delivered_and_its_ack_comes_back_after_the_delay_drawn_for
     chain.enter(packet)
     chain.run(1.0)
     (arrived, message), (acked, back) = chain.implementation.deliveries
-    assert (message.destination, message.kind, len(message.content)) == (MAILBOX, MailKind.MESSAGE, 1618)
+    assert (message.destination, message.kind, len(message.content)) == (MAILBOX, MailKind.MESSAGE, 1580)
     assert arrived == pytest.approx(0.010 + 3 * LATENCY)
     assert back == Delivery(b"a" * 32, MailKind.ACK, text)
     assert acked == pytest.approx(arrived + 0.070 + 4 * LATENCY)
@@ -87,6 +87,10 @@ def test_a_coroutine_is_an_answer_too() -> None:
     assert len(chain.provider.links.sent) == 1
 
 
+def never_but_acks(delivery: Delivery) -> "Deferred[None] | None":
+    return None if delivery.kind is MailKind.ACK else Deferred()
+
+
 @pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize(
     ("error", "reason"),
@@ -98,13 +102,15 @@ def test_a_coroutine_is_an_answer_too() -> None:
         (SystemError(), DropReason.PROVIDER_ERROR),
     ],
 )
-def test_a_refusal_is_counted_for_its_reason_and_not_acknowledged(
+def test_a_refusal_is_counted_for_its_reason_and_its_sender_alone_learns_of_it(
     error: Exception, reason: DropReason, later: bool
 ) -> None:
     chain = Chain(4)
     refused: Deferred[None] = Deferred()
 
     def answer(delivery: Delivery) -> Any:
+        if delivery.kind is MailKind.ACK:
+            return None
         if later:
             return refused
         raise error
@@ -116,13 +122,15 @@ def test_a_refusal_is_counted_for_its_reason_and_not_acknowledged(
         refused.errback(error)
         chain.run(1.0)
     assert chain.provider.drops() == {reason: 1}
-    assert chain.provider.links.sent == []
+    assert [delivery.content for delivery in chain.delivered(MailKind.ACK)] == [chain.refusal]
 
 
 def test_the_log_says_once_what_is_wrong_and_nothing_of_the_packet(log: list[LogEvent]) -> None:
     chain = Chain(5)
 
     def answer(delivery: Delivery) -> None:
+        if delivery.kind is MailKind.ACK:
+            return
         raise ValueError(f"cannot store {delivery.content!r} for {delivery.destination!r}")
 
     chain.implementation.answer = answer
@@ -140,7 +148,7 @@ def test_an_implementation_that_never_answers_loses_its_packets_in_time_and_the_
     log: list[LogEvent],
 ) -> None:
     chain = Chain(6, timeout=10.0)
-    chain.implementation.answer = never
+    chain.implementation.answer = never_but_acks
     chain.enter(chain.data_packet(delays=[0, 0, 0]))
     chain.enter(chain.data_packet(delays=[4_000 * MILLISECOND, 0, 0]))
     chain.run(10.0)
@@ -151,9 +159,10 @@ def test_an_implementation_that_never_answers_loses_its_packets_in_time_and_the_
     assert chain.provider.drops() == {DropReason.PROVIDER_ERROR: 2}
     assert errors(log) == ["did not answer in time"]
     chain.implementation.answer = lambda delivery: None
+    told = len(chain.provider.links.sent)
     chain.enter(chain.data_packet())
     chain.run(1.0)
-    assert len(chain.provider.links.sent) == 1
+    assert len(chain.provider.links.sent) == told + 1
 
 
 def test_an_answer_that_comes_too_late_changes_nothing() -> None:
@@ -161,15 +170,14 @@ def test_an_answer_that_comes_too_late_changes_nothing() -> None:
     # A Deferred that does not let itself be cancelled: its answer arrives afterwards.
     late: Deferred[None] = Deferred(lambda deferred: None)
     late.errback = lambda failure=None: None  # type: ignore[method-assign, assignment]
-    chain.implementation.answer = lambda delivery: late
+    chain.implementation.answer = lambda delivery: None if delivery.kind is MailKind.ACK else late
     chain.enter(chain.data_packet())
     chain.run(2.0)
     assert chain.provider.drops() == {DropReason.PROVIDER_ERROR: 1}
     late.callback(None)
     chain.run(1.0)
     assert chain.provider.drops() == {DropReason.PROVIDER_ERROR: 1}
-    assert chain.provider.counters.delivered_total == 0
-    assert chain.provider.links.sent == []
+    assert [delivery.content for delivery in chain.delivered(MailKind.ACK)] == [chain.refusal]
 
 
 def test_a_canceller_that_raises_is_contained() -> None:
@@ -191,10 +199,11 @@ def test_only_so_many_wait_for_the_implementation_at_once() -> None:
     for _ in range(5):
         chain.enter(chain.data_packet())
     chain.run(1.0)
-    assert chain.provider.drops() == {DropReason.PROVIDER_BUSY: 3}
+    # Three packets, and the acks that say so to somebody with a mailbox here.
+    assert chain.provider.drops() == {DropReason.PROVIDER_BUSY: 6}
     assert chain.provider.core.queued == 2
     chain.provider.core.stop()
-    assert chain.provider.drops() == {DropReason.PROVIDER_BUSY: 3, DropReason.SHUTDOWN: 2}
+    assert chain.provider.drops() == {DropReason.PROVIDER_BUSY: 6, DropReason.SHUTDOWN: 2}
     assert chain.provider.counters.queued == 0
 
 

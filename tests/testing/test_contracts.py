@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.mixing.loop_loss import ByChance
 from nymtw.mixing.routes import UniformRoutes
-from nymtw.mixnode.loop_loss import ByChance
 from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock

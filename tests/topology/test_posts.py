@@ -7,6 +7,7 @@ from pathlib import Path
 import cbor2
 import msgspec
 import pytest
+from heartbeats import signed_heartbeat
 from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import SigningKey, VerifyKey
@@ -18,7 +19,6 @@ from nymtw.topology.document import PublicClient, Trust, verify_topology
 from nymtw.topology.presence import (
     MAX_SKEW,
     endpoint_text,
-    make_heartbeat,
     make_metric,
     parse_endpoint,
     read_heartbeat,
@@ -41,7 +41,7 @@ def heartbeat(role="mixnode", **changes):
     fields = {"host": "192.0.2.1", "port": 1789, "keys": KEYS, "timestamp": NOW * 10**9, "signing_key": KEY}
     if role == "mixnode":
         fields["layer"] = 2
-    return make_heartbeat(role, **{**fields, **changes})
+    return signed_heartbeat(role, **{**fields, **changes})
 
 
 def signed(post, prefix=PREFIX):

@@ -19,7 +19,7 @@ from nymtw.message.stream import StreamFailure, StreamMessage, StreamOpen
 from nymtw.sphinx import SURB, Hop, generate_keypair
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import NodeRecord, PublicClient, Recommended, Topology, Trust, sign_topology
-from nymtw.topology.presence import make_heartbeat, make_metric
+from nymtw.topology.presence import Heartbeat, make_heartbeat, make_metric
 
 HERE = Path(__file__).resolve().parent
 TIME = 1_700_000_000_000_000_000
@@ -39,14 +39,23 @@ class Given(random.Random):
 
 
 def payload(source):
-    ack = AckSection(source.getrandbits(32), source.randbytes(32), source.getrandbits(64), source.randbytes(386))
-    sealed = source.randbytes(1618)
+    ack = AckSection(
+        source.getrandbits(32),
+        source.randbytes(32),
+        source.getrandbits(64),
+        source.randbytes(348),
+        source.randbytes(38),
+        source.randbytes(38),
+    )
+    sealed = source.randbytes(1580)
     return {
         "ack_section": {
             "epoch": ack.epoch,
             "first_hop": ack.first_hop.hex(),
             "delay": str(ack.delay),
-            "packet": ack.packet.hex(),
+            "header": ack.header.hex(),
+            "stored": ack.stored.hex(),
+            "refused": ack.refused.hex(),
             "encoded": ack.encode().hex(),
         },
         "sealed": sealed.hex(),
@@ -56,7 +65,7 @@ def payload(source):
 
 def sealing(source):
     cases = []
-    for length in (0, 1, 1570):
+    for length in (0, 1, 1532):
         private, public = generate_keypair(source)
         plaintext, ephemeral = source.randbytes(length), source.randbytes(32)
         cases.append(
@@ -76,8 +85,8 @@ def fragments(source):
     for kind, length, numbers in (
         (FragmentKind.MESSAGE, 0, [0]),
         (FragmentKind.MESSAGE, 5, [0]),
-        (FragmentKind.MESSAGE, 1546, [0]),
-        (FragmentKind.MESSAGE, 1547, [0, 1]),
+        (FragmentKind.MESSAGE, 1508, [0]),
+        (FragmentKind.MESSAGE, 1509, [0, 1]),
         (FragmentKind.MESSAGE, 400_000, [0, 254, 255, 258]),
         (FragmentKind.REPLY, 2024, [0]),
         (FragmentKind.REPLY, 2025, [0, 1]),
@@ -210,22 +219,24 @@ def _readable(value):
 def posts(source):
     signing_key = SigningKey(source.randbytes(32))
     identity = bytes(signing_key.verify_key)
-    common = {"host": "192.0.2.7", "port": 1789, "timestamp": TIME, "signing_key": signing_key, "version": "0.1.0"}
     address = Address(source.randbytes(32), generate_keypair(source)[1], identity).encode(source.randbytes(16))
 
-    def keys():
-        return {19675: source.randbytes(32), 19676: source.randbytes(32)}
+    client = PublicClient(address=address, provider=identity)
+
+    def heartbeat(role, clients=(), number=0, **fields):
+        keys = {19675: source.randbytes(32), 19676: source.randbytes(32)}
+        place = {"host": "192.0.2.7", "port": 1789}
+        record = NodeRecord(role=role, identity=identity, sphinx_keys=keys, **place, **fields)
+        return make_heartbeat(Heartbeat(record, clients, number, TIME, "0.1.0"), signing_key)
 
     return {
         "signing_key": bytes(signing_key).hex(),
         "identity": key_text(identity),
         "time": str(TIME),
         "heartbeats": [
-            make_heartbeat("mixnode", keys=keys(), layer=2, **common),
-            make_heartbeat(
-                "provider", keys=keys(), client_port=9000, registered_clients=[address], number=12, **common
-            ),
-            make_heartbeat("gateway", keys=keys(), client_port=9000, number=3, **common),
+            heartbeat("mixnode", layer=2),
+            heartbeat("provider", (client,), 12, client_port=9000),
+            heartbeat("gateway", number=3, client_port=9000),
         ],
         "metric": make_metric(
             public_key=source.randbytes(32), sent=40, received=41, timestamp=TIME, signing_key=signing_key

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import msgspec
 
 from nymtw.client.receiving.circuits import Circuit
-from nymtw.client.sending.outbox import OutMessage, State
+from nymtw.client.sending.messages import OutMessage, State
 from nymtw.errors import NymtwError
 from nymtw.message.envelope import ENVELOPE_OVERHEAD
 from nymtw.message.fragments import FRAGMENT_CAPACITY

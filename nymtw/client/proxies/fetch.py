@@ -111,6 +111,17 @@ class Unpacker:
             raise WebError("the compressed page is damaged") from None
 
 
+VISIBLE: Final = (
+    "This starts a client for as long as it takes, and whoever sees your line sees when. "
+    "A client that runs all the time hides that: nym-client run, http-proxy or socks5"
+)
+
+
+def say_visible() -> None:
+    """Warn whoever uses a command that starts a client for one task."""
+    print(VISIBLE, file=sys.stderr)
+
+
 def run(options: ClientOptions, work: Callable[[ClientService, Any], Awaitable[Any]]) -> Any:
     """Start the client, wait for `work`, and stop the client. Returns the result of `work`, or raises its error."""
     from twisted.internet import reactor as module
@@ -168,6 +179,7 @@ def web_client(service: ClientService, reactor: Any, via: str | None) -> WebClie
 
 def fetch(options: FetchOptions) -> int:
     """Fetch one page. Returns 0 if the server sent it, 1 if it answered with an error."""
+    say_visible()
     body = _body(options["data"])
     method = (options["request"] or ("POST" if body is not None else "GET")).upper()
     headers = [(b"Accept-Encoding", b"gzip"), *options["header"]]

@@ -1,1 +1,1 @@
-"""What comes in at a client: mail opened and reassembled, messages for applications, replies."""
+"""Receiving: mail is opened and reassembled into messages for applications, and replies."""

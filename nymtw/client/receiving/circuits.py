@@ -15,7 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from nymtw.client.sending.outbox import Outbox, OutMessage, State
+from nymtw.client.receiving.receipt_timer import ReceiptTimer
+from nymtw.client.sending.messages import OutMessage, State
+from nymtw.client.sending.outbox import Outbox
 from nymtw.errors import EncodingError, NymtwError, PacketRejected, TopologyError
 from nymtw.message.envelope import (
     BLOCK_LENGTH,
@@ -94,7 +96,7 @@ class Circuits:
         self._by_alpha: dict[bytes, Circuit] = {}
         self._reassembler = Reassembler(_LIMITS)
         self._grants, self._receipts = Grants(), ReceiptSchedule()
-        self._timer: Any = None
+        self._timer = ReceiptTimer(clock, self._receipts, self._send_receipt)
         self._expiry: Any = None
         self._work: set[Deferred[Any]] = set()
         self.malformed = 0
@@ -110,7 +112,7 @@ class Circuits:
             work.cancel()
 
     def use_epoch(self, epoch: int) -> None:
-        """What was built with dead keys is dead."""
+        """Forget reply blocks that were built with keys of past epochs."""
         for circuit in self._by_tag.values():
             for alpha in [alpha for alpha, (built, _) in circuit.records.items() if built < epoch - 1]:
                 self._forget(circuit, alpha)
@@ -136,10 +138,10 @@ class Circuits:
             self._outbox.cancel(message)
         circuit.posted.clear()
         if not self._by_tag:
-            for timer in (self._timer, self._expiry):
-                if timer is not None:
-                    timer.cancel()
-            self._timer = self._expiry = None
+            self._timer.stop()
+            if self._expiry is not None:
+                self._expiry.cancel()
+                self._expiry = None
 
     def post(self, circuit: Circuit, data: bytes, lane: Hashable, least: int) -> OutMessage:
         """As `Circuit.post`."""
@@ -194,7 +196,7 @@ class Circuits:
     # -- blocks, in messages of their own
 
     def _room(self, circuit: Circuit) -> int:
-        """How many blocks more may be given to it."""
+        """The number of blocks that it may still get."""
         return self._grants.allowed(circuit.tag, OUTSTANDING, self._clock.seconds()) - circuit.owed
 
     def _give(self, circuit: Circuit, wanted: int) -> None:
@@ -224,7 +226,7 @@ class Circuits:
         deferred = Deferred.fromCoroutine(work)
         self._work.add(deferred)
         deferred.addErrback(lambda failure: failure.trap(NymtwError, CancelledError))
-        deferred.addErrback(lambda failure: self.log.failure("Reply blocks could not be given", failure))
+        deferred.addErrback(lambda failure: self.log.failure("Sending reply blocks failed", failure))
         deferred.addBoth(lambda _: self._work.discard(deferred))
 
     # -- in
@@ -244,13 +246,13 @@ class Circuits:
             return True
         circuit.signs()
         if circuit.tag not in self._by_tag:
-            return True  # what was heard closed it
+            return True  # the message closed it
         now = self._clock.seconds()
         body = self._reassembler.add(piece, now, circuit.tag)
         bitmap = self._reassembler.ledger.received(circuit.tag + piece.message_id, piece.count)
         if any(bitmap):
             self._receipts.arrived(circuit.tag, piece, now, bitmap == full_bitmap(piece.count))
-            self._arm()
+            self._timer.arm()
         if body is not None:
             self._whole(circuit, body)
         return True
@@ -267,27 +269,13 @@ class Circuits:
         elif envelope.kind is EnvelopeKind.DATA:
             circuit.received(envelope.data)
 
-    def _arm(self) -> None:
-        due = self._receipts.next_due
-        if self._timer is not None:
-            if due is not None and self._timer.getTime() <= due:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            clock: Any = self._clock
-            self._timer = clock.callLater(max(0.0, due - clock.seconds()), self._send_receipts)
-
-    def _send_receipts(self) -> None:
-        self._timer = None
-        for tag, message_id, count in self._receipts.due(self._clock.seconds()):
-            circuit = self._by_tag.get(tag)
-            if circuit is not None:
-                bitmap = self._reassembler.ledger.received(tag + message_id, count)
-                receipt = ReplyReceipt(message_id, count, bitmap).encode()
-                with suppress(NymtwError):  # the service sends again what it thinks is lost
-                    self._post(circuit, Envelope(EnvelopeKind.RECEIPT, receipt, circuit.tag))
-        self._arm()
+    def _send_receipt(self, tag: bytes, message_id: bytes, count: int) -> None:
+        circuit = self._by_tag.get(tag)
+        if circuit is not None:
+            bitmap = self._reassembler.ledger.received(tag + message_id, count)
+            receipt = ReplyReceipt(message_id, count, bitmap).encode()
+            with suppress(NymtwError):  # the service sends again what it thinks is lost
+                self._post(circuit, Envelope(EnvelopeKind.RECEIPT, receipt, circuit.tag))
 
     def _expire(self) -> None:
         clock: Any = self._clock

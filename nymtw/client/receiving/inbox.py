@@ -85,7 +85,7 @@ class Inbox:
         return subscriber
 
     def leave(self, subscriber: Subscriber) -> None:
-        """What this subscriber has not confirmed waits for the next one."""
+        """Unconfirmed messages of this subscriber wait for the next one."""
         if subscriber in self._subscribers:
             self._subscribers.remove(subscriber)
             self._settle(list(islice(self._rows, len(self._rows))))

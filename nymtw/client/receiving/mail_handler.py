@@ -18,6 +18,7 @@ from nymtw.client.sending.outbox import Outbox
 from nymtw.client.store import ClientStore, StoreError
 from nymtw.errors import EncodingError
 from nymtw.link.control import MailItem, MailKind
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import Envelope, EnvelopeKind
 from nymtw.message.fragments import MESSAGE_ID_LENGTH
 
@@ -47,6 +48,7 @@ class MailHandler:
         hops: HopWatch,
         inbox_limit: int,
         begin_again: Callable[[], None],
+        cryptography: Cryptography = SPHINX,
     ) -> None:
         self._store, self._wall_clock = store, wall_clock
         self._outbox, self._cover, self._hops = outbox, cover, hops
@@ -66,6 +68,7 @@ class MailHandler:
             public_key=public_key,
             loop_returned=cover.loop_returned,
             complete=self._complete,
+            cryptography=cryptography,
         )
 
     def connected(self, connection: Any) -> None:
@@ -106,6 +109,8 @@ class MailHandler:
     def _mail(self, items: Sequence[MailItem], connection: Any) -> None:
         if connection is not self.connection:
             return
+        if self._cover.times is not None and connection.slots > 1:
+            self._cover.times.mail(len(items) >= connection.slots)
         for item in items:
             self._item(item)
         self._confirm_pushed()
@@ -124,7 +129,10 @@ class MailHandler:
         if item.kind == MailKind.ACK:
             self._hops.acknowledged(item.content)
             if not self._outbox.acknowledged(item.content):
-                self._cover.acknowledged(item.content)
+                if ack_id := self._outbox.refused(item.content):
+                    self._hops.acknowledged(ack_id)
+                else:
+                    self._cover.acknowledged(item.content)
             self._confirm.append(item.number)
         elif item.kind == MailKind.MESSAGE:
             fate = self.receiver.sealed(item.content, self.inbox.size >= self._inbox_limit)

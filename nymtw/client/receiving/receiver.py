@@ -1,4 +1,4 @@
-"""What the provider hands over: opened, put together, and written down before the provider may forget it."""
+"""Mail from the provider: opened, reassembled, and stored before the provider may delete it."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -8,15 +8,15 @@ from twisted.internet.interfaces import IReactorTime
 
 from nymtw.client.store import ClientStore
 from nymtw.errors import EncodingError
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.fragments import Fragment, FragmentKind
 from nymtw.message.reassembly import Arrival, Ledger, ReassemblyLimits
-from nymtw.message.sealing import unseal
 
 EXPIRE_INTERVAL = 60.0  # seconds
 
 
 class Fate(Enum):
-    """What is to be said to the provider about an item."""
+    """The answer to the provider about an item."""
 
     CONFIRM = "confirm"  # it may be forgotten now
     WHEN_WRITTEN = "when written"  # it may be forgotten once the store has committed
@@ -40,11 +40,12 @@ class Receiver:
         loop_returned: Callable[[bytes], bool],
         complete: Callable[[bytes, bytes], None],
         limits: ReassemblyLimits | None = None,
+        cryptography: Cryptography = SPHINX,
     ) -> None:
         self._store, self._clock, self._wall_clock = store, clock, wall_clock
         self._private_key, self._public_key = private_key, public_key
         self._loop_returned, self._complete = loop_returned, complete
-        self._limits = limits
+        self._limits, self._cryptography = limits, cryptography
         self._timer: Any = None
         self.malformed = self.fragments = 0
         self.load()
@@ -71,13 +72,13 @@ class Receiver:
             self._timer = None
 
     def __len__(self) -> int:
-        """How many messages are not whole."""
+        """The number of incomplete messages."""
         return len(self._ledger)
 
     def sealed(self, content: bytes, full: bool = False) -> Fate:
         """An item that is sealed to this client; where it is `full` it takes cover alone."""
         try:
-            plaintext = unseal(content, self._private_key, self._public_key)
+            plaintext = self._cryptography.unseal(content, self._private_key, self._public_key)
             fragment = Fragment.parse(plaintext)
         except EncodingError:
             self.malformed += 1

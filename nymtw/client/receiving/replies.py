@@ -1,4 +1,4 @@
-"""Replies to a sender whom nobody learns: both ends of them, as a client keeps them.
+"""Replies to an anonymous sender: both ends, as a client keeps them.
 
 The asker gives out reply blocks under a tag, one tag for each recipient, opens what comes back, says what has come and
 gives more blocks when asked. The replier spends each block once, and asks for more with one that it kept for that.
@@ -13,8 +13,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from nymtw.client.receiving.receipt_timer import ReceiptTimer
 from nymtw.client.receiving.receiver import Receiver
-from nymtw.client.sending.outbox import Outbox, Waiting
+from nymtw.client.sending.messages import Waiting
+from nymtw.client.sending.outbox import Outbox
 from nymtw.client.store import ClientStore
 from nymtw.errors import EncodingError, NymtwError, PacketRejected
 from nymtw.message.envelope import (
@@ -74,26 +76,24 @@ class Replies:
         self._pool: BlockPool[int] = BlockPool()
         self._grants, self._receipts = Grants(), ReceiptSchedule()
         self._asked: dict[bytes, float] = {}
-        self._timer: Any = None
+        self._timer = ReceiptTimer(clock, self._receipts, self._send_receipt)
         self._epoch = 0
         self._work: set[Deferred[Any]] = set()
         for number, tag, block in store.surbs():
             self._keep(tag, ReplyBlock.parse(block), number)
 
     def __len__(self) -> int:
-        """How many blocks of others there are."""
+        """The number of blocks from others."""
         return len(self._pool)
 
     def stop(self) -> None:
         """Leave no timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         for work in list(self._work):
             work.cancel()
 
     def use_topology(self, topology: Topology) -> None:
-        """What was built with dead keys is dead."""
+        """Forget reply blocks that were built with keys of past epochs."""
         if topology.epoch != self._epoch:
             self._epoch = topology.epoch
             for number in self._pool.drop_dead(topology.epoch):
@@ -120,7 +120,7 @@ class Replies:
         return tag, tuple(blocks)
 
     def outstanding(self, recipient: bytes) -> int:
-        """How many blocks a recipient (96 bytes) was given lately and has not used, as far as is known here."""
+        """The number of recent blocks that a recipient (96 bytes) has not used, as far as this client knows."""
         tag = self._tags.get(recipient)
         return 0 if tag is None else OUTSTANDING - self._grants.allowed(tag, OUTSTANDING, self._clock.seconds())
 
@@ -142,7 +142,7 @@ class Replies:
         if arrival is not Arrival.REFUSED:
             whole = self._receiver.received(tag + piece.message_id, piece.count) == full_bitmap(piece.count)
             self._receipts.arrived(tag, piece, self._clock.seconds(), whole)
-            self._arm()
+            self._timer.arm()
         return True
 
     def requested(self, tag: bytes, data: bytes) -> None:
@@ -160,25 +160,11 @@ class Replies:
         tag, blocks = await self.blocks_for(recipient, count)
         await self._send(Envelope(EnvelopeKind.BLOCKS, b"", tag, blocks), recipient)
 
-    def _arm(self) -> None:
-        due = self._receipts.next_due
-        if self._timer is not None:
-            if due is not None and self._timer.getTime() <= due:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            clock: Any = self._clock
-            self._timer = clock.callLater(max(0.0, due - clock.seconds()), self._send_receipts)
-
-    def _send_receipts(self) -> None:
-        self._timer = None
-        for tag, message_id, count in self._receipts.due(self._clock.seconds()):
-            recipient = self._recipients.get(tag)
+    def _send_receipt(self, tag: bytes, message_id: bytes, count: int) -> None:
+        recipient = self._recipients.get(tag)
+        if recipient is not None:
             receipt = ReplyReceipt(message_id, count, self._receiver.received(tag + message_id, count))
-            if recipient is not None:
-                self._start(self._send(Envelope(EnvelopeKind.RECEIPT, receipt.encode(), tag), recipient))
-        self._arm()
+            self._start(self._send(Envelope(EnvelopeKind.RECEIPT, receipt.encode(), tag), recipient))
 
     # -- the replier
 
@@ -248,5 +234,5 @@ class Replies:
         deferred = Deferred.fromCoroutine(work)
         self._work.add(deferred)
         deferred.addErrback(lambda failure: failure.trap(NymtwError, CancelledError))
-        deferred.addErrback(lambda failure: self.log.failure("A reply could not be looked after", failure))
+        deferred.addErrback(lambda failure: self.log.failure("Handling a reply failed", failure))
         deferred.addBoth(lambda _: self._work.discard(deferred))

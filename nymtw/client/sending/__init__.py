@@ -1,1 +1,1 @@
-"""What leaves a client: the outbox, cover traffic, and the Poisson streams that send both."""
+"""Sending: the outbox, cover traffic, and the Poisson streams that send both."""

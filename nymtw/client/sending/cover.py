@@ -1,24 +1,31 @@
-"""Cover traffic that is under way: which loops came back and which did not, the client's own measure of the network."""
+"""Cover traffic that is under way: which loops came back, when, and which did not: the client's own measure of the
+network.
+"""
 
 from collections import deque
 from collections.abc import Callable
 
-LATE = 60.0  # seconds after which a loop counts as lost
+from nymtw.mixing.loop_loss import LoopTimes
+
+LOST = 60.0  # seconds after which a loop counts as lost
 
 
 class CoverLedger:
     """Loops by the id in their fragment, cover's acks by theirs. Memory is bounded by rate and `late`."""
 
-    def __init__(self, now: Callable[[], float], late: float = LATE) -> None:
+    def __init__(self, now: Callable[[], float], late: float = LOST) -> None:
         self._now, self._late = now, late
         self._under_way: dict[bytes, None] = {}
         self._order: deque[tuple[float, bytes]] = deque()
         self._acks: dict[bytes, None] = {}
         self._ack_order: deque[tuple[float, bytes]] = deque()
         self.sent = self.returned = self.lost = self.drops = self.acks = 0
+        self.times: LoopTimes | None = None  # who judges loops by their time
 
-    def loop_sent(self, loop_id: bytes, ack_id: bytes) -> None:
-        """A loop is under way."""
+    def loop_sent(self, loop_id: bytes, ack_id: bytes, delays: float = 0.0) -> None:
+        """A loop is under way; `delays` is the sum of those drawn for it, in seconds."""
+        if self.times is not None:
+            self.times.left(loop_id, delays, self._now())
         self.sent += 1
         self._under_way[loop_id] = None
         self._order.append((self._now(), loop_id))
@@ -33,6 +40,8 @@ class CoverLedger:
         """A loop is back. False for one that is not ours, or not any more."""
         if loop_id not in self._under_way:
             return False
+        if self.times is not None:
+            self.times.came_back(loop_id, self._now())
         del self._under_way[loop_id]
         self.returned += 1
         return True

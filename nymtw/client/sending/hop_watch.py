@@ -1,8 +1,8 @@
-"""What a client sees for itself: which mixnodes its own packets get through, and how long acks take.
+"""A client's own measurements: which mixnodes forward its packets, and how long acks take.
 
 The consensus keeps a silent node for a while, so that a network does not flap. Meanwhile a client sees, by the acks of
 all it sends, cover above all, that nothing comes back through a mixnode, and draws other routes. It never avoids more
-than half of a layer, so that whoever makes packets vanish cannot choose its routes, and tries again by and by.
+than half of a layer, so that an attacker who drops packets cannot choose its routes, and tries again by and by.
 """
 
 import random as random_module
@@ -37,7 +37,7 @@ class _Hop:
 
 
 class HopWatch:
-    """`sent` and `acknowledged` are told of every packet and every ack; `avoided` says whom to leave out."""
+    """`sent` and `acknowledged` count packets and acks; `avoided` names the mixnodes to leave out."""
 
     def __init__(self, seconds: Callable[[], float], round_trips: RoundTrips) -> None:
         """`round_trips` is told what every ack took beyond its drawn delays."""

@@ -20,6 +20,7 @@ class _Packet:
     predicted: float
     why: str
     acknowledged: float | None = None
+    refused: float | None = None
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class MessageTrace:
         delays = [delay / 1e9 for delay in packet.delays]
         entry = _Packet(fragment, attempt, now, route, delays, now + packet.expected_round_trip, why)
         if self._keep(entry):
-            self._by_ack[packet.ack_id] = entry
+            self._by_ack[packet.ack_id] = self._by_ack[packet.refusal_id] = entry
 
     def not_sent(self, fragment: int, attempt: int, now: float, why: str) -> None:
         """No packet could be built."""
@@ -51,6 +52,12 @@ class MessageTrace:
         entry = self._by_ack.get(ack_id)
         if entry is not None:
             entry.acknowledged = now
+
+    def refused(self, refusal_id: bytes, now: float) -> None:
+        """The recipient's edge says that it did not keep the packet."""
+        entry = self._by_ack.get(refusal_id)
+        if entry is not None:
+            entry.refused = now
 
     def _keep(self, entry: _Packet) -> bool:
         if len(self._packets) >= MOST_PACKETS:
@@ -72,6 +79,7 @@ class MessageTrace:
                 "delays": [round(delay, 4) for delay in one.delays],
                 "ackPredicted": round(one.predicted - start, 4),
                 "ackArrived": None if one.acknowledged is None else round(one.acknowledged - start, 4),
+                "refused": None if one.refused is None else round(one.refused - start, 4),
             }
             for one in self._packets
         ]

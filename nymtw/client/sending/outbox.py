@@ -6,8 +6,7 @@ for the sending stream again, like any other. What `post` takes is not in the st
 
 import heapq
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -15,24 +14,17 @@ from twisted.internet.interfaces import IReactorTime
 
 from nymtw.client.sending.fair_queue import FairQueue
 from nymtw.client.sending.message_trace import MessageTrace
+from nymtw.client.sending.messages import OutMessage, Progress, State, Waiting
 from nymtw.client.store import CHUNK, ClientStore, OutboxRow, StoredBytes
 from nymtw.encoding import KEY_LENGTH
 from nymtw.errors import MessageTooLong, QueueFull
-from nymtw.message.arq import Action, ArqState, Event, transition
+from nymtw.message.arq import Action, Event, transition
 from nymtw.message.fragments import MAX_CUT_LENGTH, ByteSource, FragmentKind, Fragments, fragment_count
 from nymtw.message.round_trip import RoundTrips
 
 FLUSH = 0.25  # seconds between writes of which fragments are acknowledged; a kill in between costs repeats, not data
 REMEMBERED = 1000  # messages whose end is remembered
 RECONNECT_GRACE = 3.0  # seconds that acks which waited in the mailbox have before fragments are sent again
-
-
-class State(StrEnum):
-    """Where a message is."""
-
-    SENDING = "sending"
-    DONE = "done"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,69 +34,6 @@ class OutboxLimits:
     size: int = 256 * 1024 * 1024
     messages: int = 10_000
     lane: int = 150_000
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a message is: `acknowledged` of `fragments` have been stored at the recipient's provider."""
-
-    message_id: bytes
-    state: State
-    acknowledged: int
-    fragments: int
-
-
-@dataclass(slots=True, eq=False)
-class OutMessage:
-    """A message on its way. `taken` is called when its last fragment is given out, `ended` with how it ended."""
-
-    row: OutboxRow
-    lane: Hashable
-    fragments: Fragments
-    acked: bytearray
-    explanation: MessageTrace | None = None
-    acknowledged: int = 0
-    next: int = 0
-    waiting: dict[int, "Waiting"] = field(default_factory=dict)
-    taken: Callable[[], None] | None = None
-    ended: Callable[[State], None] | None = None
-
-    @property
-    def message_id(self) -> bytes:
-        return self.row.message_id
-
-    @property
-    def stored(self) -> bool:
-        """Whether the store has it; its rows count from 1."""
-        return self.row.number > 0
-
-    def is_acked(self, number: int) -> bool:
-        return bool(self.acked[number >> 3] & 1 << (number & 7))
-
-    def take(self) -> "Waiting | None":
-        """Its next fragment that was not given out and is not acknowledged."""
-        while self.next < len(self.fragments):
-            number, self.next = self.next, self.next + 1
-            if not self.is_acked(number):
-                waiting = self.waiting[number] = Waiting(self, number)
-                return waiting
-        return None
-
-    def progress(self, state: State = State.SENDING) -> Progress:
-        return Progress(self.message_id, state, self.acknowledged, len(self.fragments))
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """A fragment that was given out: it waits for its ack, or to be sent again. `keys` acknowledge it.
-    `left` is how often it left; `lost` says that the last time it did not."""
-
-    message: OutMessage
-    number: int
-    state: ArqState = field(default_factory=ArqState)
-    keys: list[bytes] = field(default_factory=list)
-    left: int = 0
-    lost: bool = False
 
 
 class Outbox:
@@ -127,6 +56,7 @@ class Outbox:
         self._ended: dict[bytes, Progress] = {}
         self._explained: dict[bytes, MessageTrace] = {}
         self._by_key: dict[bytes, Waiting] = {}
+        self._refusals: dict[bytes, Waiting] = {}
         self._heap: list[tuple[float, int, Waiting]] = []
         self._order = count()
         self._timer: Any = None
@@ -135,7 +65,7 @@ class Outbox:
         self._running = False
         self._round_trips = round_trips or RoundTrips()
         self.size = 0
-        self.retransmissions = self.acks = self.failures = 0
+        self.retransmissions = self.acks = self.failures = self.refusals = 0
         for row in store.outbox():
             self._enqueue(row, None, StoredBytes(store, row.number, row.length))
 
@@ -211,13 +141,28 @@ class Outbox:
         """It could not be sent: it is the next of its lane; the last, if it has to wait for something."""
         self._fair_queue.put_back(waiting, first)
 
-    def sent(self, waiting: Waiting, key: bytes | None, expected_round_trip: float, *, lost: bool = False) -> None:
-        """It is under way; `key` or a receipt acknowledges it. What is `lost` on its way out waits for `retry` too."""
+    def sent(
+        self,
+        waiting: Waiting,
+        key: bytes | None,
+        expected_round_trip: float,
+        *,
+        refusal: bytes = b"",
+        lost: bool = False,
+    ) -> None:
+        """It is under way; `key` or a receipt acknowledges it, `refusal` says that the recipient's edge did not keep
+        it.
+
+        What is `lost` on its way out waits for `retry` too.
+        """
         waiting.lost = lost
         now = self._clock.seconds()
         if key is not None:
             waiting.keys.append(key)
             self._by_key[key] = waiting
+        if refusal:
+            waiting.keys.append(refusal)
+            self._refusals[refusal] = waiting
         slack = self._round_trips.wait(_edge(waiting))
         waiting.state, actions = transition(waiting.state, Event.SENT, now, expected_round_trip, slack)
         if not lost:
@@ -251,6 +196,18 @@ class Outbox:
         self._settle(waiting)
         return True
 
+    def refused(self, refusal: bytes) -> bytes:
+        """The recipient's edge did not keep it: it is sent again, when time says so. Returns the ack id in whose place
+        this came; nothing if nobody waits for it.
+        """
+        waiting = self._refusals.pop(refusal, None)
+        if waiting is None:
+            return b""
+        self.refusals += 1
+        if waiting.message.explanation is not None:
+            waiting.message.explanation.refused(refusal, self._clock.seconds())
+        return waiting.keys[waiting.keys.index(refusal) - 1]
+
     def acknowledge_fragment(self, message_id: bytes, number: int) -> bool:
         """The recipient of a reply says that it has this fragment. False if it is not waited for."""
         message = self._messages.get(message_id)
@@ -280,6 +237,7 @@ class Outbox:
     def _forget(self, waiting: Waiting) -> None:
         for key in waiting.keys:
             self._by_key.pop(key, None)
+            self._refusals.pop(key, None)
 
     def _end(self, message: OutMessage, state: State) -> None:
         for waiting in message.waiting.values():

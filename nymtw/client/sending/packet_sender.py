@@ -1,4 +1,4 @@
-"""What leaves a client when a stream fires: a fragment that waits, a loop, drop cover; all are packets alike."""
+"""What leaves a client when a stream fires: a fragment that waits, drop cover, a loop; all are packets alike."""
 
 from collections.abc import Callable
 from random import Random
@@ -9,18 +9,21 @@ from twisted.internet.interfaces import IReactorTime
 from nymtw.client.receiving.replies import Replies
 from nymtw.client.sending.cover import CoverLedger
 from nymtw.client.sending.hop_watch import HopWatch
-from nymtw.client.sending.outbox import Outbox, Waiting
-from nymtw.errors import EncodingError, TopologyError
-from nymtw.interfaces import IRouteStrategy
+from nymtw.client.sending.messages import Waiting
+from nymtw.client.sending.outbox import Outbox
+from nymtw.errors import EncodingError, SphinxInputError, TopologyError
+from nymtw.interfaces import ICoverStrategy, IDelayStrategy, IRouteStrategy
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.fragments import MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.packets import Outgoing, build_data_packet, build_drop_packet, build_loop_packet
-from nymtw.mixing.delay_distributions import ExponentialDelays
+from nymtw.message.payload import MOST_MORE_ACKS
 from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
 
 
 class PacketSender:
-    """`connection` is where packets go, None while there is none; `delays` are drawn for each.
+    """`connection` is where packets go, None while there is none; `delays` are drawn for each, `mean_delay` is their
+    mean in seconds. `idle` fills slots of the sending stream for which no packet waits.
 
     `topology()` gives the topology that packets can cross, or None; `say(trouble)` tells why nothing is sent although
     there is one, or "" where something was.
@@ -39,28 +42,35 @@ class PacketSender:
         hops: HopWatch,
         replies: Replies,
         routes: IRouteStrategy,
-        delays: ExponentialDelays,
-        silent_when_idle: bool,
+        delays: IDelayStrategy,
+        mean_delay: float,
+        idle: ICoverStrategy,
+        cryptography: Cryptography = SPHINX,
     ) -> None:
         self._clock, self._random = clock, random
         self._topology, self._address, self._say = topology, address, say
         self._outbox, self._cover, self._hops, self._replies = outbox, cover, hops, replies
-        self._routes, self.delays = routes, delays
-        self._silent_when_idle = silent_when_idle
+        self._routes, self.delays, self.mean_delay = routes, delays, mean_delay
+        self._idle, self._cryptography = idle, cryptography
         self.connection: Any = None
+        self._without_ack = 0  # replies that have left, for which no ack was asked yet
+        self.holding = False  # real packets wait: loops do not come back
 
     def send_next(self) -> None:
-        """The sending stream fired: the oldest packet that waits, or a loop."""
+        """The sending stream fired: the oldest packet that waits, or what the idle cover is.
+
+        That is drop cover (Loopix, section 4.1): both go to another edge and bring one ack back, so that the own edge
+        counts the same in either case.
+        """
         topology = self._topology()
         if topology is None or self.connection is None:
             return
-        waiting = self._outbox.take()
-        if waiting is not None:
-            if self._send_fragment(topology, waiting):
-                return
-        elif self._silent_when_idle:
+        if self._without_ack >= MOST_MORE_ACKS:
+            self.send_drop()  # replies have no ack of their own: it brings back theirs
             return
-        self.send_loop()
+        waiting = None if self.holding else self._outbox.take()
+        if waiting is None or not self._send_fragment(topology, waiting):
+            self._idle.fill(self)
 
     def _send_fragment(self, topology: Topology, waiting: Waiting) -> bool:
         """Whether a packet with this fragment went out. Where none can be built it counts as lost."""
@@ -71,9 +81,16 @@ class PacketSender:
         plaintext = message.fragments[waiting.number].encode()
         try:
             packet = build_data_packet(
-                topology, self._address(), recipient, plaintext, self._routes, self.delays, self._random
+                topology,
+                self._address(),
+                recipient,
+                plaintext,
+                self._routes,
+                self.delays,
+                self._random,
+                self._cryptography,
             )
-        except (TopologyError, EncodingError) as error:
+        except (TopologyError, EncodingError, SphinxInputError) as error:
             self._outbox.sent(waiting, None, 1.0, lost=True)
             if message.explanation is not None:
                 message.explanation.not_sent(waiting.number, waiting.state.attempts, self._clock.seconds(), str(error))
@@ -81,7 +98,7 @@ class PacketSender:
         if not self._submit(packet):
             self._outbox.put_back(waiting)
             return True
-        self._outbox.sent(waiting, packet.ack_id, packet.expected_round_trip)
+        self._outbox.sent(waiting, packet.ack_id, packet.expected_round_trip, refusal=packet.refusal_id)
         if message.explanation is not None:
             message.explanation.sent(waiting.number, waiting.state.attempts, self._clock.seconds(), topology, packet)
         return True
@@ -95,10 +112,11 @@ class PacketSender:
         packet, is_request = self._replies.next_packet(waiting, topology.epoch)
         if packet is not None:
             connection.submit(packet.first_hop, packet.epoch, packet.packet)
+            self._without_ack += 1
         if is_request:
             self._outbox.put_back(waiting)
         else:
-            round_trip = self._replies.round_trip(self.delays.mean_seconds)
+            round_trip = self._replies.round_trip(self.mean_delay)
             self._outbox.sent(waiting, None, round_trip, lost=packet is None)
         return packet is not None
 
@@ -108,24 +126,29 @@ class PacketSender:
             return
         loop_id = self._random.randbytes(MESSAGE_ID_LENGTH)
         try:
-            packet = build_loop_packet(topology, self._address(), loop_id, self._routes, self.delays, self._random)
-        except TopologyError as error:
+            packet = build_loop_packet(topology, self._address(), loop_id, *self._choices())
+        except (TopologyError, SphinxInputError) as error:
             self._say(str(error))
             return
         if self._submit(packet):
-            self._cover.loop_sent(loop_id, packet.ack_id)
+            self._cover.loop_sent(loop_id, packet.ack_id, packet.expected_delay)
 
     def send_drop(self) -> None:
         topology = self._topology()
         if topology is None or self.connection is None:
             return
         try:
-            packet = build_drop_packet(topology, self._address(), self._routes, self.delays, self._random)
-        except TopologyError as error:
+            more = min(self._without_ack, MOST_MORE_ACKS)
+            packet = build_drop_packet(topology, self._address(), *self._choices(), more_acks=more)
+        except (TopologyError, SphinxInputError) as error:
             self._say(str(error))
             return
         if self._submit(packet):
+            self._without_ack -= more
             self._cover.drop_sent(packet.ack_id)
+
+    def _choices(self) -> tuple[IRouteStrategy, IDelayStrategy, Random, Cryptography]:
+        return self._routes, self.delays, self._random, self._cryptography
 
     def _submit(self, packet: Outgoing) -> bool:
         if not self.connection.submit(packet.first_hop, packet.epoch, packet.packet):

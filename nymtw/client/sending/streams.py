@@ -10,7 +10,7 @@ from nymtw.mixing.poisson import PoissonStream
 
 
 class Streams:
-    """Sending (a real packet if one waits, else a loop), loop cover, drop cover, fetching (Loopix, section 4)."""
+    """Sending (a real packet if one waits, else drop cover), loops, more drop cover, fetching (Loopix, section 4)."""
 
     def __init__(
         self,
@@ -38,6 +38,17 @@ class Streams:
         for stream in self._all:
             if fetching or stream is not self._fetching:
                 stream.start()
+
+    @property
+    def skipped(self) -> int:
+        """How many events all streams together have left out since the machine, or this process, was late for them."""
+        return sum(stream.skipped for stream in self._all)
+
+    @property
+    def skipped_share(self) -> float:
+        """The share of all events that was left out: how much too slow the machine is."""
+        events = self.skipped + sum(stream.fired for stream in self._all)
+        return self.skipped / events if events else 0.0
 
     def stop(self) -> None:
         for stream in self._all:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from nymtw.client.receiving.inbox import Inbox, Received, Subscriber
-from nymtw.client.sending.outbox import Progress
+from nymtw.client.sending.messages import Progress
 from nymtw.client.sockets.requests import (
     Clients,
     Confirm,

@@ -288,8 +288,16 @@ class Agreement(Service):
             epoch_seconds=self._terms.epoch_seconds,
             refresh=self._terms.refresh,
         )
-        former = former_places(base, nodes, epoch)
-        topology = self._terms.topology(trust.network, version.serial, version.serial, epoch, nodes, clients, former)
+        topology = self._terms.topology(
+            trust.network,
+            version.serial,
+            version.serial,
+            epoch,
+            nodes,
+            clients,
+            former_places(base, nodes, epoch),
+            base,
+        )
         check_consistent(topology)
         if version is not self._version or version.topology is not None:
             return

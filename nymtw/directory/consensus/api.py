@@ -1,6 +1,9 @@
-"""What directories that sign together ask of each other, over the same API. One directory alone has none of it."""
+"""The REST API between directories that sign together: a handler for each route, and the table of routes."""
 
 import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from nymtw.directory.consensus.agreement import Agreement
 from nymtw.directory.consensus.peers import CBOR, NOTICES, PART, STATEMENTS
@@ -14,64 +17,62 @@ _BYTES = {"type": "string", "format": "binary"}
 _REFUSED = {400: "It is refused; the answer says why.", 413: "The body is longer than 65,536 bytes."}
 
 
-def agreement_routes(directory: Directory) -> list[Route]:
-    """The routes below `/api/v1/agreement/`; all are for programs, in CBOR."""
-    if directory.agreement is None:
-        return []
-    agreement: Agreement = directory.agreement
+# Some programs do not know the first name; neither is checked.
+_BODY = {"required": True, "content": {kind: {"schema": _BYTES} for kind in (CBOR, "application/octet-stream")}}
 
-    def notices(call: Call) -> Answer:
+
+def agreement_routes(directory: Directory) -> list[Route]:
+    """The routes below `/api/v1/agreement/`; all are for programs, in CBOR. None for a directory that signs alone."""
+    return [] if directory.agreement is None else AgreementApi(directory.agreement, directory.posts).routes()
+
+
+class AgreementApi:
+    """The handlers for requests of other directories. `posts` counts notices by (path, accepted)."""
+
+    def __init__(self, agreement: Agreement, posts: Counter[tuple[str, bool]]) -> None:
+        self._agreement, self._posts = agreement, posts
+
+    def notices(self, call: Call) -> Answer:
+        """A notice of another directory. Raises `EncodingError` or `DirectoryError`."""
         try:
-            agreement.receive(call.body)
+            self._agreement.receive(call.body)
         except (EncodingError, DirectoryError):
-            directory.posts["notices", False] += 1
+            self._posts["notices", False] += 1
             raise
-        directory.posts["notices", True] += 1
+        self._posts["notices", True] += 1
         return as_json({"ok": True}, 201)
 
-    def part(call: Call) -> Answer:
+    def part(self, call: Call) -> Answer:
+        """A vote or a signed topology by its digest. Raises `EncodingError` or `DirectoryError`."""
         name = call.query.get("digest", "")
         if not re.fullmatch("[0-9a-f]{64}", name):
             raise EncodingError("digest: 64 hexadecimal digits are needed")
-        return Answer(agreement.part(bytes.fromhex(name)), content_type=CBOR, tag=name)
+        return Answer(self._agreement.part(bytes.fromhex(name)), content_type=CBOR, tag=name)
 
-    def statements(call: Call) -> Answer:
-        return Answer(statements_answer(agreement.statements(read_asked(call.body))), content_type=CBOR)
+    def statements(self, call: Call) -> Answer:
+        """Posts of nodes by their digests. Raises `EncodingError`."""
+        found = self._agreement.statements(read_asked(call.body))
+        return Answer(statements_answer(found), content_type=CBOR)
 
-    # What a body is called is not looked at; not every program knows the first name.
-    body = {"required": True, "content": {kind: {"schema": _BYTES} for kind in (CBOR, "application/octet-stream")}}
-    return [
-        Route(
-            "POST",
-            NOTICES,
-            notices,
-            {
-                "summary": "What another directory knows of the next topology",
-                "requestBody": body,
-                "responses": answers({"$ref": "#/components/schemas/Ok"}, 201, also=_REFUSED),
-            },
-        ),
-        Route(
-            "GET",
-            PART,
-            part,
-            reading(
-                "A vote of a directory, or a signed topology, by its digest",
-                {},
-                content={CBOR: _BYTES},
-                query=[parameter("digest", {"type": "string", "pattern": "^[0-9a-f]{64}$"}, "BLAKE2b", required=True)],
-                _304="You have it.",
-                _400="There is no such thing here.",
-            ),
-        ),
-        Route(
-            "POST",
-            STATEMENTS,
-            statements,
-            {
-                "summary": "What nodes have said, by the digests of it",
-                "requestBody": body,
-                "responses": answers(_BYTES, kind=CBOR, also=_REFUSED),
-            },
-        ),
-    ]
+    def routes(self) -> list[Route]:
+        """The routes with their descriptions."""
+        digest = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+        part = reading(
+            "A vote of a directory, or a signed topology, by its digest",
+            {},
+            content={CBOR: _BYTES},
+            query=[parameter("digest", digest, "BLAKE2b", required=True)],
+            _304="You have it.",
+            _400="There is no such thing here.",
+        )
+        ok = answers({"$ref": "#/components/schemas/Ok"}, 201, also=_REFUSED)
+        found = answers(_BYTES, kind=CBOR, also=_REFUSED)
+        return [
+            Route("POST", NOTICES, self.notices, _posting("What another directory knows of the next topology", ok)),
+            Route("GET", PART, self.part, part),
+            Route("POST", STATEMENTS, self.statements, _posting("What nodes have said, by the digests of it", found)),
+        ]
+
+
+def _posting(summary: str, responses: Mapping[str, Any]) -> dict[str, Any]:
+    return {"summary": summary, "requestBody": _BODY, "responses": responses}

@@ -1,4 +1,4 @@
-"""Whom a directory knows when it votes, and what those have said, kept while the others may ask for it."""
+"""The nodes that a directory knows when it votes, and their statements, kept while others may ask for them."""
 
 from collections.abc import Callable, Collection, Sequence
 
@@ -16,13 +16,13 @@ class LocalView:
         self._bodies: dict[bytes, bytes] = {}  # by digest: those of this version and of the one before
 
     def look(self) -> tuple[Seen, ...]:
-        """The members now, by identity. Where a node says something new, what it said before is listed, too."""
+        """The members now, by identity. A node with a new statement is there with the previous one, too."""
         before, self._made = self._made, {}
         self._bodies = {name: body for _, body, name in before.values()}
         seen = []
         for member in self._registry.members():
             identity = member.record.identity
-            statement = Statement(record=member.said, clients=member.clients)
+            statement = Statement(record=member.announced, clients=member.clients)
             known = before.get(identity)
             if known is None or known[0] != statement:
                 body = to_cbor(statement)
@@ -35,15 +35,15 @@ class LocalView:
         return tuple(seen)
 
     def statements(self, names: Sequence[bytes]) -> list[bytes]:
-        """Those that are here, of the statements with these digests."""
+        """The known ones of the statements with these digests."""
         return [self._bodies[name] for name in names if name in self._bodies]
 
     def missing(self, names: Collection[bytes]) -> list[bytes]:
-        """Those that are not."""
+        """The unknown ones of these digests."""
         return sorted(name for name in names if name not in self._bodies)
 
     def taker(self, wanted: Collection[bytes]) -> Callable[[bytes], None]:
-        """What takes the answer of another directory, and keeps of it what is wanted."""
+        """A callback for the answer of another directory; it keeps the wanted statements."""
 
         def take(body: bytes) -> None:
             self._bodies.update((name, each) for name, each in read_statements(body).items() if name in wanted)

@@ -1,4 +1,4 @@
-"""One topology out of the votes of several directories. Pure: who has the same votes makes the same bytes."""
+"""One topology from the votes of several directories. Pure: the same votes give the same bytes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def elect_base(votes: Sequence[Vote], faulty: int) -> bytes | None:
 
 
 def elect(votes: Sequence[Vote], threshold: int) -> list[Elected]:
-    """The nodes of whom `threshold` votes have the same statement, by identity.
+    """The nodes with the same statement in `threshold` votes, by identity.
 
     Of two such statements, that counts which more votes have for the newest.
     """
@@ -79,12 +79,12 @@ def merge(
 
 
 def places(record: NodeRecord) -> set[tuple[str, int]]:
-    """What a node listens on."""
+    """The endpoints of a node."""
     return {(record.host, port) for port in (record.port, record.client_port) if port}
 
 
 def listed(clients_of_nodes: Sequence[Sequence[PublicClient]]) -> tuple[PublicClient, ...]:
-    """Each node's first client, each one's second, and so on, so that nobody crowds out the others' clients."""
+    """Each node's first client, each one's second, and so on, so that no node crowds out the clients of others."""
     in_turn = chain.from_iterable(zip_longest(*filter(None, clients_of_nodes)))
     return tuple(islice((client for client in in_turn if client is not None), MAX_CLIENTS))
 

@@ -1,4 +1,4 @@
-"""What a directory that signs with others says of them in its log: each cause once, and that it is over."""
+"""The log of a directory about the others that sign with it: each cause once, and its end."""
 
 from collections.abc import Mapping
 
@@ -25,12 +25,12 @@ class PeerLog:
     def of(self, key: bytes, text: str) -> None:
         """Something is wrong with one of them."""
         if key in self._names:
-            self._say(self._lying, key, text)
+            self._log_change(self._lying, key, text)
 
     def failing(self, text: str) -> None:
         """There is no new topology."""
         if self._failing.is_new(text):
-            self.log.warn("No new topology is signed here, the last one stands: {text}", text=text)
+            self.log.warn("No new topology is signed, the last one stays valid: {text}", text=text)
 
     def well(self) -> None:
         """There is one."""
@@ -39,7 +39,7 @@ class PeerLog:
 
     def compare(self, votes: Mapping[bytes, Vote], settings: Mapping[str, str], admission: bytes) -> None:
         """Name the settings in which a vote differs from those here, and whether others are let in there."""
-        for key, said in self._differing.items():
+        for key, logged in self._differing.items():
             vote = votes.get(key)
             if vote is None:
                 continue
@@ -50,15 +50,17 @@ class PeerLog:
                 if vote.settings.get(name) != settings.get(name)
             ]
             if different:
-                self._say(self._differing, key, f"its settings are others: {'; '.join(different[:_MOST_NAMED])}")
+                self._log_change(self._differing, key, f"its settings differ: {'; '.join(different[:_MOST_NAMED])}")
             if vote.admission != admission:
-                self._say(
-                    self._differing, key, "it lets in other nodes: a node is listed where enough directories let it in"
+                self._log_change(
+                    self._differing,
+                    key,
+                    "it admits other nodes: the topology has those that enough directories admit",
                 )
-            if not different and vote.admission == admission and said.is_over():
-                self.log.info("The directory {name} is as the others again", name=self._names[key])
+            if not different and vote.admission == admission and logged.is_over():
+                self.log.info("The directory {name} agrees with the others again", name=self._names[key])
 
-    def _say(self, said: Mapping[bytes, LogOnce], key: bytes, text: str) -> None:
-        if said[key].is_new(text):
+    def _log_change(self, logged: Mapping[bytes, LogOnce], key: bytes, text: str) -> None:
+        if logged[key].is_new(text):
             name = f"{self._names[key]} ({key_text(key)})"
             self.log.warn("The directory {name}: {text}", name=name, text=text)

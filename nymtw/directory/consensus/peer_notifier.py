@@ -1,27 +1,25 @@
-"""Keeps another directory told."""
+"""Sends notices to another directory."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from nymtw.directory.consensus.peers import IPeer
 from nymtw.errors import NymtwError
 from nymtw.node.process.log_once import LogOnce
 
-if TYPE_CHECKING:
-    from nymtw.directory.consensus.peers import IPeer
-
-ATTEMPTS = 6  # to say one thing to a directory that is away; the next slot brings more to say
+ATTEMPTS = 6  # for one notice to an absent directory; the next slot has a new one
 
 
 class PeerNotifier:
-    """Says to `peer` what `make()` returns: one at a time, and always the newest."""
+    """Sends `make()` to `peer`: one notice at a time, and always the newest."""
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, peer: "IPeer", make: Callable[[], bytes], retry: float) -> None:
+    def __init__(self, clock: IReactorTime, peer: IPeer, make: Callable[[], bytes], retry: float) -> None:
         """`retry`: seconds until it is tried again."""
         self._clock = clock
         self._peer = peer
@@ -54,7 +52,9 @@ class PeerNotifier:
         self._left -= 1
         self._telling = telling = maybeDeferred(self._peer.notify, self._make())
         telling.addCallbacks(self._told, self._failed)
-        telling.addErrback(lambda failure: self.log.failure("another directory could not be told", failure=failure))
+        telling.addErrback(
+            lambda failure: self.log.failure("sending a notice to another directory failed", failure=failure)
+        )
         telling.addBoth(self._next)
 
     def _told(self, _: object) -> None:
@@ -68,7 +68,7 @@ class PeerNotifier:
         failure.trap(NymtwError)
         cause = str(failure.value)
         if self._log_once.is_new(cause):
-            self.log.warn("The directory {peer} takes no notice: {cause}", peer=self._peer.name, cause=cause)
+            self.log.warn("The directory {peer} does not take a notice: {cause}", peer=self._peer.name, cause=cause)
 
     def _next(self, _: object) -> None:
         self._telling = None

@@ -1,4 +1,4 @@
-"""The other directories, with whom one signs the topology together."""
+"""The other directories that sign the same topology."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ class IPeer(Protocol):
 
     @property
     def name(self) -> str:
-        """How the log names it."""
+        """Its name in the log."""
 
     def notify(self, notice: bytes) -> "Deferred[Any]":
         """Tell it what is known here: the CBOR of a `Notice`."""

@@ -93,6 +93,7 @@ class Publisher(TopologyStore):
             nodes,
             listed([member.clients for member in members]),
             former_places(self._known, nodes, self._epoch()),
+            self._known,
         )
         self._known = topology
         self._made = self._seconds()

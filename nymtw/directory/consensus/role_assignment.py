@@ -47,7 +47,7 @@ def assign(
     places = {identity: _kept(known.get(identity, {}), epoch) for identity in floating}
     places = {identity: kept for identity, kept in places.items() if kept and min(kept) <= epoch}
     is_decided = any(epoch + 1 in each for each in places.values())
-    _seat_the_new(floating, places, fixed, epoch)
+    _place_new_nodes(floating, places, fixed, epoch)
     time_to_tell = published >= ((epoch + 1) * epoch_seconds - NOTICE * refresh) * 1e9
     if time_to_tell and not is_decided and epoch_seconds > NOTICE * refresh:
         _move(floating, places, fixed, epoch)
@@ -87,15 +87,15 @@ def former_places(before: Topology | None, nodes: Iterable[NodeRecord], epoch: i
 
 
 def _kept(places: Places, epoch: int) -> dict[int, str]:
-    """As far back as packets of the epoch before may be under way."""
+    """The places from the earliest epoch on whose packets may still be under way."""
     first = max((each for each in places if each < epoch), default=epoch)
     return {each: place for each, place in places.items() if first <= each <= epoch + 1}
 
 
-def _seat_the_new(
+def _place_new_nodes(
     floating: Mapping[bytes, NodeRecord], places: dict[bytes, dict[int, str]], fixed: Counter[str], epoch: int
 ) -> None:
-    """Whoever has no place gets the one where nodes are fewest."""
+    """Give each node without a place the one with the fewest nodes."""
     counts = fixed + Counter(_at(each, epoch) for each in places.values())
     for identity in sorted(floating.keys() - places.keys(), key=lambda each: _lot(each, epoch)):
         place = min(_open_to(floating[identity]), key=lambda each: (_cost(counts, {each: 1}), _ORDER[each]))
@@ -108,7 +108,7 @@ def _move(
 ) -> None:
     """State everybody's place in the next epoch: another one for those whose moving makes the network more even.
 
-    A node is moved once at most, and first of all whoever has a place that it does not take any more.
+    A node is moved once at most, and first of all a node whose place it does not take any more.
     """
     now = {identity: _at(each, epoch) for identity, each in places.items()}
     counts = fixed + Counter(now.values())
@@ -138,7 +138,7 @@ def _move(
 
 
 def _cost(counts: Counter[str], change: Mapping[str, int]) -> int:
-    """How far from even the places are filled, once `change` has been made; far more where one is lacking."""
+    """The imbalance between the places after `change`; far higher if one is empty."""
     filled = {place: counts[place] + change.get(place, 0) for place in PLACES}
     lacking = sum(not filled[mix] for mix in _MIXES) + (not filled[_ENTRY] + filled[_EXIT])
     return _BROKEN * lacking + sum(number * number for number in filled.values())

@@ -1,4 +1,4 @@
-"""How several directories come to the same votes though some are silent or lie. Pure: times are arguments.
+"""Agreement of several directories on the same votes although some are silent or lie. Pure: times are arguments.
 
 Every vote is broadcast as Dolev and Strong did ("Authenticated algorithms for Byzantine agreement", 1983): in round r a
 vote counts only with r signatures, its voter's among them, and whoever takes it before the last round adds his own and
@@ -23,7 +23,7 @@ from nymtw.directory.consensus.votes import (
 )
 from nymtw.errors import EncodingError
 
-_MOST_VOTES: Final = 2  # of one voter: two prove that he lies, and more prove nothing else
+_MOST_VOTES: Final = 2  # of one voter: two prove that it lies, and more prove nothing else
 
 
 class Ballot:
@@ -37,13 +37,13 @@ class Ballot:
         self._began = began
         self._length = length
         self._signatures: dict[tuple[bytes, bytes], dict[bytes, bytes]] = {}  # (voter, digest) -> signer -> signature
-        self._given: dict[tuple[bytes, bytes], set[bytes]] = {}  # (voter, signer) -> digests that he signed
+        self._given: dict[tuple[bytes, bytes], set[bytes]] = {}  # (voter, signer) -> digests that it signed
         self._bodies: dict[bytes, bytes] = {}  # by digest; only of votes that are taken
         self._taken: dict[bytes, list[bytes]] = {}  # voter -> digests
 
     @property
     def rounds(self) -> int:
-        """How many there are."""
+        """The number of rounds."""
         return self._roster.faulty + 1
 
     @property
@@ -60,7 +60,7 @@ class Ballot:
     def hear(self, heard: HeardVote, now: float) -> list[bytes]:
         """Somebody says that there is a vote. Returns those who should have it, if it is wanted and not here.
 
-        Raises `EncodingError` for a signature that is none, or of somebody else.
+        Raises `EncodingError` for an invalid signature.
         """
         voter = self._roster.signer(heard.voter)
         known = self._signatures.get((voter, heard.digest), {})
@@ -85,7 +85,7 @@ class Ballot:
         return [signer for signer in fresh if signer != self._roster.own]
 
     def receive(self, voter: bytes, body: bytes, now: float) -> bool:
-        """A vote has come. Returns whether it was taken now: then all should hear of it."""
+        """A vote has come. Returns whether it was taken now: then all others need it."""
         name = digest(body)
         if not self._is_wanted(voter, name) or now > self.ends:
             return False
@@ -100,7 +100,7 @@ class Ballot:
         return True
 
     def heard(self) -> tuple[HeardVote, ...]:
-        """What others should hear: the votes that were taken, with all signatures that came so far."""
+        """The votes that were taken, with all signatures that came so far: the content of notices."""
         return tuple(
             HeardVote(voter, name, dict(self._signatures[voter, name]))
             for voter, names in sorted(self._taken.items())
@@ -122,7 +122,7 @@ class Ballot:
         return found
 
     def liars(self) -> list[bytes]:
-        """Those of whom two votes have come."""
+        """The voters with two different votes."""
         return [voter for voter, names in sorted(self._taken.items()) if len(names) > 1]
 
     def _content(self, voter: bytes, name: bytes) -> bytes:

@@ -35,7 +35,7 @@ class ConsensusSetup:
         self._identity = identity
         self._terms = terms
         if not section.peers:
-            raise ConfigError("--threshold: it is of several directories, and no --peer is named")
+            raise ConfigError("--threshold: it needs several directories, and there is no --peer")
         named = [parse_peer(text) for text in section.peers]
         own = bytes(identity.verify_key)
         keys = (own, *(key for _, key in named))
@@ -66,7 +66,7 @@ class ConsensusSetup:
         return self._topology_store
 
     def agreement(self, registry: Registry, fingerprint: Callable[[], bytes]) -> Agreement:
-        """What takes part, for the shelf that was made last; `fingerprint()` stands for who is let in."""
+        """The agreement for the last topology store; `fingerprint()`: a digest of the admitted nodes."""
         return Agreement(
             self._clock,
             self._wall_clock,

@@ -18,6 +18,7 @@ from nymtw.topology.document import (
     Topology,
     Trust,
 )
+from nymtw.topology.lines import with_lines
 
 REFRESH = 60.0  # seconds
 EPOCH_SECONDS = 86400
@@ -49,8 +50,12 @@ class Terms:
         nodes: tuple[NodeRecord, ...],
         clients: tuple[PublicClient, ...],
         former: Former | msgspec.UnsetType = msgspec.UNSET,
+        before: Topology | None = None,
     ) -> Topology:
-        """That of these nodes and clients; the others as in `Topology`, `published` in nanoseconds."""
+        """That of these nodes and clients; the others as in `Topology`, `published` in nanoseconds.
+
+        `before`: the topology that this one follows, whose lines keep their rates within a key epoch.
+        """
         return Topology(
             serial=serial,
             network=network,
@@ -61,7 +66,7 @@ class Terms:
             epoch_seconds=self.epoch_seconds,
             recommended=self.recommended,
             minimum_client_version=self.minimum_client_version,
-            nodes=nodes,
+            nodes=with_lines(nodes, self.recommended, epoch, before),
             clients=clients,
             former=former,
         )

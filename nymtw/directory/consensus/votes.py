@@ -1,4 +1,4 @@
-"""What directories that sign one topology together say to each other, and its wire form: canonical CBOR.
+"""The messages between directories that sign one topology together, and their wire form: canonical CBOR.
 
 `docs/protocol.md` lists the fields. Everything is signed piece by piece by whom it is of, so that whoever passes it on
 need not be believed.
@@ -24,7 +24,6 @@ MOST_DIRECTORIES: Final = 12
 NOTICE_LIMIT: Final = 64 * 2**10  # bytes; what twelve directories have to say of two dozen votes is shorter
 VOTE_LIMIT: Final = 4 * 2**20  # bytes, about 40,000 nodes
 STATEMENT_LIMIT: Final = 128 * 2**10  # bytes; what goes into it of a node is shorter
-MOST_CLIENTS: Final = 400  # listed clients of one node, of those that directories agree on: 100 KB
 MOST_ASKED: Final = 500  # statements in one request
 STATEMENTS_LIMIT: Final = 2**20  # bytes of an answer to it; who lacks more asks again
 DIGEST_LENGTH: Final = 32
@@ -41,7 +40,7 @@ _Text = Annotated[str, msgspec.Meta(max_length=100)]
 
 
 class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a node has said of itself, as far as it goes into the topology, its host filled in.
+    """A node's announcement, as far as it goes into the topology, with its host filled in.
 
     A mixnode that asks for a layer is in layer 0 here.
     """
@@ -58,7 +57,7 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Vote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Who is there at one slot, for one directory. `nodes` are in the order of their identities, each once.
+    """The present nodes at one slot, for one directory. `nodes` are in the order of their identities, each once.
 
     `settings` are the values that go into the topology, as text by name, and `admission` a digest of who is let in.
     `base` is the newest topology with enough signatures that the voter has; `base_serial` is 0 if it has none.
@@ -133,13 +132,13 @@ class Roster:
 
     @property
     def faulty(self) -> int:
-        """How many may be dead or lie, and the others still agree and are enough."""
+        """The most directories that may be dead or lie while the others can still agree and sign."""
         return len(self.trust.directories) - self.trust.threshold
 
     def signer(self, key: bytes) -> bytes:
         """`key`, one of the directories. Raises `EncodingError` if it is none of them."""
         if key not in self.trust.directories:
-            raise EncodingError(f"{key_text(key)} is not one of the directories here")
+            raise EncodingError(f"{key_text(key)} is not one of these directories")
         return key
 
 
@@ -149,17 +148,17 @@ def digest(content: bytes) -> bytes:
 
 
 def slot_bytes(network: bytes, serial: int) -> bytes:
-    """What the signature of a `Claim` is over."""
+    """The signed bytes of a `Claim`."""
     return _SLOT + network + serial.to_bytes(8, "big")
 
 
 def vote_bytes(network: bytes, serial: int, voter: bytes, vote: bytes) -> bytes:
-    """What the signatures of a `HeardVote` are over; `vote` is the vote's digest."""
+    """The signed bytes of a `HeardVote`; `vote` is the vote's digest."""
     return _VOTE + network + serial.to_bytes(8, "big") + voter + vote
 
 
 def endorsement_bytes(network: bytes, serial: int, document: bytes, signature: bytes) -> bytes:
-    """What the proof of an `Endorsement` is over; `document` is the topology's digest."""
+    """The signed bytes of an `Endorsement`; `document` is the topology's digest."""
     return _ENDORSEMENT + network + serial.to_bytes(8, "big") + document + signature
 
 
@@ -183,7 +182,7 @@ def read_notice(body: bytes, network: bytes) -> Notice:
     if notice.format != FORMAT:
         raise EncodingError(f"the notice has format {notice.format}; this version reads {FORMAT}")
     if notice.network != network:
-        raise EncodingError("the directories here are others: the --peer of the two do not name the same ones")
+        raise EncodingError("this directory signs with other directories: the --peer options of the two differ")
     return notice
 
 
@@ -195,8 +194,8 @@ def read_vote(body: bytes, network: bytes, serial: int, voter: bytes) -> Vote | 
         return None
     identities = [seen.identity for seen in vote.nodes]
     in_order = all(before < after for before, after in pairwise(identities))
-    said = (vote.format, vote.network, vote.serial, vote.voter)
-    return vote if in_order and said == (FORMAT, network, serial, voter) else None
+    header = (vote.format, vote.network, vote.serial, vote.voter)
+    return vote if in_order and header == (FORMAT, network, serial, voter) else None
 
 
 def read_statement(body: bytes) -> Statement:

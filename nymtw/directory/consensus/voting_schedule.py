@@ -47,7 +47,7 @@ class VotingSchedule:
         return True
 
     def hear(self, directory: bytes, claim: Claim) -> bool:
-        """A claim of another has come; whether it is news. Raises `EncodingError` if it is not signed by him."""
+        """Take a claim of another directory; whether it is new. Raises `EncodingError` if its signature is wrong."""
         known = self.claims.get(self._roster.signer(directory))
         if directory == self._roster.own or (known is not None and claim.serial <= known.serial):
             return False

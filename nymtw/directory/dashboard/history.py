@@ -88,7 +88,7 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """One second of the network: `at` in whole seconds since 1970, `sums` by identity, `NETWORK` among them."""
+    """A second of the network: `at` in whole seconds since 1970, `sums` by identity, `NETWORK` among them."""
 
     at: int
     sums: Mapping[bytes, Sums]

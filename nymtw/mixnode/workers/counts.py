@@ -7,10 +7,14 @@ from collections import Counter
 from typing import Any, Final
 
 from nymtw.drop_reasons import DropReason
+from nymtw.link.padding import PaddingCounts
 from nymtw.node.engine.packet_counters import PacketCounters
 
 _REASONS: Final = tuple(DropReason)
-_FORWARDED, _RECEIVED, _ENDED_CONNECTIONS, _BEATS, _PENDING, _LINKS_IN, _LINKS_OUT, _DROPPED = range(8)
+_FORWARDED, _RECEIVED, _ENDED_CONNECTIONS, _BEATS, _PENDING, _LINKS_IN, _LINKS_OUT, _PADDING, _DROPPED = (
+    *range(8),
+    10,
+)
 LENGTH: Final = 8 * (_DROPPED + len(_REASONS))  # bytes
 
 
@@ -53,9 +57,11 @@ class WorkerCounts:
         """Count the end of a connection that the node has handed over."""
         self._counts[_ENDED_CONNECTIONS] += 1
 
-    def beat(self, pending: int, links: tuple[int, int]) -> None:
+    def beat(self, pending: int, links: tuple[int, int], padding: PaddingCounts) -> None:
         """Show that the worker's reactor runs, once a second. `pending`: packets in its links; `links`: in, out."""
         counts = self._counts
+        for place, number in enumerate((padding.sent, padding.received, padding.skipped), _PADDING):
+            counts[place] = number
         counts[_PENDING] = pending
         counts[_LINKS_IN], counts[_LINKS_OUT] = links
         counts[_BEATS] += 1
@@ -84,6 +90,11 @@ class WorkerCounts:
     def pending(self) -> int:
         """Packets in the links, at most a second old."""
         return self._counts[_PENDING]
+
+    @property
+    def padding(self) -> PaddingCounts:
+        """A second ago at the most."""
+        return PaddingCounts(*self._counts[_PADDING:_DROPPED])
 
     @property
     def links(self) -> tuple[int, int]:

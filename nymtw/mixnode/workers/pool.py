@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from nymtw.drop_reasons import DropReason
+from nymtw.link.padding import PaddingCounts
 from nymtw.mixnode.workers.handle import Passed, WorkerHandle, WorkerProcess
 from nymtw.mixnode.workers.replay_coordinator import ReplayCoordinator
 from nymtw.mixnode.workers.wire import (
@@ -62,6 +63,7 @@ class WorkerPool(Service):
         self.stopping = False
         self.handles = [WorkerHandle(self, number) for number in range(1, count + 1)]
         self._peers: Mapping[bytes, tuple[str, int]] = {}
+        self._lines: Mapping[bytes, Mapping[int, float]] = {}
         self._owners: dict[bytes, int] = {}  # next node -> number of its worker
         self._linked: dict[bytes, tuple[WorkerHandle, int]] = {}
         self._action = ""
@@ -103,6 +105,22 @@ class WorkerPool(Service):
         allowed = self.coordinator.allowed_peers
         self._linked = {peer: where for peer, where in self._linked.items() if peer in allowed}
         self.assign()
+
+    def set_lines(self, lines: Mapping[bytes, Mapping[int, float]]) -> None:
+        """Which lines are padded, by peer; `set_peers` follows."""
+        self._lines = lines
+
+    @property
+    def padding(self) -> PaddingCounts:
+        """Of the padded lines of all that run, a second ago at the most."""
+        total = PaddingCounts()
+        for handle in self.handles:
+            if handle.process is not None:
+                counts = handle.process.counts.padding
+                total.sent += counts.sent
+                total.received += counts.received
+                total.skipped += counts.skipped
+        return total
 
     def send(self, peer: bytes, epoch: int, packet: bytes) -> None:
         """Send a packet of the node's own, which its counters have as received."""
@@ -166,7 +184,8 @@ class WorkerPool(Service):
         for handle in running:
             own = {peer: self._peers[peer] for peer, owner in self._owners.items() if owner == handle.number}
             elsewhere = sorted(peer for peer, owner in self._owners.items() if owner != handle.number)
-            handle.use_neighbours(Neighbours(own, elsewhere, admitted))
+            lines = {peer: dict(self._lines[peer]) for peer in own if peer in self._lines}
+            handle.use_neighbours(Neighbours(own, elsewhere, admitted, lines))
 
     def relay(self, passed: list[Passed]) -> None:
         """Send packets to the workers that have the links."""

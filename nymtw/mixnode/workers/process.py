@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from nymtw.errors import EncodingError
 from nymtw.link.node_link import LinkLimits, NodeLinks
+from nymtw.link.padding import PaddingCounts
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.mixnode.workers.core import WorkerCore
 from nymtw.mixnode.workers.counts import WorkerCounts, shared_memory
@@ -162,6 +163,7 @@ class Worker(Protocol):
             self.core.use_keys(message.private)
         elif isinstance(message, Neighbours):
             self.core.use_neighbours(message)
+            self.links.set_lines(message.lines)
             self.links.set_peers(message.own)
         elif isinstance(message, MaxDelay):
             self.core.set_max_delay(message.seconds)
@@ -214,9 +216,9 @@ class Worker(Protocol):
 
     def _beat(self) -> None:
         if self.links is None:
-            self._counts.beat(0, (0, 0))
+            self._counts.beat(0, (0, 0), PaddingCounts())
         else:
-            self._counts.beat(self.links.pending, self.links.up())
+            self._counts.beat(self.links.pending, self.links.up(), self.links.padding)
         self._beating = self._reactor.callLater(BEAT, self._beat)
 
 

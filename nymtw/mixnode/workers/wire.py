@@ -142,12 +142,13 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="keys"):
 
 class Neighbours(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="neighbours"):
     """To a worker: `own`, the next nodes that it has links to, with host and port; `elsewhere`, those of other workers;
-    `admitted`, the peers that may connect.
+    `admitted`, the peers that may connect; `lines`, frames of each size class a second on its padded lines.
     """
 
     own: dict[bytes, tuple[str, int]]
     elsewhere: list[bytes]
     admitted: list[bytes]
+    lines: dict[bytes, dict[int, float]] = {}
 
 
 class MaxDelay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="max-delay"):

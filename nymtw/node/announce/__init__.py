@@ -1,1 +1,1 @@
-"""What a node tells the directory: that it is there, where, and how much it carries."""
+"""Announcements of a node to the directory: its presence, its place, and its traffic."""

@@ -1,4 +1,4 @@
-"""What an operator says of a node for people to read: a line of text, and the country that it stands in."""
+"""An operator's description of a node, for people: a line of text, and the country."""
 
 from typing import Final
 
@@ -21,7 +21,7 @@ COUNTRIES: Final = frozenset(_CODES.split())
 def description(text: str) -> str:
     """One line of at most 280 characters that can be printed. Raises `ValueError`, as `usage.Options` wants it."""
     if len(text) > MAX_DESCRIPTION or not text.isprintable():
-        raise ValueError(f"a description is one line of at most {MAX_DESCRIPTION} characters that can be printed")
+        raise ValueError(f"a description is one line of at most {MAX_DESCRIPTION} printable characters")
     return text
 
 
@@ -29,7 +29,7 @@ def country(text: str) -> str:
     """Two letters of ISO 3166-1, made capital; "" for none. Raises `ValueError`."""
     code = text.upper()
     if code and code not in COUNTRIES:
-        raise ValueError(f"{text!r:.20} is no country: two letters of ISO 3166-1, such as CH")
+        raise ValueError(f"{text!r:.20} is not a country: two letters of ISO 3166-1, such as CH")
     return code
 
 

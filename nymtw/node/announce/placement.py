@@ -1,17 +1,14 @@
-"""Where a node stands: the address it is reached at, and the layer it works in."""
+"""The place of a node: its address and its layer."""
 
 import fcntl
 import ipaddress
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING
+from random import Random
 
 from nymtw.errors import ConfigError
 from nymtw.topology.document import LAYERS, Topology
-
-if TYPE_CHECKING:
-    import random
 
 _SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
 
@@ -46,7 +43,7 @@ def check_host(host: str) -> str:
         raise ConfigError(f"--host: {host!r:.80} is not an IP address") from None
 
 
-def thinnest_layer(topology: Topology, random: "random.Random") -> int:
+def thinnest_layer(topology: Topology, random: Random) -> int:
     """The layer (1 to 3) with the fewest mixnodes; one of them by chance if there are several."""
     fewest = min(len(topology.mixnodes(layer)) for layer in LAYERS)
     return random.choice([layer for layer in LAYERS if len(topology.mixnodes(layer)) == fewest])

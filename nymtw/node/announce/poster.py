@@ -1,7 +1,8 @@
 """Posts something to the directory again and again: what the presence and the metrics have in common."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -10,9 +11,6 @@ from twisted.logger import Logger
 
 from nymtw.errors import NymtwError
 from nymtw.node.process.log_once import LogOnce
-
-if TYPE_CHECKING:
-    import random
 
 FIRST_RETRY = 0.5  # seconds
 
@@ -33,7 +31,7 @@ class Poster(Service):
         self,
         clock: IReactorTime,
         post: "Callable[[], Deferred[None]]",
-        random: "random.Random",
+        random: Random,
         interval: float,
     ) -> None:
         self._clock = clock
@@ -67,7 +65,7 @@ class Poster(Service):
         """The directory has taken a post."""
 
     def failed(self) -> None:
-        """It has not."""
+        """The directory has not taken it."""
 
     def _next(self) -> None:
         self._call = None

@@ -1,15 +1,13 @@
 """Tells the directory, every two seconds, that a node is there."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
 from nymtw.interfaces import IDirectory
 from nymtw.node.announce.poster import Poster
-
-if TYPE_CHECKING:
-    import random
 
 INTERVAL = 2.0  # seconds between heartbeats; the directory forgets a node after 5
 
@@ -29,7 +27,7 @@ class Presence(Poster):
         directory: IDirectory,
         make: Callable[[], Mapping[str, Any]],
         path: str,
-        random: "random.Random",
+        random: Random,
         interval: float = INTERVAL,
     ) -> None:
         """`path`: "mixnodes", "mixproviders", "gateways" or "nodes"; `interval` in seconds."""
@@ -41,5 +39,5 @@ class Presence(Poster):
         self.announced = True
 
     def failed(self) -> None:
-        """It does not, or not for long."""
+        """The directory does not know this node, or will forget it soon."""
         self.announced = False

@@ -1,16 +1,14 @@
-"""Tells the directory, every second, how many packets a node has received and sent: sums, and nobody's name."""
+"""Reports a node's traffic to the directory every second: received and sent packets, without names."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
 from nymtw.interfaces import IDirectory
 from nymtw.node.announce.poster import Poster
 from nymtw.node.engine.packet_counters import PacketCounters
-
-if TYPE_CHECKING:
-    import random
 
 INTERVAL = 1.0  # seconds
 
@@ -27,7 +25,7 @@ class TrafficReport(Poster):
         directory: IDirectory,
         counters: PacketCounters,
         make: Callable[..., Mapping[str, Any]],
-        random: "random.Random",
+        random: Random,
         interval: float = INTERVAL,
         more: Callable[[], tuple[int, ...]] = tuple,
         is_known: Callable[[], bool] = lambda: True,
@@ -56,7 +54,7 @@ class TrafficReport(Poster):
         return self._is_known()
 
     def succeeded(self) -> None:
-        """What was posted is not posted again."""
+        """Leave posted packets out of the next report."""
         self._reported = self._reporting
 
     def _report(self) -> Any:

@@ -1,1 +1,1 @@
-"""How nodes and clients ask directories: over HTTP, several as one, and the newest topology at hand."""
+"""Requests of nodes and clients to directories: over HTTP, several as one, and the newest topology at hand."""

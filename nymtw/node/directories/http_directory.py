@@ -99,7 +99,7 @@ class HTTPDirectory:
             self._serial = from_cbor(document, Topology, MAX_TOPOLOGY_LENGTH).serial
             self._kept, self._tag = signed, f'W/"{self._serial}"'
         except EncodingError:
-            self._kept = b""  # whoever asked will find out what is wrong with it
+            self._kept = b""  # the caller will find out what is wrong with it
         return signed
 
     def nodes(self) -> "Deferred[bytes]":

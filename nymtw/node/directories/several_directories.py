@@ -18,7 +18,7 @@ from nymtw.node.process.log_once import LogOnce
 from nymtw.topology.document import Topology, Trust, verify_topology
 
 PATIENCE = 3.0  # seconds after which the others are asked, too
-STALE = 2.0  # refreshes after which a topology that is still the newest one makes whoever gave it doubtful
+STALE = 2.0  # refreshes after which a topology that is still the newest one makes its directory doubtful
 
 
 def directories_at(reactor: Any, urls: str | Sequence[str], trust: Trust) -> IDirectory:
@@ -53,7 +53,7 @@ class SeveralDirectories:
         self._trust = trust
         self._wall_clock = wall_clock
         self._order = list(self._directories)
-        self._posting: set[tuple[str, str]] = set()  # (what, to whom)
+        self._posting: set[tuple[str, str]] = set()  # (content, directory)
         self._log_once = {name: LogOnce() for name in self._directories}
         self._newest: Topology | None = None
         self._grown = 0.0  # when it last became newer
@@ -126,7 +126,7 @@ class SeveralDirectories:
             self.log.warn("a directory of several cannot be used: {name}: {cause}", name=name, cause=cause)
 
     def _judge(self, name: str, data: bytes) -> tuple[Topology, bool]:
-        """What it has given, and whether nobody else need be asked. Raises `TopologyError`."""
+        """Its topology, and whether it makes further questions unnecessary. Raises `TopologyError`."""
         newest = self._newest
         topology = verify_topology(
             data, self._trust, self._wall_clock(), newer_than=0 if newest is None else newest.serial
@@ -152,7 +152,7 @@ class _Search:
         self._asked: dict[str, Deferred[Any]] = {}
         self._open = 0
         self._finished = False
-        self._is_first = several._newest is None  # nobody knows yet what is new
+        self._is_first = several._newest is None  # the newest serial is not known yet
         self._call: Any = several._clock.callLater(PATIENCE, self._ask_all)
         self._ask(several._order[0])
 
@@ -181,7 +181,7 @@ class _Search:
         if failure.check(CancelledError):
             return
         if not failure.check(NymtwError):
-            self._several.log.failure("a directory could not be asked", failure=failure)
+            self._several.log.failure("a request to a directory failed", failure=failure)
         self._causes.append(failure.getErrorMessage())
         self._several._is_ill(name, failure.getErrorMessage())
 

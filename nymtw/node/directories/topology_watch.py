@@ -1,7 +1,8 @@
 """Keeps the newest signed topology at hand."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -12,9 +13,6 @@ from nymtw.errors import DirectoryError, NymtwError, TopologyError, TopologyExpi
 from nymtw.interfaces import IDirectory
 from nymtw.node.process.log_once import LogOnce
 from nymtw.topology.document import Topology, Trust, check_usable, verify_topology
-
-if TYPE_CHECKING:
-    import random
 
 FIRST_RETRY = 0.5  # seconds
 LONGEST_RETRY = 30.0
@@ -34,7 +32,7 @@ class TopologyWatch(Service):
         clock: IReactorTime,
         directory: IDirectory,
         trust: Trust,
-        random: "random.Random",
+        random: Random,
         wall_clock: Callable[[], float],
     ) -> None:
         self._clock = clock

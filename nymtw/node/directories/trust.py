@@ -1,4 +1,4 @@
-"""Whom a node or client believes, as its command line and its configuration say it."""
+"""The trusted directories of a node or client, from its command line and configuration."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from nymtw.topology.document import Trust
 
 
 def majority(count: int) -> int:
-    """More than half of `count`: how many signatures are asked for if nobody says otherwise."""
+    """More than half of `count`: the default number of signatures."""
     return count // 2 + 1
 
 
 def read_trust(keys: str | Sequence[str], threshold: int = 0) -> Trust:
-    """The identities in `keys`, each 44 characters or the path of a PEM file, of whom `threshold` must have signed.
+    """The identities in `keys`, each 44 characters or the path of a PEM file; `threshold` of them must have signed.
 
     0 asks for a majority. Raises `KeyFileError`, or `ConfigError` where the numbers do not fit.
     """

@@ -1,4 +1,4 @@
-"""How many packets a second this machine carries: a node finds out before it promises a rate."""
+"""The packet rate of this machine, which a node measures before it promises a rate."""
 
 import time
 from collections.abc import Callable
@@ -27,14 +27,14 @@ class UnwrapTrial:
         self._unwrapper = Unwrapper({0: private})
 
     def unwraps_per_second(self, clock: Callable[[], float] = time.thread_time) -> float:
-        """How many of them a second one core unwraps, by one round of fifty."""
+        """The packets a second that one core unwraps, from one round of fifty."""
         began = clock()
         self._unwrapper.unwrap_many(self._packets)
         return _PACKETS / max(clock() - began, 1e-9)
 
 
 def unwraps_per_second(random: Random, clock: Callable[[], float] = time.thread_time) -> float:
-    """How many regular packets a second one core unwraps: the best of five rounds of fifty. Takes about 30 ms.
+    """The regular packets a second that one core unwraps: the best of five rounds of fifty. Takes about 30 ms.
 
     `clock` counts the seconds of processor time that this thread has had.
     """
@@ -43,7 +43,7 @@ def unwraps_per_second(random: Random, clock: Callable[[], float] = time.thread_
 
 
 def carried_rate(unwraps: float, rate: int, processes: int) -> int:
-    """How many packets a second a node of so many processes carries, each of which unwraps `unwraps` a second.
+    """The packets a second that a node of so many processes carries, each of which unwraps `unwraps` a second.
 
     Raises `ConfigError` where that is less than `rate`.
     """

@@ -1,25 +1,25 @@
-"""Keeps an eye on the replay guard: syncs it for a loss of power, and keeps a flood from filling it for an epoch."""
+"""Syncs the replay guard for a loss of power, and keeps a flood from filling it for an epoch."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.application.service import Service
 from twisted.logger import Logger
 
 from nymtw.errors import DiskError
 from nymtw.mixing.replay_guard import ReplayGuard
+from nymtw.node.service import PeriodicService
 
-# A replay tag survives kill -9 at once, and a loss of power at the latest so many seconds later.
+# Seconds until a replay tag survives a loss of power. It survives kill -9 at once.
 SYNC_INTERVAL: Final = 10.0
 LOOK_INTERVAL: Final = 1.0
 
 
-class GuardWatch(Service):
-    """Looks every second, syncs every ten.
+class GuardWatch(PeriodicService):
+    """Looks every second, syncs every ten seconds.
 
-    For each key (number) whose filter is three quarters full it says so, once; calls `ration(number)`, so that whoever
-    floods the node finds only his share of the rest; and calls `renew(number)` until that has announced a new key,
-    with an empty filter, in its place.
+    For each key (number) whose filter is three quarters full it logs a warning and calls `ration(number)`, both once:
+    each peer then has only a share of the rest. It calls `renew(number)` until that has announced a new key, which has
+    an empty filter.
     """
 
     log = Logger()
@@ -27,28 +27,15 @@ class GuardWatch(Service):
     def __init__(
         self, clock: Any, guard: ReplayGuard, ration: Callable[[int], None], renew: Callable[[int], bool]
     ) -> None:
-        self._clock = clock
+        super().__init__(clock, LOOK_INTERVAL)
         self._guard = guard
         self._ration = ration
         self._renew = renew
         self._rationed: set[int] = set()
-        self._call: Any = None
         self._looks = 0
 
-    def startService(self) -> None:
-        """Look from now on."""
-        super().startService()
-        self._call = self._clock.callLater(LOOK_INTERVAL, self._look)
-
-    def stopService(self) -> None:
-        """Look no more; closing the guard syncs it once again."""
-        super().stopService()
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-
-    def _look(self) -> None:
-        self._call = self._clock.callLater(LOOK_INTERVAL, self._look)
+    def tick(self) -> None:
+        """Check how full the guard is, and sync it in every tenth call. Closing the guard syncs it once again."""
         full = [number for number in self._guard.epochs if self._guard.nearly_full(number)]
         self._rationed &= set(full)
         for number in full:

@@ -24,7 +24,7 @@ RENEWED_AT_MOST_EVERY: Final = 60.0
 class KeyRotation(Service):
     """Keeps `ring` at the epoch of the wall clock: current, previous and next are held, older ones are destroyed.
 
-    `use` is told the private keys by number whenever they have changed. How long an epoch is comes from the topology
+    `use` gets the private keys by number after each change. The length of an epoch comes from the topology
     (`follow`); before the first one `epoch` is None and there is nothing to announce.
     """
 
@@ -77,7 +77,7 @@ class KeyRotation(Service):
             for oldest in old[: -(MOST_KEYS - 1)]:
                 self._ring.destroy(oldest)
         except NymtwError as error:
-            self._say(f"no new key for key epoch {epoch}: {error}")
+            self._warn(f"no new key for key epoch {epoch}: {error}")
             return False
         self._renewed = {other: at for other, at in self._renewed.items() if other >= self.epoch} | {epoch: now}
         self.renewals += 1
@@ -120,7 +120,7 @@ class KeyRotation(Service):
         self._call = self._clock.callLater(max(wait, 0.0), self._wake)
 
     def _destroy_superseded(self) -> bool:
-        """Those whose time is over. A key that was found at the start gets its half hour again."""
+        """Forget keys whose time is over. A key that was found at the start gets its half hour again."""
         now = self._clock.seconds()
         superseded = self._ring.superseded()
         self._until = {number: self._until.get(number, now + SUPERSEDED_FOR) for number in superseded}
@@ -129,7 +129,7 @@ class KeyRotation(Service):
             for number in over:
                 self._ring.destroy(number)
         except NymtwError as error:
-            self._say(f"a key that is no longer used is still there, trying again: {error}")
+            self._warn(f"an unused key could not be removed, trying again: {error}")
         return bool(over)
 
     def _wake(self) -> None:
@@ -141,7 +141,7 @@ class KeyRotation(Service):
             self._ring.advance(epoch)
             self._use(self._ring.private_keys())
         except (NymtwError, OSError) as error:
-            self._say(f"no keys for key epoch {epoch}, trying again: {error}")
+            self._warn(f"no keys for key epoch {epoch}, trying again: {error}")
             return False
         self._log_once = ""
         self.epoch = epoch
@@ -151,9 +151,9 @@ class KeyRotation(Service):
         try:
             self._use(self._ring.private_keys())
         except (NymtwError, OSError) as error:
-            self._say(f"what belongs to a key that is no longer used is still there: {error}")
+            self._warn(f"files of an unused key could not be removed: {error}")
 
-    def _say(self, trouble: str) -> None:
+    def _warn(self, trouble: str) -> None:
         if trouble != self._log_once:
             self._log.error("{trouble}", trouble=trouble)
         self._log_once = trouble

@@ -16,9 +16,11 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from nymtw.errors import NymtwError
-from nymtw.interfaces import IDirectory
+from nymtw.interfaces import IDirectory, IMixing
 from nymtw.link.node_link import LinkLimits, NodeLinks
 from nymtw.link.security import ILinkSecurity, TLSSecurity
+from nymtw.message.cryptography import SPHINX, Cryptography
+from nymtw.mixing.delay_queue import DelayQueue
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.announce.placement import check_host, default_host
 from nymtw.node.announce.presence import Presence
@@ -38,9 +40,9 @@ from nymtw.node.metrics import Metrics, node_metrics
 from nymtw.node.mixing_options import DAY, MixOptions, MixSection, positive, seconds
 from nymtw.node.process.reload import changed
 from nymtw.node.service import AtStop, Listener, NodeService
-from nymtw.sphinx import GEOMETRIES, SizeClass, Unwrapper
+from nymtw.sphinx import GEOMETRIES, SizeClass
 from nymtw.topology.document import ANY, GATEWAY, MIXNODE, PROVIDER, NodeRecord, Topology, Trust
-from nymtw.topology.presence import make_heartbeat
+from nymtw.topology.presence import Heartbeat, make_heartbeat
 
 __all__ = [
     "AtStop",
@@ -73,6 +75,10 @@ class Environment:
     security: Callable[[SigningKey], ILinkSecurity]
     # How many packets a second a core unwraps; None where time is not real, and nothing is checked.
     speed: Callable[[], float] | None = None
+    # When padded lines send, an `ILinkSchedule`; None: in constant slots, as they do in workers in any case.
+    schedule: Any = None
+    cryptography: Cryptography = SPHINX
+    mixing: Callable[..., IMixing] = DelayQueue
 
     @classmethod
     def real(cls, reactor: Any, section: MixSection) -> "Environment":
@@ -148,7 +154,8 @@ class MixParts:
         return {
             "clock": reactor,
             "random": self.environment.random,
-            "unwrapper": Unwrapper({}),
+            "unwrapper": self.environment.cryptography.unwrapper(),
+            "mixing": self.environment.mixing,
             "guard": self.guard,
             "counters": self.counters,
             "own": own,
@@ -158,7 +165,7 @@ class MixParts:
 
 
 class MixNode(NodeService):
-    """A node that mixes, around `core`: children start in the order in which `__init__` adds them.
+    """A node that mixes, around `core`: children start in the order in which `_add_children` adds them.
 
     It takes part in the network from its first topology on: that says how long a key epoch is, so there is a key to
     announce.
@@ -194,6 +201,7 @@ class MixNode(NodeService):
             dropped=parts.counters.dropped,
             random=environment.random,
             limits=parts.limits(),
+            schedule=environment.schedule,
         )
         core.use_links(self.links)
         self.presence = Presence(
@@ -211,6 +219,12 @@ class MixNode(NodeService):
         self.drain = Drain(reactor, core, self.links, parts.section.drain)
         self.section = parts.section  # as far as it is in force
         self.reread: Callable[[], MixSection] | None = None
+        self._add_children(reactor, beneath)
+        self.watch.subscribe(self.use_topology)
+
+    def _add_children(self, reactor: Any, beneath: Sequence[Service]) -> None:
+        """In the order in which they start; they stop in the opposite order."""
+        parts, core = self.parts, self.core
         self.add(AtStop(self._close_home))
         if parts.section.metrics_port:
             from nymtw.node.metrics_server import MetricsServer  # a web server, which most nodes do without
@@ -226,7 +240,6 @@ class MixNode(NodeService):
         self.add(self.listener)
         self.add(self.rotation)
         self.add(self.watch)
-        self.watch.subscribe(self.use_topology)
 
     def startService(self) -> None:
         """Start, and say where."""
@@ -285,27 +298,28 @@ class MixNode(NodeService):
 
     def heartbeat(self) -> Mapping[str, Any]:
         """One signed post of presence."""
+        return make_heartbeat(self.announced(), self.parts.identity)
+
+    def announced(self) -> Heartbeat:
+        """The content of the next heartbeat. Roles extend it."""
         own = self.core.own
-        return make_heartbeat(
-            self.role_announced(),
+        record = NodeRecord(
+            role=own.role,
+            identity=own.identity,
             host=own.host,
             port=self.listener.port,
-            keys=self.rotation.public_keys(),
+            layer=own.layer,
+            sphinx_keys=self.rotation.public_keys(),
+        )
+        return Heartbeat(
+            record,
+            clients=(),
+            number=0,
             timestamp=int(self.parts.environment.wall_clock() * 1e9),
-            signing_key=self.parts.identity,
             version=_VERSION,
             description=self.section.description,
             country=self.section.country.upper(),
-            **self.announced(),
         )
-
-    def role_announced(self) -> str:
-        """The role in the heartbeat."""
-        return self.core.own.role
-
-    def announced(self) -> Mapping[str, Any]:
-        """What this role announces besides."""
-        return {}
 
     def _size_guard(self, epoch_seconds: int) -> None:
         guard = self.parts.guard

@@ -53,12 +53,12 @@ class PacketCounters:
 
     @property
     def queued(self) -> int:
-        """How many packets are inside the node; negative only if something was counted twice."""
+        """The number of packets inside the node; negative only if something was counted twice."""
         self.update()
         return self.received_total - self.forwarded_total - self.delivered_total - self._dropped.total()
 
     def snapshot(self) -> CountersSnapshot:
-        """What the metrics export."""
+        """The counts for the metrics."""
         queued = self.queued
         return CountersSnapshot(
             self.received_total, self.forwarded_total, self.delivered_total, queued, dict(self._dropped)

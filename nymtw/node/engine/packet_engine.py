@@ -18,13 +18,15 @@ from twisted.logger import Logger
 
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import DiskError, PacketRejected
+from nymtw.interfaces import IMixing
 from nymtw.link.frames import Frame
+from nymtw.message.cryptography import PacketUnwrapper
 from nymtw.mixing.delay_queue import DelayQueue
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.node.engine.packet_counters import PacketCounters
 from nymtw.node.keys import epoch_of
-from nymtw.sphinx import FinalHop, ForwardHop, Unwrapper
-from nymtw.topology.document import NodeRecord, Topology
+from nymtw.sphinx import FinalHop, ForwardHop, SizeClass
+from nymtw.topology.document import EDGE_ROLES, NodeRecord, Topology
 
 # An hour at 50 ms a hop on average would be 72,000 times the mean: nobody draws ten minutes, so it is not honest.
 DEFAULT_MAX_DELAY: Final = 600.0
@@ -44,6 +46,9 @@ class Links(Protocol):
 
     def set_peers(self, peers: Mapping[bytes, tuple[str, int]]) -> None:
         """Whom this node may connect to, and where."""
+
+    def set_lines(self, lines: Mapping[bytes, Mapping[int, float]]) -> None:
+        """Which lines to peers are padded: frames of each size class a second. Called where it is not as before."""
 
 
 # What the delay queue holds: (next node, key epoch, packet), or what to do with a packet that ends here.
@@ -80,12 +85,13 @@ class PacketEngine(ABC):
         *,
         clock: IReactorTime,
         random: Random,
-        unwrapper: Unwrapper,
+        unwrapper: PacketUnwrapper,
         guard: ReplayGuard,
         counters: PacketCounters,
         own: NodeRecord,
         capacity: int = DEFAULT_CAPACITY,
         max_delay: float = DEFAULT_MAX_DELAY,
+        mixing: Callable[..., IMixing] = DelayQueue,
     ) -> None:
         """`capacity`: packets held at once. `max_delay`: seconds; a packet that asks for more is dropped."""
         self._unwrapper = unwrapper
@@ -95,11 +101,12 @@ class PacketEngine(ABC):
         self.capacity = capacity
         self.stretch = 1  # every delay is multiplied by this
         self.set_max_delay(max_delay)
-        self._queue: DelayQueue[Held] = DelayQueue(clock, self._release, random, capacity, PATIENCE, self._late)
+        self._queue: IMixing = mixing(clock, self._release, random, capacity, PATIENCE, self._late)
         self._links: Links | None = None
         # Of all key epochs together; `_around` has them for each.
         self._next_hops: frozenset[bytes] = frozenset()
         self._allowed_peers: frozenset[bytes] = frozenset()
+        self._lines: dict[bytes, Mapping[int, float]] = {}
         self._environment = {0: _Around(frozenset(), frozenset())}
         self._numbers: dict[int, list[int]] = {}  # epoch -> numbers of its keys, the newest first
         self._rations: dict[int, _Ration] = {}  # number of a key -> what is left of its filter
@@ -118,24 +125,33 @@ class PacketEngine(ABC):
         ones of its epoch.
         """
         peers: dict[bytes, tuple[str, int]] = {}
+        lines: dict[bytes, Mapping[int, float]] = {}
         beside: dict[int, tuple[frozenset[bytes], frozenset[bytes]]] = {}
-        usual = self._beside_in(topology, topology.epoch, peers)
+        usual = self._beside_in(topology, topology.epoch, peers, lines)
         for epoch in (topology.epoch - 1, topology.epoch, topology.epoch + 1):
             there = topology.at(epoch)
             is_usual = there is topology and not self.own.places
-            beside[epoch] = usual if is_usual else self._beside_in(there, epoch, peers)
+            beside[epoch] = usual if is_usual else self._beside_in(there, epoch, peers, lines)
         self._next_hops = frozenset(peers)
         self._allowed_peers = frozenset().union(*(before for _, before in beside.values()))
         self._environment = {
             epoch: _Around(after, self._allowed_peers - before) for epoch, (after, before) in beside.items()
         }
-        if self._links is not None:
-            self._links.set_peers(peers)
+        if self._links is None:
+            return
+        if lines != self._lines:
+            self._lines = lines
+            self._links.set_lines(lines)
+        self._links.set_peers(peers)
 
     def _beside_in(
-        self, topology: Topology, epoch: int, peers: dict[bytes, tuple[str, int]]
+        self,
+        topology: Topology,
+        epoch: int,
+        peers: dict[bytes, tuple[str, int]],
+        lines: dict[bytes, Mapping[int, float]],
     ) -> tuple[frozenset[bytes], frozenset[bytes]]:
-        """Who is behind and before this node; where those behind it are goes into `peers`.
+        """Who is behind and before this node; where those behind it are goes into `peers`, at which rates into `lines`.
 
         A node whose role is decided for it is where a topology of that epoch has put it, the first and the newest.
         """
@@ -146,6 +162,10 @@ class PacketEngine(ABC):
         nodes = [topology.find(identity) for each in own for identity in topology.successors(each)]
         after = {node.identity: (node.host, node.port) for node in nodes if node is not None}
         peers.update(after)
+        for each in own:
+            for node in filter(None, map(topology.find, topology.successors(each))):
+                if rates := _rates(listed, True) if each.role in EDGE_ROLES else _rates(node, False):
+                    lines[node.identity] = rates
         return frozenset(after), frozenset().union(*(topology.predecessors(each) for each in own))
 
     def next_hops(self, epoch: int) -> frozenset[bytes]:
@@ -293,6 +313,16 @@ class PacketEngine(ABC):
         if not self._disk_failed:
             self.log.error("No packet passes until replay tags can be written: {error}", error=error)
             self._disk_failed = True
+
+
+def _rates(edge: NodeRecord | None, outwards: bool) -> Mapping[int, float]:
+    """Frames a second of each size class on a line of this edge; none where it is not padded."""
+    if edge is None or not edge.lines:
+        return {}
+    rates = edge.lines
+    if outwards:
+        return {SizeClass.REGULAR: rates.packets_out, SizeClass.ACK: rates.acks_out}
+    return {SizeClass.REGULAR: rates.packets_in, SizeClass.ACK: rates.acks_in}
 
 
 def _has_bad_mac(hop: ForwardHop | FinalHop | PacketRejected) -> bool:

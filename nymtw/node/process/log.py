@@ -59,7 +59,7 @@ def format_line(event: LogEvent, coloured: bool = False) -> str:
 
 
 def where_from(event: LogEvent) -> str:
-    """`module/function` of whoever logs; what the event says of itself where that cannot be told."""
+    """`module/function` of the caller; the event's own name if the caller is unknown."""
     # Observers are called from within the logging call, so that the first frame outside the machinery is the caller's.
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

@@ -1,4 +1,4 @@
-"""Remembers what has been said about a trouble that goes on, so that the log has each cause once."""
+"""Remembers logged causes of a lasting trouble, so that the log has each of them once."""
 
 import re
 

@@ -54,7 +54,7 @@ class ParentWatch(Service):
 
     def logPrefix(self) -> str:
         """For the reactor's own log lines."""
-        return "lifeline"
+        return "parent watch"
 
     def doRead(self) -> None:
         """The parent says nothing down this pipe; it only ends."""

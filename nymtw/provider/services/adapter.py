@@ -13,10 +13,10 @@ from zope.interface import implementer
 
 from nymtw.errors import EncodingError, MailboxFull, QueueFull, UnknownDestination
 from nymtw.interfaces import IProvider
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import Envelope, EnvelopeKind, ReplyReceipt
 from nymtw.message.fragments import Fragment, FragmentKind
 from nymtw.message.reassembly import Reassembler, ReassemblyLimits
-from nymtw.message.sealing import unseal
 from nymtw.provider.api import Request, ServiceLimits
 from nymtw.provider.delivery import Delivery, MailKind
 from nymtw.provider.services.dispatch import Dispatch
@@ -48,11 +48,19 @@ class ServiceProvider:
     """
 
     def __init__(
-        self, service: Any, clock: Any, private_key: bytes, dispatch: Dispatch, metrics: Metrics, faults: Faults
+        self,
+        service: Any,
+        clock: Any,
+        private_key: bytes,
+        dispatch: Dispatch,
+        metrics: Metrics,
+        faults: Faults,
+        cryptography: Cryptography = SPHINX,
     ) -> None:
         self.service = service
         self._clock, self._private_key = clock, private_key
         self._public_key = crypto_scalarmult_base(private_key)
+        self._cryptography = cryptography
         self._dispatch, self._metrics, self._faults = dispatch, metrics, faults
         self._limits: ServiceLimits = service.limits
         self._reassembler = Reassembler(
@@ -80,7 +88,7 @@ class ServiceProvider:
         if delivery.kind is not MailKind.MESSAGE:
             raise UnknownDestination
         try:
-            fragment = Fragment.parse(unseal(delivery.content, self._private_key, self._public_key))
+            fragment = Fragment.parse(self._unseal(delivery.content))
             if fragment.kind is FragmentKind.REPLY:
                 raise EncodingError("a reply without a question")
         except EncodingError:
@@ -94,6 +102,9 @@ class ServiceProvider:
         elif not any(self._reassembler.ledger.received(fragment.message_id, fragment.count)):
             self._metrics.count("busy")
             raise MailboxFull
+
+    def _unseal(self, content: bytes) -> bytes:
+        return self._cryptography.unseal(content, self._private_key, self._public_key)
 
     def leave(self) -> "Deferred[Any]":
         """Let the service send shutdown messages."""

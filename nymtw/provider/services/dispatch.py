@@ -8,7 +8,7 @@ when nothing of it has arrived for a while.
 import heapq
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
 from itertools import count
 from random import Random
 from typing import Any, Final
@@ -25,6 +25,7 @@ from nymtw.errors import (
     UnknownDestination,
 )
 from nymtw.message.arq import Action, ArqState, Event, transition
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import (
     ENVELOPE_OVERHEAD,
     Envelope,
@@ -33,18 +34,19 @@ from nymtw.message.envelope import (
     ReplyReceipt,
     encode_request,
 )
-from nymtw.message.fragments import MAX_MESSAGE_LENGTH, FragmentKind, Fragments, fragment
-from nymtw.message.packets import build_data_packet
+from nymtw.message.fragments import MAX_MESSAGE_LENGTH, FragmentKind, fragment
+from nymtw.message.packets import build_data_packet, build_reply_cover
 from nymtw.message.replies import BlockPool, build_reply_packet, expected_reply_round_trip
 from nymtw.message.round_trip import RoundTrips
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.poisson import PoissonStream
 from nymtw.mixing.routes import UniformRoutes
 from nymtw.provider.api import ServiceLimits
+from nymtw.provider.services.lanes import Lane, Message
 from nymtw.topology.address import Address
 from nymtw.topology.document import Recommended, Topology
 
-DEFAULT_RATE: Final = 300.0  # packets a second
+DEFAULT_RATE: Final = 300.0  # packets a second, where the topology recommends none
 PATIENCE: Final = 120.0  # seconds without a sign of life from a correspondent
 AHEAD: Final = 500  # reply blocks to have or to have asked for, of one correspondent
 BATCH: Final = 100  # reply blocks asked for at once
@@ -53,57 +55,6 @@ ASK_PATIENCE: Final = 5.0  # seconds after which blocks that were asked for coun
 _SWEEP: Final = 1.0
 _OVERHEAD: Final = 1024  # bytes that a message costs besides its own
 _ID_LENGTH: Final = 16
-
-
-@dataclass(slots=True, eq=False)
-class _Message:
-    lane: "_Lane"
-    fragments: Fragments
-    left: set[int]
-    states: dict[int, ArqState] = field(default_factory=dict)
-    once: dict[int, float] = field(default_factory=dict)  # when the receipt of what went out once was to come
-    acks: list[bytes] = field(default_factory=list)
-    next: int = 0
-    done: "Deferred[bool]" = field(default_factory=Deferred)
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """One correspondent: by a tag (16 bytes), or at an address."""
-
-    key: bytes
-    recipient: Address | None
-    progress: float
-    fresh: list[tuple[int, int, _Message]] = field(default_factory=list)  # a heap: short ones pass long ones
-    again: deque[tuple[_Message, int]] = field(default_factory=deque)
-    messages: dict[bytes, _Message] = field(default_factory=dict)
-    size: int = 0
-    most: int = 0
-    in_turn: bool = False
-
-    @property
-    def edge(self) -> bytes:
-        """What round trips are learned for: the recipient's edge, or the tag, behind which an unknown one is."""
-        return self.key if self.recipient is None else self.recipient.provider
-
-    def waiting(self) -> int:
-        """How many fragments wait to be sent, about."""
-        return len(self.again) + sum(length - message.next for length, _, message in self.fresh if message.left)
-
-    def take(self) -> tuple[_Message, int] | None:
-        """The next fragment to send."""
-        while self.again:
-            message, number = self.again.popleft()
-            if number in message.left:
-                return message, number
-        while self.fresh:
-            length, _, message = self.fresh[0]
-            number, message.next = message.next, message.next + 1
-            if message.next >= length or not message.left:
-                heapq.heappop(self.fresh)
-            if number in message.left:
-                return message, number
-        return None
 
 
 class Dispatch:
@@ -118,27 +69,31 @@ class Dispatch:
         topology: Callable[[], Topology | None],
         submit: Callable[[bytes, int, bytes], None],
         limits: ServiceLimits | None = None,
-        rate: float = DEFAULT_RATE,
+        rate: float | None = None,
+        cryptography: Cryptography = SPHINX,
     ) -> None:
-        """`rate`: packets a second while there is something to send."""
+        """`rate`: packets a second, at most what the topology recommends; None is that."""
         self._clock, self._random, self.own = clock, random, own
         self._topology, self._submit = topology, submit
         self.limits = limits or ServiceLimits()
-        self._routes = UniformRoutes()
+        self._routes, self._cryptography = UniformRoutes(), cryptography
         self._delays = ExponentialDelays(Recommended().average_packet_delay)
-        self._stream = PoissonStream(clock, rate, self._fire, random)
+        self._rate = rate
+        self._stream = PoissonStream(clock, DEFAULT_RATE if rate is None else rate, self._fire, random)
+        self._leaving = False
+        self._covered = False  # whether cover is sent where there is nothing else
         self._pool: BlockPool[None] = BlockPool()
-        self._lanes: dict[bytes, _Lane] = {}
-        self._turn: deque[_Lane] = deque()
+        self._lanes: dict[bytes, Lane] = {}
+        self._turn: deque[Lane] = deque()
         self._asked: dict[bytes, tuple[int, float]] = {}  # by tag: how many blocks are awaited, and until when
-        self._by_ack: dict[bytes, tuple[_Message, int, float]] = {}  # and when the ack is to come
+        self._by_ack: dict[bytes, tuple[Message, int, float]] = {}  # and when the ack is to come
         self._round_trips = RoundTrips()
-        self._heap: list[tuple[float, int, _Message, int]] = []
+        self._heap: list[tuple[float, int, Message, int]] = []
         self._order = count()
         self._sweep: Any = None
         self._stopped = False
         self.size = 0
-        self.packets = self.again = 0
+        self.packets = self.again = self.cover = 0
 
     # in
 
@@ -174,9 +129,9 @@ class Dispatch:
         if self.size and self.size + cost > self.limits.total_bytes:
             raise QueueFull(f"{self.size} bytes are under way already")
         if lane is None:
-            lane = self._lanes[key] = _Lane(key, recipient, self._clock.seconds())
+            lane = self._lanes[key] = Lane(key, recipient, self._clock.seconds())
         pieces = fragment(Envelope(data=data).encode(), self._random.randbytes(_ID_LENGTH), kind)
-        message = _Message(lane, pieces, set(range(len(pieces))))
+        message = Message(lane, pieces, set(range(len(pieces))))
         lane.messages[pieces.message_id] = message
         heapq.heappush(lane.fresh, (len(pieces), next(self._order), message))
         lane.size += cost
@@ -226,11 +181,21 @@ class Dispatch:
         self._settle(message, number)
         return True
 
-    def use_epoch(self, epoch: int) -> None:
-        """A new key epoch: what was built with dead keys is dead."""
-        self._pool.drop_dead(epoch)
+    def use_topology(self, topology: Topology, is_service: bool = True) -> None:
+        """What was built with dead keys is dead; and the stream of a service goes by what is recommended."""
+        self._pool.drop_dead(topology.epoch)
+        recommended = topology.recommended.service_sending_rate if is_service else 0.0
+        self._covered = recommended > 0 and not self._leaving
+        own = DEFAULT_RATE if self._rate is None else self._rate
+        self._stream.set_rate(min(recommended, own) if recommended > 0 else own)
+        if self._covered and not self._stopped:
+            self._stream.start()
 
-    def _settle(self, message: _Message, number: int) -> None:
+    def leave(self) -> None:
+        """The node begins to stop: send what there is, and no more cover."""
+        self._leaving, self._covered = True, False
+
+    def _settle(self, message: Message, number: int) -> None:
         if number not in message.left:
             return
         message.left.discard(number)
@@ -239,7 +204,7 @@ class Dispatch:
         if not message.left:
             self._end(message, True)
 
-    def _end(self, message: _Message, arrived: bool) -> None:
+    def _end(self, message: Message, arrived: bool) -> None:
         lane = message.lane
         del lane.messages[message.fragments.message_id]
         cost = len(message.fragments.message) - ENVELOPE_OVERHEAD + _OVERHEAD
@@ -254,7 +219,7 @@ class Dispatch:
 
     # out
 
-    def _wake(self, lane: _Lane) -> None:
+    def _wake(self, lane: Lane) -> None:
         if not lane.in_turn and not self._stopped:
             lane.in_turn = True
             self._turn.append(lane)
@@ -275,9 +240,26 @@ class Dispatch:
                 self._turn.append(lane)
                 return
             lane.in_turn = False
-        self._stream.stop()
+        if self._covered:
+            self._send_cover(topology)
+        else:
+            self._stream.stop()
 
-    def _send_from(self, lane: _Lane, topology: Topology) -> bool:
+    def _send_cover(self, topology: Topology) -> None:
+        self._use_delays(topology)
+        with suppress(TopologyError):
+            epoch, first_hop, packet = build_reply_cover(
+                topology, self._routes, self._delays, self._random, self._cryptography
+            )
+            self._submit(first_hop, epoch, packet)
+            self.cover += 1
+
+    def _use_delays(self, topology: Topology) -> None:
+        mean = topology.recommended.average_packet_delay
+        if mean != self._delays.mean_seconds:
+            self._delays = ExponentialDelays(mean)
+
+    def _send_from(self, lane: Lane, topology: Topology) -> bool:
         """Send one packet of this lane. False if it has none, or no reply block to send it with."""
         if lane.recipient is not None:
             return self._send_to_address(lane, lane.recipient, topology)
@@ -319,14 +301,12 @@ class Dispatch:
         self._pass_on(packet.first_hop, packet.epoch, packet.packet)
         return True
 
-    def _send_to_address(self, lane: _Lane, recipient: Address, topology: Topology) -> bool:
+    def _send_to_address(self, lane: Lane, recipient: Address, topology: Topology) -> bool:
         found = lane.take()
         if found is None:
             return False
         message, number = found
-        mean = topology.recommended.average_packet_delay
-        if mean != self._delays.mean_seconds:
-            self._delays = ExponentialDelays(mean)
+        self._use_delays(topology)
         self._expect(message, number, 0.0)  # in case no packet can be built
         packet = build_data_packet(
             topology,
@@ -336,6 +316,7 @@ class Dispatch:
             self._routes,
             self._delays,
             self._random,
+            self._cryptography,
         )
         self._expect(message, number, packet.expected_round_trip, again=False)
         self._by_ack[packet.ack_id] = (message, number, self._clock.seconds() + packet.expected_round_trip)
@@ -343,7 +324,7 @@ class Dispatch:
         self._pass_on(packet.first_hop, packet.epoch, packet.packet)
         return True
 
-    def _expect(self, message: _Message, number: int, round_trip: float, again: bool = True) -> ArqState:
+    def _expect(self, message: Message, number: int, round_trip: float, again: bool = True) -> ArqState:
         """The fragment is under way: time decides when it goes out again."""
         before = message.states.get(number, ArqState())
         if not again:

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from nymtw.errors import NymtwError, PluginError
 from nymtw.interfaces import IProvider, IService
+from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.node.home import NodeHome, private_folder
 from nymtw.node.keys import KeyKind, load_private, save_private
 from nymtw.provider.api import ServiceLimits
@@ -32,8 +33,16 @@ LOG_INTERVAL: Final = 600.0  # seconds between two log lines with the counts
 class Node:
     """The part of the node that a service host uses. `topology` and `submit` are set once the node exists."""
 
-    def __init__(self, reactor: Any, random: Random, wall_clock: Callable[[], float], identity: bytes) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        random: Random,
+        wall_clock: Callable[[], float],
+        identity: bytes,
+        cryptography: Cryptography = SPHINX,
+    ) -> None:
         self.reactor, self.random, self.wall_clock, self.identity = reactor, random, wall_clock, identity
+        self.cryptography = cryptography
         self.topology: Callable[[], Topology | None] = lambda: None
         self.submit: Callable[[bytes, int, bytes], None] = lambda first_hop, epoch, packet: None
 
@@ -44,8 +53,10 @@ class ServiceHost:
     Raises `PluginError` for an implementation that cannot be made, `KeyFileError`, and the errors of the factory.
     """
 
-    def __init__(self, node: Node, home: NodeHome, factory: Any, options: Mapping[str, Any], rate: float) -> None:
-        """`rate`: packets a second while there is something to send."""
+    def __init__(
+        self, node: Node, home: NodeHome, factory: Any, options: Mapping[str, Any], rate: float | None
+    ) -> None:
+        """`rate`: packets a second, at most what the topology recommends; None: that."""
         self.name: str = factory.name
         self.log = Logger(namespace=f"nymtw.provider.{factory.name}")
         self.metrics = Metrics()
@@ -62,6 +73,7 @@ class ServiceHost:
             topology=lambda: node.topology(),
             submit=lambda first_hop, epoch, packet: node.submit(first_hop, epoch, packet),
             rate=rate,
+            cryptography=node.cryptography,
         )
         context = ProviderContext(
             identity=node.identity,
@@ -81,7 +93,9 @@ class ServiceHost:
         if self.is_service:
             self.dispatch.limits = made.limits
             self._clock.limit = made.limits.timers
-            made = ServiceProvider(made, node.reactor, private, self.dispatch, self.metrics, self.faults)
+            made = ServiceProvider(
+                made, node.reactor, private, self.dispatch, self.metrics, self.faults, node.cryptography
+            )
         self.provider: Any = made
         self._reporting: Any = None
         self._started = False
@@ -100,7 +114,8 @@ class ServiceHost:
         return self.provider.deliver(delivery)
 
     async def leave(self) -> None:
-        """Let a started service send shutdown messages, while packets still leave."""
+        """Let a started service send shutdown messages, while packets still leave; cover ends."""
+        self.dispatch.leave()
         if self._started and self.is_service:
             await self.provider.leave().addTimeout(LEAVE_SECONDS, self._node.reactor)
 

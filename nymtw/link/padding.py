@@ -1,0 +1,174 @@
+"""Padded lines: frames leave in slots that a published rate decides on, a packet if one waits, else a dummy.
+
+What an observer of the line counts and times is then the same whoever sends to whom. A line that is offered more than
+its rate for long drops the oldest: its pattern says nothing of that either.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from nymtw.drop_reasons import DropReason
+from nymtw.link.frames import encode_dummy
+from nymtw.sphinx.geometry import GEOMETRIES, SizeClass
+
+if TYPE_CHECKING:
+    from nymtw.link.outgoing import OutgoingLink
+
+LONGEST_WAIT: Final = 1.0  # seconds that a packet waits for a slot: its sender sends it again soon after
+_SLEPT: Final = 10.0  # seconds: after so long the slots in between are not even drawn
+_ROUNDING: Final = 1e-6  # a timer may be early by so many seconds
+
+# Frames a second of each size class that has slots on a line.
+Rates = Mapping[int, float]
+
+
+@dataclass(slots=True)
+class PaddingCounts:
+    """Of all padded lines of a node, since its start: dummies sent and received, and how many frames were skipped
+    because the machine was late, or the other end did not read."""
+
+    sent: int = 0
+    received: int = 0
+    skipped: int = 0
+
+
+class Lane:
+    """The slots of one size class on one line, and the packets that wait for them (since when, encoded frame)."""
+
+    __slots__ = (
+        *("_counts", "_length", "_link", "_random", "_rate", "_size_class"),
+        *("closed", "due", "frames", "slots", "waiting"),
+    )
+
+    def __init__(
+        self,
+        link: "OutgoingLink",
+        size_class: int,
+        rate: float,
+        slots: Iterator[tuple[float, int]],
+        random: Random,
+        counts: PaddingCounts,
+    ) -> None:
+        self._link = link
+        self._size_class = size_class
+        self._rate = rate
+        self._length = GEOMETRIES[SizeClass(size_class)].packet_length
+        self._random = random
+        self._counts = counts
+        self.slots = slots
+        self.waiting: deque[tuple[float, bytes]] = deque()
+        self.due = 0.0
+        self.frames = 0
+        self.closed = False
+
+    def fire(self, now: float) -> None:
+        """A slot has come: as many frames as it has, each a TLS record of its own."""
+        link, waiting = self._link, self.waiting
+        connection = link.ready()
+        if connection is None:
+            return
+        oldest = now - LONGEST_WAIT
+        while waiting and waiting[0][0] < oldest:
+            link.drop(self, DropReason.LINE_FULL)
+        if connection.blocked:
+            self._counts.skipped += self.frames
+            return
+        packets = 0
+        for _ in range(self.frames):
+            if waiting:
+                connection.send(link.take(self))
+                packets += 1
+            else:
+                connection.send(encode_dummy(self._size_class, self._random.randbytes(self._length)))
+        self._counts.sent += self.frames - packets
+        link.was_sent(packets, self.frames)
+
+    def go_on(self, now: float) -> None:
+        """Set `due` and `frames` to those of the next slot; those that should have been by now are skipped."""
+        behind = now - self.due
+        if behind > _SLEPT:
+            self._counts.skipped += int(behind * self._rate)
+            self.due = now
+        gap, self.frames = next(self.slots)
+        self.due += gap
+        while self.due <= now:
+            self._counts.skipped += self.frames
+            gap, self.frames = next(self.slots)
+            self.due += gap
+
+
+class SlotClock:
+    """One timer for the slots of all lines of a node. A slot that the reactor is late for is skipped, not made up
+    for.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock: Any = clock
+        self._heap: list[tuple[float, int, Lane]] = []
+        self._order = count()
+        self._timer: IDelayedCall | None = None
+
+    def add(self, lane: Lane) -> None:
+        """Give this lane its slots from now on, until it is `closed`."""
+        gap, lane.frames = next(lane.slots)
+        lane.due = self._clock.seconds() + gap
+        heapq.heappush(self._heap, (lane.due, next(self._order), lane))
+        self._arm()
+
+    def stop(self) -> None:
+        """No more slots; no timer is left."""
+        self._heap.clear()
+        self._disarm()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        heap = self._heap
+        while heap and heap[0][2].closed:
+            heapq.heappop(heap)
+        if not heap:
+            self._disarm()
+        elif self._timer is None or heap[0][0] < self._timer.getTime():
+            self._disarm()
+            self._timer = self._clock.callLater(max(0.0, heap[0][0] - self._clock.seconds()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        heap, now = self._heap, self._clock.seconds()
+        while heap and heap[0][0] <= now + _ROUNDING:
+            lane = heap[0][2]
+            if lane.closed:
+                heapq.heappop(heap)
+                continue
+            lane.fire(now)
+            if not heap or heap[0][2] is not lane:  # what was sent has led to the end of it all
+                break
+            lane.go_on(now)
+            heapq.heapreplace(heap, (lane.due, next(self._order), lane))
+        self._arm()
+
+
+def lanes_for(
+    link: "OutgoingLink",
+    rates: Rates,
+    slots: Callable[[float, Random], Iterator[tuple[float, int]]],
+    random: Random,
+    counts: PaddingCounts,
+) -> dict[int, Lane]:
+    """The lanes of a line, by the length of their frames."""
+    lanes = {}
+    for size_class, rate in rates.items():
+        if rate > 0:
+            lane = Lane(link, size_class, rate, slots(rate, random), random, counts)
+            lanes[len(encode_dummy(size_class, bytes(GEOMETRIES[SizeClass(size_class)].packet_length)))] = lane
+    return lanes
