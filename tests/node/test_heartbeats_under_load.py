@@ -4,6 +4,7 @@ A packet costs the node processor time here: for so long its process does nothin
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def test_heartbeats_go_out_in_time_while_packets_are_too_many(name: str, monkeyp
         times = [start, *(beat for beat in beats[name] if beat > start), network.clock.seconds()]
         # A turn of the reactor reads a bounded number of bytes of each connection, here half a second's work. A post
         # takes three turns. The directory calls a node silent after 5 s.
-        gaps = [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
+        gaps = [later - sooner for sooner, later in pairwise(times)]
         assert max(gaps) < 1.1 * INTERVAL + 2.0
         assert len(gaps) > SECONDS / 4.2
         costs.host = None

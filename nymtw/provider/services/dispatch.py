@@ -1,8 +1,5 @@
 """What an implementation has to send: replies over reply blocks, and messages to addresses, as one Poisson stream.
 
-At the rate that the topology recommends the stream never stops: with nothing to send it sends cover that looks like
-replies. Where none is recommended it runs while there is something to send, and shows when that is.
-
 Correspondents are served in turn. What is not acknowledged is sent again (`nymtw.message.arq`), after as long as acks
 and receipts were found to take (`nymtw.message.round_trip`). All of it is kept in memory, within bounds, and given up
 when nothing of it has arrived for a while.

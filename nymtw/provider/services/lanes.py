@@ -41,7 +41,7 @@ class Lane:
 
     @property
     def edge(self) -> bytes:
-        """The key for learned round trips: the recipient's edge, or the tag, behind which an unknown edge is."""
+        """What round trips are learned for: the recipient's edge, or the tag, behind which an unknown one is."""
         return self.key if self.recipient is None else self.recipient.provider
 
     def waiting(self) -> int:
