@@ -14,8 +14,8 @@ from zope.interface import implementer
 
 from nymtw.directory.config import RecommendedSection
 from nymtw.interfaces import IDirectory
+from nymtw.message import cryptography
 from nymtw.node.announce.presence import INTERVAL
-from nymtw.node.engine import mix_node
 from nymtw.sphinx import Unwrapper
 from nymtw.testing import SimulatedNetwork
 
@@ -72,7 +72,7 @@ def test_heartbeats_go_out_in_time_while_packets_are_too_many(name: str, monkeyp
                 costs.charge(len(packets))
             return super().unwrap_many(packets, fresh)
 
-    monkeypatch.setattr(mix_node, "Unwrapper", Costly)
+    monkeypatch.setattr(cryptography, "Unwrapper", Costly)
     network = SimulatedNetwork(5, mixnodes_per_layer=1, providers=1, clients=("alice",), recommended=RATES)
     seen_from = network.directories.seen_from
     monkeypatch.setattr(
