@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,13 @@ settings.register_profile(
     "nymtw", deadline=None, print_blob=True, max_examples=int(os.environ.get("NYMTW_EXAMPLES", "100"))
 )
 settings.load_profile("nymtw")
+
+_RECURSION_LIMIT = sys.getrecursionlimit()
+
+
+def pytest_collection_finish() -> None:
+    """py_ecc raises the limit to 100,000 when it is imported; hostile JSON would then overflow the stack."""
+    sys.setrecursionlimit(_RECURSION_LIMIT)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from nymtw.ledger.machine.kinds.unbond import Unbond
 from nymtw.ledger.machine.kinds.withdraw import Withdraw
 from nymtw.ledger.machine.parameters import MAX_AMOUNT
 from nymtw.ledger.machine.refusals import Refusal
+from nymtw.ledger.machine.signatures import AccountKey, address_text
 from nymtw.ledger.machine.state import Account, Bond, Totals, bond_key, identity_key, withdrawal_key
 from nymtw.ledger.machine.transactions import decode_transaction, encode_transaction, seal
 
@@ -393,10 +394,12 @@ def test_what_a_block_is_chosen_from(world: LedgerWorld) -> None:
 
 
 def test_what_a_wallet_signs() -> None:
-    data = encode_transaction(ALICE, CHAIN, "transfer", 3, Transfer(BOB.address, 10**20))
-    accounts = pytest.importorskip("eth_account")
-    messages = pytest.importorskip("eth_account.messages")
-    body, signature = cbor2.loads(data)
-    message = messages.encode_defunct(primitive=body)
-    assert accounts.Account.sign_message(message, ALICE.secret).signature == signature
-    assert bytes.fromhex(accounts.Account.from_key(ALICE.secret).address[2:]) == ALICE.address
+    # By eth-account 0.14: Account.sign_message(encode_defunct(primitive=body), key) and Account.from_key(key).address.
+    key = AccountKey(b"\x01" * 32)
+    data = encode_transaction(key, CHAIN, "transfer", 3, Transfer(b"\x22" * 20, 10**18))
+    _, signature = cbor2.loads(data)
+    assert address_text(key.address) == "0x1a642f0E3c3aF545E7AcBD38b07251B3990914F1"
+    assert signature.hex() == (
+        "dba85ec6cafa8c9380b045b0c97d6b2e28590ab0a0019ee54211e804d3161665"
+        "01fee0f9108c281347a72a4335f1a99bb14cc1b16798fc2d02c548177124c4ee1b"
+    )
