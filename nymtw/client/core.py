@@ -6,6 +6,7 @@ when they fire (Loopix, section 4). Everything that has to survive a kill is in 
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -13,37 +14,24 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from nymtw.client.config import DebugSection, Rates, rates
-from nymtw.client.loop_watch import ClientPolicy, LoopWatch
-from nymtw.client.receiving.circuits import Circuits
-from nymtw.client.receiving.mail_handler import MailHandler
-from nymtw.client.receiving.replies import Replies
-from nymtw.client.sending.cover import CoverLedger
-from nymtw.client.sending.hop_watch import AvoidingRoutes, HopWatch
-from nymtw.client.sending.idle import DropCover, NoCover
+from nymtw.client.parts import Callbacks, Identity, Limits, LinkControl, Strategies, make_parts
 from nymtw.client.sending.message_trace import MessageTrace
 from nymtw.client.sending.messages import Progress
-from nymtw.client.sending.outbox import Outbox, OutboxLimits
-from nymtw.client.sending.packet_sender import PacketSender, pack_address
-from nymtw.client.sending.streams import Streams
+from nymtw.client.sending.packet_sender import pack_address
 from nymtw.client.sockets.views import client_object, public_clients, rates_object
 from nymtw.client.store import ClientStore
 from nymtw.encoding import key_text
 from nymtw.errors import MessageTooLong, NymtwError, TopologyError, TopologyIncomplete
-from nymtw.interfaces import ICoverStrategy, IRouteStrategy
-from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import BLOCK_LENGTH, Envelope, EnvelopeKind, ReplyBlock
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, MESSAGE_ID_LENGTH, FragmentKind
 from nymtw.message.replies import make_reply_block
-from nymtw.message.round_trip import RoundTrips
 from nymtw.mixing.delay_distributions import ExponentialDelays
-from nymtw.mixing.routes import UniformRoutes
 from nymtw.mixing.strategies import DelayFactory
 from nymtw.sphinx import SURBRecord
 from nymtw.topology.address import Address
-from nymtw.topology.document import NodeRecord, Recommended, Topology, check_usable
+from nymtw.topology.document import NodeRecord, Topology, check_usable
 
 PROVIDER_SETTING = "provider"
-INBOX_LIMIT = 1024 * 1024 * 1024  # bytes of messages that no application has taken
 REPLY_LANE = "replies"  # receipts and fresh blocks take their turn like an application
 
 
@@ -73,105 +61,57 @@ class ClientCore:
         wall_clock: Callable[[], float],
         store: ClientStore,
         topology: Callable[[], Topology],
-        network: bytes,
-        mailbox: bytes,
-        private_key: bytes,
-        public_key: bytes,
+        identity: Identity,
         provider: bytes | None = None,
         debug: DebugSection | None = None,
-        limits: OutboxLimits | None = None,
-        routes: IRouteStrategy | None = None,
-        delays: DelayFactory | None = None,
-        idle: ICoverStrategy | None = None,
-        cryptography: Cryptography = SPHINX,
-        inbox_limit: int = INBOX_LIMIT,
-        policy: Any = None,
+        strategies: Strategies | None = None,
+        limits: Limits | None = None,
+        link: LinkControl | None = None,
     ) -> None:
         """`topology()` gives the newest one or raises a `TopologyError` that says why there is none.
 
-        `mailbox`, `private_key` and `public_key` are this client's own; `network` is the network's id. `provider` is
-        the identity of a provider or gateway; with none the one of an earlier start is taken, or one is picked from the
-        first topology and kept. `routes` chooses mixnodes, `delays` makes the delay strategy for a mean in seconds,
-        `idle` fills slots in which no packet waits, `policy` is an `ICoverPolicy` (`nymtw.client.loop_watch`). Past
-        `inbox_limit` bytes that nobody takes, messages are left there.
+        `provider` is the identity (32 bytes) of a provider or gateway; with none the one of an earlier start is taken,
+        or one is picked from the first topology and kept.
         """
-        self.network = network
-        self._mailbox, self._public_key = mailbox, public_key
-        self._fixed = provider is not None
-        provider = provider or store.setting(PROVIDER_SETTING)
-        self._address = None if provider is None else Address(mailbox, public_key, provider)
         self.clock, self._random, self._wall_clock = clock, random, wall_clock
         self._store, self._topology = store, topology
-        self._debug = debug or DebugSection()
-        round_trips = RoundTrips()
-        hops = HopWatch(clock.seconds, round_trips)
-        self._routes = AvoidingRoutes(routes or UniformRoutes(), hops)
-        self._delays: DelayFactory = delays or ExponentialDelays
-        if idle is None:
-            idle = NoCover() if self._debug.rate_compliant_cover_messages_disabled else DropCover()
-        mean_delay = Recommended().average_packet_delay
+        self.network, self._identity = identity.network, identity
+        self._fixed = provider is not None
+        provider = provider or store.setting(PROVIDER_SETTING)
+        self._address = None if provider is None else self._address_at(provider)
+        self._debug, self._link = debug or DebugSection(), link or LinkControl()
+        strategies = strategies or Strategies()
+        self._delays: DelayFactory = strategies.delays or ExponentialDelays
         self._rates: Rates | None = None
         self._checked: Topology | None = None
         self._troubles = {"topology": "", "packets": ""}
         self._connection: Any = None
         self._followers: list[Callable[[Progress], None]] = []
-        self.link_trouble: Callable[[], str] = lambda: ""
-        self.on_store_failure: Callable[[], None] = lambda: None
-        self.cover = CoverLedger(clock.seconds)
-        self.outbox = Outbox(store, clock, changed=self._changed, limits=limits, round_trips=round_trips)
-        self.mail_handler = mail_handler = MailHandler(
-            store,
+        parts = make_parts(
             clock,
+            random,
             wall_clock,
-            private_key=private_key,
-            public_key=public_key,
-            outbox=self.outbox,
-            cover=self.cover,
-            hops=hops,
-            inbox_limit=inbox_limit,
-            begin_again=lambda: self.on_store_failure(),
-            cryptography=cryptography,
-        )
-        self.receiver, self.inbox = mail_handler.receiver, mail_handler.inbox
-        self.replies = mail_handler.replies = Replies(
             store,
-            clock,
-            random,
-            receiver=self.receiver,
-            outbox=self.outbox,
-            make_block=self._make_block,
-            send=self._send_envelope,
+            identity=identity,
+            strategies=strategies,
+            limits=limits or Limits(),
+            link=self._link,
+            debug=self._debug,
+            core=Callbacks(
+                topology=self._current,
+                address=lambda: self.address,
+                changed=self._changed,
+                say=partial(self._say, "packets"),
+                make_block=self._make_block,
+                send=self._send_envelope,
+                leave=self.change_edge,
+            ),
         )
-        self.circuits = mail_handler.circuits = Circuits(clock, random, outbox=self.outbox, make_block=self._make_block)
-        self.packet_sender = packet_sender = PacketSender(
-            clock,
-            random,
-            topology=self._current,
-            address=lambda: self.address,
-            say=lambda trouble: self._say("packets", trouble),
-            outbox=self.outbox,
-            cover=self.cover,
-            hops=hops,
-            replies=self.replies,
-            routes=self._routes,
-            delays=self._delays(mean_delay),
-            mean_delay=mean_delay,
-            idle=idle,
-            cryptography=cryptography,
-        )
-        self.streams = Streams(
-            clock,
-            random,
-            send=packet_sender.send_next,
-            loop=packet_sender.send_loop,
-            drop=packet_sender.send_drop,
-            fetch=mail_handler.fetch,
-        )
-        self.on_edge_change: Callable[[], None] = lambda: None
-        self.loop_watch = LoopWatch(
-            clock, self.cover, policy or ClientPolicy(), hold=self._hold, leave=self.change_edge
-        )
-        store.failed = mail_handler.store_failed
+        self._routes, self.cover, self.outbox = parts.routes, parts.cover, parts.outbox
+        self.mail_handler = parts.mail_handler
+        self.receiver, self.inbox = parts.mail_handler.receiver, parts.mail_handler.inbox
+        self.replies, self.circuits = parts.mail_handler.replies, parts.circuits
+        self.packet_sender, self.streams, self.loop_watch = parts.packet_sender, parts.streams, parts.loop_watch
 
     # -- life
 
@@ -220,7 +160,7 @@ class ClientCore:
         if self._fixed or topology is None or not self._choose_edge(topology):
             return
         self.log.warn("This client has chosen another provider or gateway: its address is another one now")
-        self.on_edge_change()
+        self._link.change()
 
     def _choose_edge(self, topology: Topology) -> bool:
         """Whether there is one to choose, other than the one that it has."""
@@ -231,11 +171,11 @@ class ClientCore:
             return False
         provider = self._random.choice(doors).identity
         self._store.set_setting(PROVIDER_SETTING, provider)
-        self._address = Address(self._mailbox, self._public_key, provider)
+        self._address = self._address_at(provider)
         return True
 
-    def _hold(self, held: bool) -> None:
-        self.packet_sender.holding = held
+    def _address_at(self, provider: bytes) -> Address:
+        return Address(self._identity.mailbox, self._identity.public_key, provider)
 
     def provider_record(self) -> NodeRecord | None:
         """Where the provider or gateway is, or None while the topology does not list it. Raises `TopologyError`."""
@@ -325,7 +265,7 @@ class ClientCore:
             return self.trouble
         if topology.find(provider) is None:
             return "the recipient's provider or gateway is not in the topology: it may be away for a moment"
-        return self.link_trouble() if self._connection is None else ""
+        return self._link.trouble() if self._connection is None else ""
 
     async def reply(self, tag: bytes, data: bytes, lane: Hashable = None) -> Accepted:
         """Send to whoever is behind `tag` (16 bytes). Raises as `send`, and `NymtwError` with no way to reply."""
@@ -412,7 +352,7 @@ class ClientCore:
         return {
             "ready": self._connection is not None and topology is not None and self.has_address,
             "connected": self._connection is not None,
-            "trouble": self.trouble or self.link_trouble() or self.loop_watch.trouble,
+            "trouble": self.trouble or self._link.trouble() or self.loop_watch.trouble,
             "provider": key_text(self.address.provider) if self.has_address else None,
             "pushed": self._connection is not None and bool(self._connection.push),
             "address": self.own_address() if self.has_address else None,

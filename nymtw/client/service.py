@@ -15,6 +15,7 @@ from nymtw.client.core import ClientCore
 from nymtw.client.edge_connection import EdgeConnection
 from nymtw.client.keys import ClientKeys, load_or_create_keys
 from nymtw.client.loop_watch import ClientPolicy
+from nymtw.client.parts import Identity, LinkControl, Strategies
 from nymtw.client.store import ClientStore
 from nymtw.errors import ClientTooOld, ConfigError
 from nymtw.interfaces import ICoverStrategy, IDirectory, IRouteStrategy
@@ -166,17 +167,22 @@ class ClientService(NodeService):
             wall_clock=environment.wall_clock,
             store=store,
             topology=self._usable,
-            network=environment.trust.network,
-            mailbox=mailbox_id(bytes(keys.mailbox.verify_key)),
-            private_key=keys.private,
-            public_key=keys.public,
+            identity=Identity(
+                network=environment.trust.network,
+                mailbox=mailbox_id(bytes(keys.mailbox.verify_key)),
+                private_key=keys.private,
+                public_key=keys.public,
+            ),
             provider=self._edge,
             debug=self._config.debug,
-            policy=ClientPolicy(self._config.client.on_loop_loss),
-            routes=self._routes,
-            delays=self._delays,
-            idle=environment.idle,
-            cryptography=environment.cryptography,
+            strategies=Strategies(
+                routes=self._routes,
+                delays=self._delays,
+                idle=environment.idle,
+                cryptography=environment.cryptography,
+                policy=ClientPolicy(self._config.client.on_loop_loss),
+            ),
+            link=LinkControl(drop=self._drop_link, change=self._change_link, trouble=self._link_trouble),
         )
         self.link = EdgeConnection(
             self._reactor,
@@ -190,9 +196,6 @@ class ClientService(NodeService):
             listing=core.own_address if self._config.client.listed else lambda: "",
             role=GATEWAY if self._config.client.gateway_id else PROVIDER,
         )
-        core.on_store_failure = self.link.drop
-        core.on_edge_change = self.link.change
-        core.link_trouble = lambda: self.link.trouble if self.link is not None else ""
         self.add(AtStop(self._close))
         self.add(AtStop(core.stop))
         self.add(self.link)
@@ -208,6 +211,17 @@ class ClientService(NodeService):
         self._say_what_is_different()
         if self.listener is not None:
             self.log.info("Applications connect to 127.0.0.1:{port}", port=self.listener.port)
+
+    def _drop_link(self) -> None:
+        if self.link is not None:
+            self.link.drop()
+
+    def _change_link(self) -> None:
+        if self.link is not None:
+            self.link.change()
+
+    def _link_trouble(self) -> str:
+        return "" if self.link is None else self.link.trouble
 
     def ready(self) -> "Deferred[ClientCore]":
         """Fires with the core once it has an address: with the first topology, if no provider is configured.

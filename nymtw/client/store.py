@@ -116,7 +116,7 @@ class ClientStore:
         self._doomed: list[bytes] = []
         self._next = 1 + (self._one("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'") or 0)
         self._next_surb = 1 + (self._one("SELECT max(number) FROM surbs") or 0)
-        self.failed: Callable[[], None] = lambda: None
+        self._failed: list[Callable[[], None]] = []
 
     def _clean(self) -> None:
         """Take away what a kill left half done."""
@@ -152,8 +152,12 @@ class ClientStore:
             self._call = self._clock.callLater(0, self.commit)
         return waiting
 
+    def on_failure(self, callback: Callable[[], None]) -> None:
+        """Call `callback` each time that what was pending is lost."""
+        self._failed.append(callback)
+
     def commit(self) -> None:
-        """Write what is pending, in one transaction. A failure loses all of it, is logged, and calls `failed`."""
+        """Write what is pending, in one transaction. A failure loses all of it, is logged, and told to `on_failure`."""
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
@@ -173,7 +177,8 @@ class ClientStore:
             self.log.error("{failure}", failure=str(failure))
             for deferred in waiting:
                 deferred.errback(failure)
-            self.failed()
+            for callback in self._failed:
+                callback()
             return
         for deferred in waiting:
             deferred.callback(None)

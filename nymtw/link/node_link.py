@@ -5,7 +5,6 @@ In a layered network no two nodes send to each other both ways, so that is one c
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,30 +15,11 @@ from nymtw.drop_reasons import DropReason
 from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
 from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameParser, FrameType, encode_packet
 from nymtw.link.gather import Gatherer
+from nymtw.link.limits import LinkLimits
 from nymtw.link.outgoing import OutgoingLink
 from nymtw.link.padding import PaddingCounts, Rates, SlotClock
 from nymtw.link.schedules import ConstantSlots
 from nymtw.link.security import ILinkSecurity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkLimits:
-    """Bounds of a node's links: seconds, bytes, connections."""
-
-    connect: float = 10.0
-    handshake: float = 10.0
-    half_frame: float = 10.0
-    keepalive: float = 15.0
-    silence: float = 50.0
-    stalled: float = 30.0
-    patience: float = 10.0
-    reconnect_first: float = 0.5
-    reconnect_most: float = 4.0
-    closing: float = 2.0
-    queue_bytes_per_peer: int = 16 << 20
-    queue_bytes: int = 128 << 20
-    unauthenticated: int = 512  # connections that have not proved an admitted identity
-    unauthenticated_per_address: int = 64
 
 
 class _Receiver(FramedProtocol):

@@ -5,26 +5,49 @@ at once; on any other one when there is something to send, and they leave as the
 """
 
 from collections import deque
+from collections.abc import Callable
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from random import Random
+from typing import Any, Final, Protocol
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from nymtw.drop_reasons import DropReason
-from nymtw.link.connection import FramedProtocol
+from nymtw.link.connection import FramedProtocol, Housekeeper
 from nymtw.link.frames import Frame, FrameParser, FrameType
-from nymtw.link.padding import LONGEST_WAIT, Lane, Rates, lanes_for
-
-if TYPE_CHECKING:
-    from nymtw.link.node_link import NodeLinks
+from nymtw.link.limits import LinkLimits
+from nymtw.link.padding import LONGEST_WAIT, Lane, PaddingCounts, Rates, SlotClock, lanes_for
 
 # TLS records on one connection before it is renewed: AES-GCM wants new keys long before 2**24.5 (RFC 8446, 5.5).
 MOST_RECORDS: Final = 1 << 23
 _RECORD_LENGTH: Final = 1 << 14
 _NO_RATES: Final[Rates] = {}
+
+
+class LinkOwner(Protocol):
+    """What a link shares with the other links of its node (`nymtw.link.node_link.NodeLinks`), and tells them."""
+
+    reactor: Any
+    clock: IReactorTime
+    security: Any
+    random: Random
+    limits: LinkLimits
+    housekeeper: Housekeeper
+    schedule: Any
+    slots: SlotClock
+    padding: PaddingCounts
+
+    sent: Callable[[int], None]
+    dropped: Callable[[DropReason, int], None]
+
+    def came(self, length: int) -> None:
+        """A packet of so many bytes was queued."""
+
+    def taken(self, count: int, length: int) -> None:
+        """So many packets and bytes have left a queue."""
 
 
 class Sender(FramedProtocol):
@@ -54,7 +77,7 @@ class OutgoingLink(ClientFactory):
     noisy = False
     _log = Logger()
 
-    def __init__(self, links: "NodeLinks", peer: bytes, host: str, port: int) -> None:
+    def __init__(self, links: LinkOwner, peer: bytes, host: str, port: int) -> None:
         self.links = links
         self.peer = peer
         self.address = (host, port)

@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from nymtw.drop_reasons import DropReason
 from nymtw.link.frames import encode_dummy
 from nymtw.sphinx.geometry import GEOMETRIES, SizeClass
-
-if TYPE_CHECKING:
-    from nymtw.link.outgoing import OutgoingLink
 
 LONGEST_WAIT: Final = 1.0  # seconds that a packet waits for a slot: its sender sends it again soon after
 _SLEPT: Final = 10.0  # seconds: after so long the slots in between are not even drawn
@@ -39,6 +36,33 @@ class PaddingCounts:
     skipped: int = 0
 
 
+class Line(Protocol):
+    """The connection of a padded link."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the transport takes no more for now."""
+
+    def send(self, data: bytes) -> None:
+        """Write one frame."""
+
+
+class PaddedLink(Protocol):
+    """What a lane asks of its link, and tells it."""
+
+    def ready(self) -> Line | None:
+        """The connection, if frames can leave; else it is being made."""
+
+    def take(self, lane: "Lane") -> bytes:
+        """The oldest frame of a lane, which leaves now."""
+
+    def drop(self, lane: "Lane", reason: DropReason) -> None:
+        """The oldest frame of a lane has waited for too long."""
+
+    def was_sent(self, packets: int, records: int) -> None:
+        """A slot was used: so many packets, so many records."""
+
+
 class Lane:
     """The slots of one size class on one line, and the packets that wait for them (since when, encoded frame)."""
 
@@ -49,7 +73,7 @@ class Lane:
 
     def __init__(
         self,
-        link: "OutgoingLink",
+        link: PaddedLink,
         size_class: int,
         rate: float,
         slots: Iterator[tuple[float, int]],
@@ -159,7 +183,7 @@ class SlotClock:
 
 
 def lanes_for(
-    link: "OutgoingLink",
+    link: PaddedLink,
     rates: Rates,
     slots: Callable[[float, Random], Iterator[tuple[float, int]]],
     random: Random,

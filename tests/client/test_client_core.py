@@ -11,6 +11,7 @@ import pytest
 from client_and_edge import Net, Person, run_until
 
 from nymtw.client.config import DebugSection
+from nymtw.client.parts import Limits, LinkControl
 from nymtw.client.sending import packet_sender
 from nymtw.client.sending.messages import State
 from nymtw.client.store import ClientStore
@@ -300,14 +301,14 @@ def test_killed_at_any_write_both_ends_finish_the_job_once(tmp_path: Path, seed:
 @pytest.mark.parametrize("push", [False, True])
 def test_a_disk_that_is_full_confirms_nothing(tmp_path: Path, push: bool) -> None:
     net = Net()
-    alice, bob = Person(net, "alice"), Person(net, "bob", tmp_path / "bob.db", push=push)
     dropped: list[bool] = []
 
     def drop() -> None:
         dropped.append(True)
         bob.core.disconnected()
 
-    bob.core.on_store_failure = drop
+    alice = Person(net, "alice")
+    bob = Person(net, "bob", tmp_path / "bob.db", push=push, link=LinkControl(drop=drop))
     limit = bob.store._one("PRAGMA page_count") + 8
     bob.store._db.execute(f"PRAGMA max_page_count = {limit}")
     data = random.Random(1).randbytes(80_000)
@@ -427,13 +428,13 @@ def test_explain_follows_one_message() -> None:
 @pytest.mark.parametrize("push", [False, True])
 def test_what_there_is_no_room_for_stays_with_the_provider(push: bool) -> None:
     net = Net()
-    alice, bob = Person(net, "alice"), Person(net, "bob", inbox_limit=1000, push=push)
 
     def begin_again() -> None:
         bob.core.disconnected()
         bob.connect()
 
-    bob.core.on_store_failure = begin_again
+    alice = Person(net, "alice")
+    bob = Person(net, "bob", limits=Limits(inbox=1000), push=push, link=LinkControl(drop=begin_again))
     for number in range(3):
         alice.send(bytes([number]) * 1000, bob)
         net.clock.advance(3)

@@ -14,7 +14,8 @@ from twisted.logger import formatEvent, globalLogPublisher
 from nymtw.drop_reasons import DropReason
 from nymtw.link import outgoing
 from nymtw.link.frames import KEEPALIVE_FRAME, FrameType, encode_packet
-from nymtw.link.node_link import LinkLimits, NodeLinks
+from nymtw.link.limits import LinkLimits
+from nymtw.link.node_link import NodeLinks
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork
 from nymtw.testing.security import HELLO_LENGTH, MemorySecurity

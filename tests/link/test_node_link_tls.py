@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Protocol
 
 from nymtw.drop_reasons import DropReason
-from nymtw.link.node_link import LinkLimits, NodeLinks
+from nymtw.link.limits import LinkLimits
+from nymtw.link.node_link import NodeLinks
 from nymtw.link.security import TLSSecurity
 from nymtw.sphinx.geometry import GEOMETRIES
 from nymtw.testing.clock import FakeClock

@@ -168,14 +168,14 @@ def test_killed_at_every_write_and_restarted_nothing_is_forwarded_twice(
         first = chain.mixnodes[0]
         packets = [one_way(chain, number * 10_000_000) for number in range(6)]
         flushes = iter(range(100))
-        flush = first.core._guard.flush
+        flush = first.core.replays.guard.flush
 
         def dying(death: int = death, flushes: object = flushes, flush: object = flush) -> None:
             if next(flushes) == death:  # type: ignore[call-overload]
                 raise Killed
             flush()  # type: ignore[operator]
 
-        first.core._guard.flush = dying  # type: ignore[method-assign]
+        first.core.replays.guard.flush = dying  # type: ignore[method-assign]
         for packet in packets:
             chain.enter(packet)
         try:
@@ -200,7 +200,7 @@ def test_the_guard_of_another_node_knows_nothing() -> None:
     packet = one_way(chain)
     chain.enter(packet)
     chain.run(1.0)
-    chain.mixnodes[0].core._guard = ReplayGuard(None, capacity=1000)
+    chain.mixnodes[0].core.replays.guard = ReplayGuard(None, capacity=1000)
     chain.enter(packet)
     chain.run(1.0)
     assert len(chain.mixnodes[0].links.sent) == 2

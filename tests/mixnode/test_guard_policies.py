@@ -104,7 +104,7 @@ def test_packets_for_the_new_key_and_for_the_old_one_pass_and_replays_of_both_do
     core.use_keys({EPOCH + NEXT: new})
     core.receive(chain.peers[0], [frame(old_packet), frame(chain.packet())])
     assert chain.first.drops()[DropReason.BAD_MAC] == 2
-    assert core._guard.epochs == [EPOCH + NEXT]
+    assert core.replays.guard.epochs == [EPOCH + NEXT]
 
 
 class Watched:

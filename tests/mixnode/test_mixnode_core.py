@@ -9,7 +9,7 @@ from packet_chain import EPOCH, LATENCY, MILLISECOND, Chain, frame
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import DiskError
 from nymtw.mixing.replay_guard import ReplayGuard
-from nymtw.sphinx import Hop, build_packet, generate_keypair
+from nymtw.sphinx import Hop, Unwrapper, build_packet, generate_keypair
 
 
 def test_a_packet_waits_at_each_hop_as_long_as_its_sender_asked() -> None:
@@ -53,7 +53,7 @@ def test_a_replay_is_dropped_after_a_restart(tmp_path: Path) -> None:
     core = type(chain.mixnodes[0].core)(
         clock=chain.clock,
         random=chain.random,
-        unwrapper=chain.mixnodes[0].core._unwrapper,
+        unwrapper=Unwrapper({EPOCH: chain.mixnodes[0].private_key}),
         guard=guard,
         counters=chain.mixnodes[0].counters.__class__(),
         own=chain.mixnodes[0].record,
@@ -89,7 +89,7 @@ def test_while_the_disk_refuses_nothing_passes_and_afterwards_all_is_well() -> N
     def refuse() -> None:
         raise DiskError("no space left")
 
-    guard = first.core._guard
+    guard = first.core.replays.guard
     guard.flush = refuse  # type: ignore[method-assign]
     chain.enter(chain.data_packet())
     chain.run(1.0)
@@ -104,7 +104,7 @@ def test_while_the_disk_refuses_nothing_passes_and_afterwards_all_is_well() -> N
 def test_a_tag_that_cannot_be_taken_drops_its_packet_and_no_other() -> None:
     chain = Chain(7)
     first = chain.mixnodes[0]
-    guard: ReplayGuard = first.core._guard
+    guard: ReplayGuard = first.core.replays.guard
     fresh, calls = guard.fresh, iter([True])
 
     def refuse_once(epoch: int, tag: bytes) -> bool:

@@ -221,7 +221,7 @@ def test_a_message_is_not_delivered_twice_after_a_restart(tmp_path: Path) -> Non
     chain.enter(chain.data_packet())
     chain.run(1.0)
     packet = chain.mixnodes[2].links.sent[0][3]
-    chain.provider.core._guard = chain.guard_of(chain.provider.record)  # what a killed process finds again
+    chain.provider.core.replays.guard = chain.guard_of(chain.provider.record)  # what a killed process finds again
     chain.enter(packet, chain.provider)
     chain.run(1.0)
     assert chain.provider.drops() == {DropReason.REPLAYED: 1}

@@ -13,10 +13,10 @@ from nacl.signing import SigningKey
 from twisted.internet.defer import Deferred
 
 from nymtw.client.config import DebugSection
-from nymtw.client.core import INBOX_LIMIT, Accepted, ClientCore
+from nymtw.client.core import Accepted, ClientCore
+from nymtw.client.parts import Identity, Limits, LinkControl
 from nymtw.client.receiving.inbox import Received
 from nymtw.client.sending.messages import State
-from nymtw.client.sending.outbox import OutboxLimits
 from nymtw.client.store import ClientStore
 from nymtw.errors import TopologyError
 from nymtw.link.control import MailItem, MailKind
@@ -193,13 +193,13 @@ class Person:
         name: str,
         path: Path | str = ":memory:",
         debug: DebugSection | None = None,
-        limits: OutboxLimits | None = None,
-        inbox_limit: int = INBOX_LIMIT,
+        limits: Limits | None = None,
         push: bool = False,
+        link: LinkControl | None = None,
     ) -> None:
         keys = random.Random(name)
         self.net, self.name, self.path = net, name, path
-        self.debug, self.limits, self.inbox_limit = debug, limits, inbox_limit
+        self.debug, self.limits, self.link = debug, limits, link
         self.private, self.public = generate_keypair(keys)
         self.mailbox = keys.randbytes(32)
         self.starts = 0
@@ -218,14 +218,11 @@ class Person:
             wall_clock=self.net.clock.wall_clock,
             store=self.store,
             topology=self.net.newest,
-            network=NETWORK,
-            mailbox=self.mailbox,
-            private_key=self.private,
-            public_key=self.public,
+            identity=Identity(network=NETWORK, mailbox=self.mailbox, private_key=self.private, public_key=self.public),
             provider=good.providers()[0].identity,
             debug=self.debug,
             limits=self.limits,
-            inbox_limit=self.inbox_limit,
+            link=self.link,
         )
         self.core.start()
         self.connect()

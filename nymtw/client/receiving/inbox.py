@@ -37,7 +37,13 @@ class Subscriber:
 class Inbox:
     """The row of messages in `store`. `load` makes a `Received` of a message id, or None where it cannot be read."""
 
-    def __init__(self, store: ClientStore, load: Callable[[bytes], Received | None]) -> None:
+    def __init__(
+        self,
+        store: ClientStore,
+        load: Callable[[bytes], Received | None],
+        on_room: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_room` is called when a message has left the row."""
         self._store, self._load = store, load
         self._rows: dict[int, InboxRow] = {row.number: row for row in store.inbox()}
         self._numbers = {row.message_id: row.number for row in self._rows.values()}
@@ -47,7 +53,7 @@ class Inbox:
         self._subscribers: list[Subscriber] = []
         self._fresh: Received | None = None
         self._pumping = False
-        self.on_room: Callable[[], None] = lambda: None  # called when a message has left the row
+        self._on_room = on_room
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -139,4 +145,4 @@ class Inbox:
         self.size -= row.length
         self._handed.discard(number)
         self._store.remove_received(row.message_id)
-        self.on_room()
+        self._on_room()

@@ -27,13 +27,11 @@ class MailHandler:
     """Mail is pushed, or `fetch` pulls it; it goes to outbox, cover account, replies and inbox, and is confirmed once
     it is durable.
 
-    `replies` and `circuits` are to be set before the first session. `begin_again()` asks for a new session, which
-    starts from the oldest item that is not confirmed.
+    `replies(receiver=...)` makes that part, which needs the receiver of this one. `begin_again()` asks for a new
+    session, which starts from the oldest item that is not confirmed.
     """
 
     log = Logger()
-    replies: Replies
-    circuits: Circuits
 
     def __init__(
         self,
@@ -48,6 +46,8 @@ class MailHandler:
         hops: HopWatch,
         inbox_limit: int,
         begin_again: Callable[[], None],
+        circuits: Circuits,
+        replies: Callable[..., Replies],
         cryptography: Cryptography = SPHINX,
     ) -> None:
         self._store, self._wall_clock = store, wall_clock
@@ -58,8 +58,7 @@ class MailHandler:
         self._written: list[int] = []
         self._whole: list[Received] = []
         self.connection: Any = None
-        self.inbox = Inbox(store, self._load)
-        self.inbox.on_room = self._make_up
+        self.inbox = Inbox(store, self._load, self._make_up)
         self.receiver = Receiver(
             store,
             clock,
@@ -70,6 +69,9 @@ class MailHandler:
             complete=self._complete,
             cryptography=cryptography,
         )
+        self.circuits = circuits
+        self.replies = replies(receiver=self.receiver)
+        store.on_failure(self._store_failed)
 
     def connected(self, connection: Any) -> None:
         """A session begins, with all that is not confirmed."""
@@ -189,7 +191,7 @@ class MailHandler:
             self._refused = False
             self._begin_again()
 
-    def store_failed(self) -> None:
+    def _store_failed(self) -> None:
         """What was written is lost: begin again with what the store has, and let the provider begin again too."""
         self.receiver.load()
         self._begin_again()

@@ -56,6 +56,10 @@ class PacketSender:
         self._without_ack = 0  # replies that have left, for which no ack was asked yet
         self.holding = False  # real packets wait: loops do not come back
 
+    def hold(self, held: bool) -> None:
+        """Keep real packets back while cover goes on, or let them go on."""
+        self.holding = held
+
     def send_next(self) -> None:
         """The sending stream fired: the oldest packet that waits, or what the idle cover is.
 

@@ -21,6 +21,7 @@ from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.mixnode.core import MixnodeCore
 from nymtw.mixnode.workers.counts import WorkerCounts
 from nymtw.mixnode.workers.wire import CHECK, END, HOLD, PASS, Kind, Neighbours, frame, hold_record, records, verdict
+from nymtw.node.engine.neighbours import Neighbours as NodeNeighbours
 from nymtw.sphinx import FinalHop, ForwardHop, Unwrapper
 from nymtw.topology.document import NodeRecord
 
@@ -75,6 +76,7 @@ class WorkerCore(MixnodeCore):
         self._capacity = capacity
         self._send_up = send_up
         self._elsewhere: frozenset[bytes] = frozenset()
+        self._next_hops: frozenset[bytes] = frozenset()
         self._blocked = False
         self._ended = False
         self._checks: list[bytes] = []
@@ -91,7 +93,7 @@ class WorkerCore(MixnodeCore):
         """Take over the neighbours, as `use_topology` does for a whole node. The caller sets up the links."""
         self._elsewhere = frozenset(neighbours.elsewhere)
         self._next_hops = self._elsewhere | neighbours.own.keys()
-        self._allowed_peers = frozenset(neighbours.admitted)
+        self._neighbours = NodeNeighbours(allowed=frozenset(neighbours.admitted))
 
     @property
     def waiting(self) -> int:
@@ -105,7 +107,7 @@ class WorkerCore(MixnodeCore):
             self.counters.dropped(DropReason.SHUTDOWN, len(frames))
             return
         for epoch, run in groupby(frames, key=attrgetter("epoch")):
-            for hop in self._unwrap(peer, epoch, [each.body for each in run]):
+            for hop in self._unwrapper.unwrap(peer, epoch, [each.body for each in run]):
                 if isinstance(hop, PacketRejected):
                     self.counters.dropped(hop.reason, 1)
                 elif len(self._queue) + self.waiting >= self._capacity:

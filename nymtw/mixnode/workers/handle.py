@@ -312,7 +312,7 @@ class WorkerHandle:
             else:
                 self._control(read_control(body))
         self._up += len(passed) + len(ended) + refused.total()
-        if (answers or passed or ended) and not coordinator.tags_are_written():
+        if (answers or passed or ended) and not coordinator.replays.write():
             refused[DropReason.DISK_ERROR] += len(passed) + len(ended)
             passed, ended = [], []
             # Packets that were refused before keep their own reason.

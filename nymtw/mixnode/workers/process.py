@@ -21,7 +21,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nymtw.errors import EncodingError
-from nymtw.link.node_link import LinkLimits, NodeLinks
+from nymtw.link.limits import LinkLimits
+from nymtw.link.node_link import NodeLinks
 from nymtw.link.padding import PaddingCounts
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.mixnode.workers.core import WorkerCore

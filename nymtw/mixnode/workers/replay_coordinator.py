@@ -17,7 +17,7 @@ class ReplayCoordinator(MixnodeCore):
     @property
     def allowed_peers(self) -> frozenset[bytes]:
         """The peers that the node takes packets from."""
-        return self._allowed_peers
+        return self._neighbours.allowed
 
     @property
     def queued(self) -> int:
@@ -44,7 +44,8 @@ class ReplayCoordinator(MixnodeCore):
 
     def verdicts(self, tags: Iterable[tuple[int, bytes, bytes]]) -> list[DropReason | None]:
         """For each (number of the key, tag of 16 bytes, peer) the reason to drop the packet, None for a fresh one."""
-        held, rations, is_fresh = self._held, self._rations, self._is_fresh
+        replays, held = self.replays, self._held
+        rations, is_fresh = replays.rations, replays.is_fresh
         reasons: list[DropReason | None] = []
         for number, tag, peer in tags:
             # A tag for a deleted key must not recreate the guard's file: every tag would be fresh in it.
@@ -53,7 +54,7 @@ class ReplayCoordinator(MixnodeCore):
                 continue
             try:
                 ration = rations.get(number)
-                fresh = is_fresh(number, tag) if ration is None else self._in_share(ration, peer, number, tag)
+                fresh = is_fresh(number, tag) if ration is None else replays.in_share(ration, peer, number, tag)
             except ReplayGuardFull:
                 reasons.append(DropReason.REPLAY_GUARD_FULL)
             except PacketRejected as rejected:
@@ -61,7 +62,3 @@ class ReplayCoordinator(MixnodeCore):
             else:
                 reasons.append(None if fresh else DropReason.REPLAYED)
         return reasons
-
-    def tags_are_written(self) -> bool:
-        """Write all new tags. False if the disk refuses."""
-        return self._tags_are_written()

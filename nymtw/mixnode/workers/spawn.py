@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nymtw.errors import EncodingError, ListenError
-from nymtw.link.node_link import LinkLimits
+from nymtw.link.limits import LinkLimits
 from nymtw.mixnode.workers.counts import WorkerCounts, shared_file, shared_memory
 from nymtw.mixnode.workers.handle import WorkerHandle
 from nymtw.mixnode.workers.pool import WorkerPool

@@ -17,7 +17,8 @@ from twisted.logger import Logger
 
 from nymtw.errors import NymtwError
 from nymtw.interfaces import IDirectory, IMixing
-from nymtw.link.node_link import LinkLimits, NodeLinks
+from nymtw.link.limits import LinkLimits
+from nymtw.link.node_link import NodeLinks
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.mixing.delay_queue import DelayQueue

@@ -4,29 +4,27 @@ What happens to a packet that ends at this node is the role's part.
 """
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from random import Random
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from nymtw.drop_reasons import DropReason
-from nymtw.errors import DiskError, PacketRejected
+from nymtw.errors import PacketRejected
 from nymtw.interfaces import IMixing
 from nymtw.link.frames import Frame
 from nymtw.message.cryptography import PacketUnwrapper
 from nymtw.mixing.delay_queue import DelayQueue
 from nymtw.mixing.replay_guard import ReplayGuard
+from nymtw.node.engine.epoch_unwrapper import EpochUnwrapper
+from nymtw.node.engine.neighbours import Neighbours, find_neighbours
 from nymtw.node.engine.packet_counters import PacketCounters
-from nymtw.node.keys import epoch_of
-from nymtw.sphinx import FinalHop, ForwardHop, SizeClass
-from nymtw.topology.document import EDGE_ROLES, NodeRecord, Topology
+from nymtw.node.engine.replay_check import ReplayCheck
+from nymtw.sphinx import FinalHop, ForwardHop
+from nymtw.topology.document import NodeRecord, Topology
 
 # An hour at 50 ms a hop on average would be 72,000 times the mean: nobody draws ten minutes, so it is not honest.
 DEFAULT_MAX_DELAY: Final = 600.0
@@ -55,30 +53,12 @@ class Links(Protocol):
 Held = tuple[bytes, int, bytes] | Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Around:
-    """Who is beside this node for packets of one key epoch. `strangers`: who was or will be a neighbour, and is not."""
-
-    next_hops: frozenset[bytes]
-    unauthenticated: frozenset[bytes]
-
-
-class _Ration:
-    """What is left of a key's replay filter, for each peer."""
-
-    def __init__(self, share: int) -> None:
-        self.share = share
-        self.taken: Counter[bytes] = Counter()
-
-
 class PacketEngine(ABC):
     """Receives frames, releases packets.
 
     Nothing leaves before it is due and its replay tag has been written, whichever is later. Every packet that comes in
     is in the account as received, and then as forwarded, delivered or dropped, or it is still queued.
     """
-
-    log = Logger()
 
     def __init__(
         self,
@@ -94,8 +74,8 @@ class PacketEngine(ABC):
         mixing: Callable[..., IMixing] = DelayQueue,
     ) -> None:
         """`capacity`: packets held at once. `max_delay`: seconds; a packet that asks for more is dropped."""
-        self._unwrapper = unwrapper
-        self._guard = guard
+        self.replays = ReplayCheck(guard)
+        self._unwrapper = EpochUnwrapper(unwrapper, self.replays)
         self.counters = counters
         self.own = own
         self.capacity = capacity
@@ -103,16 +83,9 @@ class PacketEngine(ABC):
         self.set_max_delay(max_delay)
         self._queue: IMixing = mixing(clock, self._release, random, capacity, PATIENCE, self._late)
         self._links: Links | None = None
-        # Of all key epochs together; `_around` has them for each.
-        self._next_hops: frozenset[bytes] = frozenset()
-        self._allowed_peers: frozenset[bytes] = frozenset()
-        self._lines: dict[bytes, Mapping[int, float]] = {}
-        self._environment = {0: _Around(frozenset(), frozenset())}
-        self._numbers: dict[int, list[int]] = {}  # epoch -> numbers of its keys, the newest first
-        self._rations: dict[int, _Ration] = {}  # number of a key -> what is left of its filter
-        self._disk_failed = False
+        self._neighbours = Neighbours()
+        self._lines: Mapping[bytes, Mapping[int, float]] = {}  # as the links know them
         self._draining = False
-        self._stopped = False
 
     def use_links(self, links: Links) -> None:
         """Called once, before the first packet."""
@@ -121,84 +94,34 @@ class PacketEngine(ABC):
     def use_topology(self, topology: Topology) -> None:
         """From now on packets go to, and are taken from, the neighbours that `topology` names.
 
-        A node that changes its role has other neighbours in one key epoch than in the next: those of a packet are the
-        ones of its epoch.
+        The neighbours of a packet are those of its key epoch.
         """
-        peers: dict[bytes, tuple[str, int]] = {}
-        lines: dict[bytes, Mapping[int, float]] = {}
-        beside: dict[int, tuple[frozenset[bytes], frozenset[bytes]]] = {}
-        usual = self._beside_in(topology, topology.epoch, peers, lines)
-        for epoch in (topology.epoch - 1, topology.epoch, topology.epoch + 1):
-            there = topology.at(epoch)
-            is_usual = there is topology and not self.own.places
-            beside[epoch] = usual if is_usual else self._beside_in(there, epoch, peers, lines)
-        self._next_hops = frozenset(peers)
-        self._allowed_peers = frozenset().union(*(before for _, before in beside.values()))
-        self._environment = {
-            epoch: _Around(after, self._allowed_peers - before) for epoch, (after, before) in beside.items()
-        }
+        self._neighbours = neighbours = find_neighbours(self.own, topology)
         if self._links is None:
             return
-        if lines != self._lines:
-            self._lines = lines
-            self._links.set_lines(lines)
-        self._links.set_peers(peers)
-
-    def _beside_in(
-        self,
-        topology: Topology,
-        epoch: int,
-        peers: dict[bytes, tuple[str, int]],
-        lines: dict[bytes, Mapping[int, float]],
-    ) -> tuple[frozenset[bytes], frozenset[bytes]]:
-        """Who is behind and before this node; where those behind it are goes into `peers`, at which rates into `lines`.
-
-        A node whose role is decided for it is where a topology of that epoch has put it, the first and the newest.
-        """
-        listed = topology.find(self.own.identity)
-        own = [self.own.at(epoch) if self.own.places else self.own]
-        if listed is not None and listed.places:
-            own = [listed, self.own.at(epoch)] if self.own.places else [listed]
-        nodes = [topology.find(identity) for each in own for identity in topology.successors(each)]
-        after = {node.identity: (node.host, node.port) for node in nodes if node is not None}
-        peers.update(after)
-        for each in own:
-            for node in filter(None, map(topology.find, topology.successors(each))):
-                if rates := _rates(listed, True) if each.role in EDGE_ROLES else _rates(node, False):
-                    lines[node.identity] = rates
-        return frozenset(after), frozenset().union(*(topology.predecessors(each) for each in own))
+        if neighbours.lines != self._lines:
+            self._lines = neighbours.lines
+            self._links.set_lines(neighbours.lines)
+        self._links.set_peers(neighbours.peers)
 
     def next_hops(self, epoch: int) -> frozenset[bytes]:
         """To whom a packet of this key epoch may go from here."""
-        return self._beside(epoch).next_hops
-
-    def _beside(self, epoch: int) -> _Around:
-        environment = self._environment
-        return environment.get(epoch) or environment[max(environment) if epoch > max(environment) else min(environment)]
+        return self._neighbours.at(epoch).next_hops
 
     def use_keys(self, private_keys: Mapping[int, bytes]) -> None:
         """Unwrap with these keys (32 bytes each, by the number that `KeyRing` gives them).
 
         The replay tags of other keys go with them.
         """
-        self._unwrapper.set_keys(private_keys)
-        numbers: dict[int, list[int]] = {}
-        for number in sorted(private_keys, reverse=True):
-            numbers.setdefault(epoch_of(number), []).append(number)
-        self._numbers = numbers
-        self._rations = {number: ration for number, ration in self._rations.items() if number in private_keys}
-        for number in self._guard.epochs:
-            if number not in private_keys:
-                self._guard.forget(number)
+        self._unwrapper.use_keys(private_keys)
 
     def ration(self, number: int) -> None:
         """The filter of this key is nearly full: from now on every peer gets an equal share of the rest of it."""
-        share = self._guard.room(number) // max(1, len(self._allowed_peers))
-        self._rations.setdefault(number, _Ration(share))
+        self.replays.ration(number, len(self._neighbours.allowed))
 
     def admits(self, peer: bytes) -> bool:
         """Whether this node takes packets from `peer`: it does from the layer before its own, in any key epoch."""
-        return peer in self._allowed_peers
+        return peer in self._neighbours.allowed
 
     @property
     def queued(self) -> int:
@@ -213,12 +136,12 @@ class PacketEngine(ABC):
             return
         for epoch, run in groupby(frames, key=attrgetter("epoch")):
             packets = [frame.body for frame in run]
-            environment = self._beside(epoch)
-            if peer in environment.unauthenticated:
+            neighbours = self._neighbours.at(epoch)
+            if peer in neighbours.unauthenticated:
                 self.counters.dropped(DropReason.WRONG_LAYER, len(packets))
                 continue
-            next_hops = environment.next_hops
-            for hop in self._unwrap(peer, epoch, packets):
+            next_hops = neighbours.next_hops
+            for hop in self._unwrapper.unwrap(peer, epoch, packets):
                 if isinstance(hop, ForwardHop) and hop.next_address in next_hops:
                     self.hold((hop.next_address, epoch, hop.packet), hop.delay)
                 elif isinstance(hop, PacketRejected):
@@ -247,44 +170,12 @@ class PacketEngine(ABC):
 
     def stop(self) -> None:
         """Give up what is still held, and take no more."""
-        self._draining = self._stopped = True
+        self._draining = True
         self.counters.dropped(DropReason.SHUTDOWN, len(self._queue.drain()))
-
-    def _unwrap(self, peer: bytes, epoch: int, packets: list[bytes]) -> "list[ForwardHop | FinalHop | PacketRejected]":
-        numbers = self._numbers.get(epoch, [epoch])
-        hops = self._unwrap_with(numbers[0], peer, packets)
-        for number in numbers[1:]:
-            # While a key that was taken back is still used, a packet that is not for the new one may be for that.
-            left = [place for place, hop in enumerate(hops) if _has_bad_mac(hop)]
-            again = self._unwrap_with(number, peer, [packets[place] for place in left])
-            for place, hop in zip(left, again, strict=True):
-                hops[place] = hop
-        return hops
-
-    def _unwrap_with(
-        self, number: int, peer: bytes, packets: list[bytes]
-    ) -> "list[ForwardHop | FinalHop | PacketRejected]":
-        ration = self._rations.get(number)
-        fresh = partial(self._is_fresh, number) if ration is None else partial(self._in_share, ration, peer, number)
-        return self._unwrapper.unwrap_many([(number, packet) for packet in packets], fresh)
-
-    def _is_fresh(self, number: int, tag: bytes) -> bool:
-        try:
-            return self._guard.fresh(number, tag)
-        except DiskError as error:
-            self._say_disk_failed(error)
-            raise PacketRejected(DropReason.DISK_ERROR) from None
-
-    def _in_share(self, ration: "_Ration", peer: bytes, number: int, tag: bytes) -> bool:
-        if ration.taken[peer] >= ration.share:
-            raise PacketRejected(DropReason.PEER_SHARE)
-        fresh = self._is_fresh(number, tag)
-        ration.taken[peer] += fresh
-        return fresh
 
     def _release(self, due: list[Held]) -> None:
         """Called by the delay queue with packets that are due: their replay tags go to disk first."""
-        if not self._tags_are_written():
+        if not self.replays.write():
             self.counters.dropped(DropReason.DISK_ERROR, len(due))
             return
         links = self._links
@@ -297,33 +188,3 @@ class PacketEngine(ABC):
     def _late(self, count: int) -> None:
         """Called by the delay queue: so many packets are overdue for too long, and dropped."""
         self.counters.dropped(DropReason.TOO_LATE, count)
-
-    def _tags_are_written(self) -> bool:
-        try:
-            self._guard.flush()
-        except DiskError as error:
-            self._say_disk_failed(error)
-            return False
-        if self._disk_failed:
-            self.log.info("Replay tags are written again")
-            self._disk_failed = False
-        return True
-
-    def _say_disk_failed(self, error: DiskError) -> None:
-        if not self._disk_failed:
-            self.log.error("No packet passes until replay tags can be written: {error}", error=error)
-            self._disk_failed = True
-
-
-def _rates(edge: NodeRecord | None, outwards: bool) -> Mapping[int, float]:
-    """Frames a second of each size class on a line of this edge; none where it is not padded."""
-    if edge is None or not edge.lines:
-        return {}
-    rates = edge.lines
-    if outwards:
-        return {SizeClass.REGULAR: rates.packets_out, SizeClass.ACK: rates.acks_out}
-    return {SizeClass.REGULAR: rates.packets_in, SizeClass.ACK: rates.acks_in}
-
-
-def _has_bad_mac(hop: ForwardHop | FinalHop | PacketRejected) -> bool:
-    return isinstance(hop, PacketRejected) and hop.reason is DropReason.BAD_MAC
