@@ -1,5 +1,6 @@
 """Each attack succeeds where it should: on builds without a defence. And not where there is one."""
 
+import os
 import random
 
 import numpy as np
@@ -93,7 +94,9 @@ def test_the_real_services_give_the_pair_away_where_loops_fill_idle_slots(loopin
         assert scores.sender_rank("alice", ["alice", "carol"]) == 0
 
 
-# What the defences make of the same attacks.
+# What the defences make of the same attacks. With NYMTW_FULL all situations, with hundreds of trials each.
+
+FULL = bool(os.environ.get("NYMTW_FULL"))
 
 
 @pytest.mark.parametrize("attack", ["ml", "correlation", "ledger"])
@@ -116,15 +119,19 @@ CASES = {
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("clients", "edges"), [(20, 2), (40, 5)])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES if FULL else ["one packet", "two seconds"])
 @pytest.mark.parametrize("attack", ["ml", "correlation"])
 def test_the_true_pair_stays_at_chance(attack: str, case: str, clients: int, edges: int) -> None:
     # More trials than a hundred where they are cheap: of a hundred, one mean in twenty-five is above 0.55 by chance.
-    trials = 100 if case == "ten minutes" else 400
+    trials = (100 if case == "ten minutes" else 400) if FULL else 10
     found = tried(attack, trials, clients=clients, edges=edges, **CASES[case])  # type: ignore[arg-type]
-    assert found.auc <= MOST
-    assert found.high < MOST_UPPER_END
-    assert found.sender_rank >= LEAST_SENDER_RANK
+    if FULL:
+        assert found.auc <= MOST
+        assert found.high < MOST_UPPER_END
+        assert found.sender_rank >= LEAST_SENDER_RANK
+    else:
+        assert found.auc < chance(trials)
+        assert found.sender_rank > 1 - chance(trials)
 
 
 # Intersection over days.
