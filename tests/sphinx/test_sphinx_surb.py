@@ -128,7 +128,7 @@ def test_an_injected_secret_and_padding_settle_a_surb():
         ({"route": [], "delays": []}, "1 to 5 hops, not 0"),
         ({"route": [Hop(bytes(32), bytes(32))] * 6, "delays": [0] * 5}, "1 to 5 hops, not 6"),
         ({"delays": [0]}, "1 hops have 0 delays"),
-        ({"identifier": bytes(16), "single_seed": True}, "not zero"),
+        ({"identifier": bytes(16), "single_seed": True}, "not be zero"),
         ({"identifier": bytes(15)}, "identifier is 16 bytes"),
         ({"version": 1}, "258, 259"),
         ({"secret": b""}, "secret is 32 bytes, not 0"),
