@@ -30,7 +30,7 @@ def test_an_old_client_sends_nothing_says_why_and_goes_on_when_it_may(seed: int)
         reason = f"this client is nymtw {VERSION}, but the network requires 99.0 or later: upgrade it"
         assert status["trouble"] == f"nothing is sent: {reason}"
         for waiting in (alice.service.ready(), alice.service.logged_in()):
-            with pytest.raises(ClientTooOld, match=r"asks for 99\.0 or later"):
+            with pytest.raises(ClientTooOld, match=r"requires 99\.0 or later"):
                 network.clock.wait_for(waiting, 1)
         message = alice.send(alice, b"is kept")
         network.run(20)
