@@ -100,7 +100,7 @@ def gaps(times: list[float]) -> list[float]:
     return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
-def blank_packet(*arguments: Any) -> Outgoing:
+def blank_packet(*arguments: Any, more_acks: int = 0) -> Outgoing:
     """Instead of a packet: when one leaves does not depend on what is in it, and making it costs time here."""
     ends = ((b"p" * 32,), (10**8,) * 3, (b"p" * 32,), (10**8,) * 4)
     return Outgoing(7, b"h" * 32, bytes(2413), arguments[-1].randbytes(21), b"", *ends)
