@@ -206,7 +206,7 @@ class DevelopmentChain:
         # Of the old kind: what costs nothing to try has a gas price that can be set to 0.
         sender = call.get("from", next(iter(self.keys)))
         free = self._chain.create_unsigned_transaction(
-            nonce=self.nonce(sender),
+            nonce=self.state(number).get_nonce(sender),
             gas_price=0,
             gas=call.get("gas") or _GAS_LIMIT,
             to=call.get("to") or b"",

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import treq
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
@@ -113,7 +113,7 @@ class EthereumRPC:
         raise self._error(f"no answer within {seconds:g} seconds")
 
     def _explain(self, failure: Failure) -> Any:
-        if failure.check(EthereumError):
+        if failure.check(EthereumError, CancelledError):
             return failure
         cause: Any = failure.value
         reasons = getattr(cause, "reasons", None)

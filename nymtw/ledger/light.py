@@ -19,7 +19,7 @@ from nymtw.ledger.cometbft.light_blocks import (
     verify_light_block,
 )
 from nymtw.ledger.embedded.headers import verify_header
-from nymtw.ledger.machine.machine import query_key
+from nymtw.ledger.machine.machine import genesis_root, query_key
 from nymtw.ledger.machine.merkle import verify
 from nymtw.ledger.machine.parameters import Genesis
 from nymtw.ledger.storage.records import BlockRecord, TransactionPlace
@@ -51,7 +51,11 @@ class Trust:
         self._driver = ""
 
     async def root(self, ledger: Any, height: int) -> bytes:
-        """The state's root after block `height`, as the validators have signed it. Raises `ProofError`."""
+        """The state's root after block `height`, as the validators have signed it; before any block (0) it is the one
+        that genesis makes. Raises `ProofError`.
+        """
+        if height == 0:
+            return genesis_root(self.genesis)
         if height not in self._roots:
             signed: SignedHeader = await ledger.header(height)
             if signed.driver == "embedded":

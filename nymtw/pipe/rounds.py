@@ -62,6 +62,8 @@ class Rounds(Service):
             except CancelledError:
                 raise
             except NymtwError as error:
+                if not self.running:
+                    return  # what was waited for was cancelled
                 self.failed += 1
                 self._say(str(error))
             except Exception:

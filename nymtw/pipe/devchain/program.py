@@ -37,7 +37,7 @@ def command_line(backend: str, program: str, folder: Path, port: int, period: fl
     """How the program is started: its chain in `folder`, on 127.0.0.1 alone, with nobody else."""
     if backend == "anvil":
         options = ["--host", "127.0.0.1", "--port", str(port), "--block-time", f"{period:g}", "--silent"]
-        return [program, *options, "--state", str(folder / "anvil.json")]
+        return [program, *options, "--state", str(folder / "anvil.json"), "--state-interval", "2"]
     options = ["--dev", "--dev.period", str(max(1, round(period))), "--datadir", str(folder / "geth"), "--ipcdisable"]
     served = ["--http", "--http.addr", "127.0.0.1", "--http.port", str(port), "--http.api", "eth,net,web3"]
     return [program, *options, *served, "--authrpc.port", "0", "--port", "0", "--nodiscover", "--verbosity", "2"]
