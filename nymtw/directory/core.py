@@ -119,13 +119,15 @@ class Directory:
         return self.registry.revision + self.unsigned_presence.revision + self.publisher.placements
 
     def validators(self) -> list[Mapping[str, Any]]:
-        """The validators, for people; `lastSeen` is in milliseconds since 1970."""
+        """The validators, for people; `lastSeen` is in milliseconds since 1970, `blockTime` in nanoseconds."""
         return [
             {
                 "pubKey": shown.post["pubKey"],
                 "host": shown.post["host"],
                 "type": shown.post["type"],
                 "lastSeen": shown.last_seen // 10**6,
+                "height": shown.post.get("height"),
+                "blockTime": shown.post.get("block_time") or 0,
             }
             for shown in self.unsigned_presence.posts(VALIDATORS)
         ]

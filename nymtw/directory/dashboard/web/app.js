@@ -50,7 +50,9 @@ const tables = {
   validators: new Table($("validators"), "Validators", [
     { name: "Type", value: (row) => row.type },
     { name: "Public key", value: (row) => row.identityKey, text: (row) => short(row.identityKey), class: "mono" },
-    seen, { ...host, text: (row) => row.host },
+    { name: "Height", value: (row) => row.height ?? -1, text: (row) => (row.height == null ? "–" : number(row.height)), number: true },
+    { name: "Last block", value: (row) => row.blockTime, text: (row) => (row.blockTime ? age(Math.max(0, Date.now() / 1000 - row.blockTime / 1e9)) : "–") },
+    seen, { ...host, text: (row) => row.host, link: (row) => (row.height == null ? null : `http://${row.host}/`) },
   ], "No validator has announced itself. This network needs none.", [0, false]),
 };
 
