@@ -1,12 +1,13 @@
 """From Ethereum to the ledger: a wallet's transfer to the pipe, followed until the account has it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from nymtw.errors import ConfigError, EthereumError, LedgerError
+from nymtw.errors import ConfigError, EthereumError, EthereumRefused, LedgerError
 from nymtw.ethereum.contracts import (
     address_word,
     call_data,
@@ -16,11 +17,13 @@ from nymtw.ethereum.contracts import (
     read_number,
 )
 from nymtw.ethereum.node import EthereumNode, Receipt, hex_text
-from nymtw.ethereum.transactions import TransactionSender
+from nymtw.ethereum.transactions import Signed, TransactionSender
 from nymtw.ledger import clients
 from nymtw.ledger.machine.signatures import AccountKey, address_text
 
 _ASK: Final = 0.5  # seconds
+_AGAIN: Final = 5.0  # seconds after which a transaction in no block is handed in again: its node may have lost it
+_NOWHERE: Final = "It is in no block on Ethereum"
 _LAST_NEWS: Final = 64  # confirmations: where watchers still say nothing, more of them are no news
 
 
@@ -63,7 +66,7 @@ class PipeIn:
             words = address_word(account), number_word(amount)
             signed = await sender.send(parameters.pipe, call_data("pipe(address,uint256)", *words))
         self._say(f"Sent {hex_text(signed.hash)}; waiting for its block on Ethereum")
-        return signed.hash, await self._follow(signed.hash, chain, parameters.pipe, token)
+        return signed.hash, await self._follow(sender, signed, parameters.pipe, token)
 
     async def _check_balance(self, token: bytes, amount: int) -> None:
         data = call_data("balanceOf(address)", address_word(self._key.address))
@@ -79,12 +82,17 @@ class PipeIn:
             data = call_data("approve(address,uint256)", address_word(pipe), number_word(amount))
             await sender.wait(await sender.send(token, data))
 
-    async def _follow(self, transaction: bytes, chain: int, pipe: bytes, token: bytes) -> int:
-        said = ""
+    async def _follow(self, sender: TransactionSender, signed: Signed, pipe: bytes, token: bytes) -> int:
+        transaction, said = signed.hash, ""
         until = self._clock.seconds() + self._patience
+        again = self._clock.seconds() + _AGAIN
         while self._clock.seconds() < until:
             try:
-                news, height = await self._look(transaction, chain, pipe, token)
+                news, height = await self._look(transaction, sender.chain, pipe, token)
+                if news == _NOWHERE and self._clock.seconds() >= again:
+                    again = self._clock.seconds() + _AGAIN
+                    with suppress(EthereumRefused):  # it has it; or it will not take it, and the receipt says why
+                        await sender.submit(signed)
             except (EthereumError, LedgerError) as error:
                 news, height = f"Asking again: {error}", None
             if height is not None:
@@ -104,7 +112,7 @@ class PipeIn:
         """How things are, in words, and the height of the deposit on the ledger if it is there."""
         receipt: Receipt | None = await self._node.receipt(transaction)
         if receipt is None:
-            return "It is in no block on Ethereum", None
+            return _NOWHERE, None
         if not receipt.success:
             raise ConfigError(f"the transaction {hex_text(transaction)} has failed on Ethereum")
         for each in pipe_deposits(receipt.logs, pipe, token):

@@ -34,7 +34,7 @@ class TransactionSender:
         self._clock = clock
         self._node = node
         self._key = key
-        self._chain = chain
+        self.chain = chain
 
     async def sign(self, to: bytes | None, data: bytes = b"", value: int = 0, before: Signed | None = None) -> Signed:
         """A signed transaction at the fees of now; `to` None deploys a contract. Raises `EthereumRefused` where it
@@ -55,7 +55,7 @@ class TransactionSender:
             tip, fee = (max(now, was + was // 8 + 1) for now, was in ((tip, before.tip), (fee, before.fee)))
         fields: dict[str, Any] = {
             "type": 2,
-            "chainId": self._chain,
+            "chainId": self.chain,
             "nonce": nonce,
             "gas": gas + gas // _MARGIN,
             "maxFeePerGas": fee,
