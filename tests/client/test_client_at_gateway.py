@@ -209,9 +209,9 @@ def test_a_second_login_takes_over_and_two_copies_do_not_fight_without_pause(see
 
 def copy_of_alice(net: SimulatedNetwork) -> SimulatedClient:
     """Her folder, once more, at another host."""
-    home = net._home("client", "copy")
+    home = net.home("client", "copy")
     home.create()
-    here = net._homes["alice"]
+    here = net.homes["alice"]
     for name in ("config", "data"):
         shutil.copytree(here.path / name, home.path / name, dirs_exist_ok=True)
     source = random.Random(f"{net.seed} copy")

@@ -42,7 +42,7 @@ def environment(network: SimulatedNetwork, name: str, seed: str = "") -> Environ
 
 def open_client(network: SimulatedNetwork, name: str, seed: str = "", **section: Any) -> Client:
     opening: Any = Client.open(
-        home=network._home("client", name),
+        home=network.home("client", name),
         config=ClientConfig(client=ClientSection(id=name, **section)),
         reactor=network.network.host(name),
         environment=environment(network, name, seed),
@@ -176,7 +176,7 @@ def test_an_asyncio_task_awaits_the_same_calls() -> None:
 
         async def main() -> bytes:
             opening = Client.open(
-                home=network._home("client", "alice"),
+                home=network.home("client", "alice"),
                 config=ClientConfig(client=ClientSection(id="alice")),
                 reactor=network.network.host("alice"),
                 environment=environment(network, "alice"),

@@ -250,7 +250,7 @@ def test_while_the_database_is_away_mail_is_refused_and_then_taken_again(server,
     assert contents(store, clock) == [b"before"]
     put(store, clock, b"after")
     assert contents(store, clock) == [b"before", b"after"]
-    assert store._usage.counts == {ALICE: 2}
+    assert store.usage.counts == {ALICE: 2}
     closed(store, clock)
 
 
@@ -314,7 +314,7 @@ def test_a_transaction_of_unknown_outcome_is_counted_when_the_database_is_back(s
     assert told == []
     clock.advance(1)
     assert told == [ALICE]
-    assert store._usage.counts == {ALICE: 1}
+    assert store.usage.counts == {ALICE: 1}
     assert contents(store, clock) == [b"there all the same"]
     closed(store, clock)
 
@@ -334,7 +334,7 @@ def test_a_slow_database_costs_bounded_memory(server, clock):
     clock.advance(1)
     assert first == [None]
     assert waiting[0] == [None]
-    assert store._usage.counts[ALICE] == 1 + len(waiting) - len(refused)
+    assert store.usage.counts[ALICE] == 1 + len(waiting) - len(refused)
     closed(store, clock)
 
 
@@ -355,7 +355,7 @@ def test_whoever_confirms_does_not_wait_behind_a_lot_of_mail(server, clock):
     clock.advance(1)
     assert done == [[None]] * 1200
     assert contents(store, clock) == [b"%d" % number for number in range(1200)]
-    assert store._usage.counts == {ALICE: 1200}
+    assert store.usage.counts == {ALICE: 1200}
     assert store._batch.cost == 0
     closed(store, clock)
 
@@ -382,7 +382,7 @@ def test_a_refused_transaction_loses_nothing_and_the_store_lives_on(server, cloc
         other.execute("DROP TRIGGER full_disk ON nymtw_full.items")
     put(store, clock, b"after")
     assert contents(store, clock) == [b"after"]
-    assert store._usage.counts == {ALICE: 1}
+    assert store.usage.counts == {ALICE: 1}
     closed(store, clock)
 
 
@@ -399,7 +399,7 @@ def test_counts_agree_with_the_tables_after_anything(server, clock, seed):
             store.confirm(mailbox, [item.number for item in items] * 2)
         clock.advance(rng.choice((0, 0, 0.005)))
     clock.advance(1)
-    tally = store._usage
+    tally = store.usage
     counted = dict(tally.counts), dict(tally.sizes), tally.bytes
     break_connections(server)
     result(store.pull(ALICE, 1, 0))

@@ -17,7 +17,7 @@ from nymtw.client.core import INBOX_LIMIT, Accepted, ClientCore
 from nymtw.client.receiving.inbox import Received
 from nymtw.client.sending.messages import State
 from nymtw.client.sending.outbox import OutboxLimits
-from nymtw.client.store import ClientStore
+from nymtw.client.store import ClientStore, open_database
 from nymtw.errors import TopologyError
 from nymtw.link.control import MailItem, MailKind
 from nymtw.message.payload import drop_acks, split_payload
@@ -211,7 +211,8 @@ class Person:
         self.starts += 1
         good = self.net.good
         assert isinstance(good, Topology)
-        self.store = ClientStore(self.path, self.net.clock)
+        self.database = open_database(self.path)
+        self.store = ClientStore(self.path, self.net.clock, connect=lambda path: self.database)
         self.core = ClientCore(
             clock=self.net.clock,
             random=random.Random(f"{self.name} {self.starts}"),

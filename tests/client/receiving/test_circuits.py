@@ -52,7 +52,7 @@ class World:
 
     def stored(self) -> int:
         tables = ("outbox", "outbox_data", "surb_records", "correspondents", "fragments", "inbox", "delivered")
-        return sum(self.alice.store._one(f"SELECT count(*) FROM {name}") for name in tables)
+        return sum(self.alice.database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables)
 
 
 @pytest.fixture
