@@ -109,7 +109,7 @@ def test_messages_go_both_ways_and_the_gateway_keeps_nothing_of_them(seed: int, 
         net.run_until(lambda: is_done(net.clients["bob"], sent), 300)
         net.run(5)
         assert alice.received == [b"hello yourself", long]
-        for stream in alice.core.streams._all:
+        for stream in alice.core.streams.all:
             stream.stop()
         net.run(10)
         assert waiting(net) == []
@@ -197,7 +197,7 @@ def test_a_second_login_takes_over_and_two_copies_do_not_fight_without_pause(see
             return counted
 
         for link in (first_link, other.service.link):
-            link._connected = count(link._connected)
+            link.connected = count(link.connected)
         net.run(100)
         assert 4 < logins < 25
         # Without the other it has its mailbox for itself.

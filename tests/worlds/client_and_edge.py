@@ -196,10 +196,12 @@ class Person:
         limits: OutboxLimits | None = None,
         inbox_limit: int = INBOX_LIMIT,
         push: bool = False,
+        wall_clock: Callable[[], float] | None = None,
     ) -> None:
         keys = random.Random(name)
         self.net, self.name, self.path = net, name, path
         self.debug, self.limits, self.inbox_limit = debug, limits, inbox_limit
+        self.wall_clock = wall_clock or net.clock.wall_clock
         self.private, self.public = generate_keypair(keys)
         self.mailbox = keys.randbytes(32)
         self.starts = 0
@@ -216,7 +218,7 @@ class Person:
         self.core = ClientCore(
             clock=self.net.clock,
             random=random.Random(f"{self.name} {self.starts}"),
-            wall_clock=self.net.clock.wall_clock,
+            wall_clock=self.wall_clock,
             store=self.store,
             topology=self.net.newest,
             network=NETWORK,
@@ -254,9 +256,7 @@ class Person:
         for part in (self.core.streams, self.core.receiver, self.core.replies):
             part.stop()
         self.core._connection = self.core.packet_sender.connection = self.core.mail_handler.connection = None
-        self.core.outbox.pause()
-        if self.core.outbox._flush is not None:
-            self.core.outbox._flush.cancel()
+        self.core.outbox.abandon()
 
     def stop(self) -> None:
         self.core.stop()
