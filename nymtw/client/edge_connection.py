@@ -49,7 +49,7 @@ class EdgeConnection(Service):
         """`listing` gives the address to be listed, or "" for none."""
         self._reactor, self._security, self._mailbox_key = reactor, security, mailbox_key
         self._store, self._where, self._random = store, where, random
-        self._connected, self._disconnected, self._listing = connected, disconnected, listing
+        self.connected, self._disconnected, self._listing = connected, disconnected, listing
         self._role = role
         self._since = 0.0  # when the session began
         self._pause = FIRST_RETRY  # after the next session, if that is short
@@ -154,7 +154,7 @@ class EdgeConnection(Service):
         self._up, self._since, self._retry = True, self._reactor.seconds(), FIRST_RETRY
         self.log.info("Connected to the {role}{again}", role=self._role, again=" again" if self._ever else "")
         self._ever, self._said = True, ""
-        self._connected(connection)
+        self.connected(connection)
 
     def _failed(self, failure: Failure) -> None:
         self._attempt = None

@@ -115,7 +115,7 @@ class ClientService(NodeService):
         debug = config.debug
         self._delays = environment.delays or (delay_factory(debug.delay_strategy) if debug.delay_strategy else None)
         self._routes = environment.routes or (route_strategy(debug.route_strategy) if debug.route_strategy else None)
-        self._store: ClientStore | None = None
+        self.store: ClientStore | None = None
         self._waiting: list[Deferred[ClientCore]] = []
         self._logging_in: list[Deferred[None]] = []
         self._refused: ClientTooOld | None = None
@@ -160,7 +160,7 @@ class ClientService(NodeService):
     def startService(self) -> None:
         """Open the database, then begin. Raises `StoreError`, `ListenError`."""
         environment, keys = self._environment, self._keys
-        self._store = store = ClientStore(self.home.data / DATABASE, self._reactor)
+        self.store = store = ClientStore(self.home.data / DATABASE, self._reactor)
         self.core = core = ClientCore(
             clock=self._reactor,
             random=environment.random,
@@ -295,6 +295,6 @@ class ClientService(NodeService):
             )
 
     def _close(self) -> None:
-        if self._store is not None:
-            self._store.close()
+        if self.store is not None:
+            self.store.close()
         self.home.unlock()

@@ -131,7 +131,7 @@ class SimulatedNetwork:
         self.nodes: dict[str, Any] = {}
         self.impairments: dict[str, Impairment] = {}
         self._makers: dict[str, Callable[[], Any]] = {}
-        self._homes: dict[str, NodeHome] = {}
+        self.homes: dict[str, NodeHome] = {}
         self._starts: dict[str, int] = {}
         recommended = recommended or RecommendedSection()
         if not padded:
@@ -237,7 +237,7 @@ class SimulatedNetwork:
         """Do to a node or client what kill -9 would do; what it has written to its home stays."""
         del self.nodes[name]
         self.network.kill(name)
-        self._homes[name].unlock()
+        self.homes[name].unlock()
 
     def stall(self, name: str, seconds: float) -> None:
         """Stop a node, a client or a directory for so long, as SIGSTOP would; then it goes on."""
@@ -279,18 +279,20 @@ class SimulatedNetwork:
         else:
             node.startService()
 
-    def _random(self, name: str) -> random.Random:
+    def random_of(self, name: str) -> random.Random:
+        """A source that follows from the seed and `name`."""
         return random.Random(f"{self.seed}/{name}")
 
-    def _home(self, role: str, name: str) -> NodeHome:
-        self._homes[name] = home = NodeHome(role, name, Path(self._folder.name))
+    def home(self, role: str, name: str) -> NodeHome:
+        """The folder of a node or client, kept in `homes`."""
+        self.homes[name] = home = NodeHome(role, name, Path(self._folder.name))
         return home
 
     def _identity(self, role: str, name: str) -> SigningKey:
         """An identity from the seed, put where the node will look for it."""
-        home = self._home(role, name)
+        home = self.home(role, name)
         home.create()
-        key = SigningKey(self._random(f"{name}/identity").randbytes(32))
+        key = SigningKey(self.random_of(f"{name}/identity").randbytes(32))
         save_private(home.config / "identity_private_key.pem", KeyKind.IDENTITY, bytes(key))
         save_public(home.config / "identity_public_key.pem", KeyKind.IDENTITY, bytes(key.verify_key))
         return key
@@ -298,7 +300,7 @@ class SimulatedNetwork:
     def _environment(self, name: str) -> Environment:
         # Each start draws anew: a client that is started again must not use the ids of its first messages twice.
         starts = self._starts[name] = self._starts.get(name, 0) + 1
-        source = self._random(f"{name}/{starts}")
+        source = self.random_of(f"{name}/{starts}")
         impairment = Impairment(self.network.host(name), source)
         kept = self.impairments.setdefault(name, impairment)
         impairment.loss, impairment.duplicate, impairment.reorder = kept.loss, kept.duplicate, kept.reorder
@@ -330,7 +332,7 @@ class SimulatedNetwork:
         def make() -> MixnodeService:
             return MixnodeService.from_config(
                 self.network.host(name),
-                self._home("mixnode", name),
+                self.home("mixnode", name),
                 MixnodeConfig(node=section),
                 self._environment(name),
             )
@@ -353,7 +355,7 @@ class SimulatedNetwork:
         def make() -> ProviderService:
             return kind.service.from_config(
                 self.network.host(name),
-                self._home(kind.service.role, name),
+                self.home(kind.service.role, name),
                 kind.config(node=section),
                 options.factories,
                 options,
@@ -370,7 +372,7 @@ class SimulatedNetwork:
             environment = self._environment(name)
             service = ClientService.from_config(
                 self.network.host(name),
-                self._home("client", name),
+                self.home("client", name),
                 ClientConfig(client=section, debug=self._debug),
                 None,
                 ClientEnvironment(

@@ -309,12 +309,12 @@ def test_a_disk_that_is_full_confirms_nothing(tmp_path: Path, push: bool) -> Non
 
     alice = Person(net, "alice")
     bob = Person(net, "bob", tmp_path / "bob.db", push=push, link=LinkControl(drop=drop))
-    limit = bob.store._one("PRAGMA page_count") + 8
-    bob.store._db.execute(f"PRAGMA max_page_count = {limit}")
+    limit = bob.database.execute("PRAGMA page_count").fetchone()[0] + 8
+    bob.database.execute(f"PRAGMA max_page_count = {limit}")
     data = random.Random(1).randbytes(80_000)
     accepted = alice.send(data, bob)
     run_until(net, lambda: bool(dropped))
-    bob.store._db.execute("PRAGMA max_page_count = 1000000")
+    bob.database.execute("PRAGMA max_page_count = 1000000")
     bob.connect()
     bob.listen()
     run_until(net, lambda: alice.state(accepted) is State.DONE and len(bob.received) == 1)

@@ -64,7 +64,7 @@ def test_a_heartbeat_dated_ahead_can_never_be_replayed() -> None:
         world.registry.expire()
         with pytest.raises((DirectoryError, EncodingError)):
             world.directory.announce("mixnodes", post, "127.0.0.1")
-    assert not world.registry._gone
+    assert not world.registry.remembered
 
 
 @pytest.mark.parametrize(("skew", "word"), [(121, "ahead"), (-121, "behind")])
@@ -340,7 +340,7 @@ def test_metrics_of_nodes_that_are_gone_are_forgotten() -> None:
     world.directory.report(metric(world, 1))
     world.clock.advance(10)
     assert world.directory.metrics() == []
-    assert world.directory._metrics._newest == {}
+    assert world.directory.windows.reporters == frozenset()
 
 
 def test_a_directory_in_memory_is_a_directory() -> None:

@@ -349,7 +349,7 @@ def test_a_peer_that_moved_is_called_at_its_new_address(world):
     one.send(two, 1)
     world.clock.advance(1)
     two.stop()
-    three.links.security._identity = two.identity  # the same node on another machine
+    three.links.security.identity = two.identity  # the same node on another machine
     one.links.set_peers({two.identity: (three.address, 1789)})
     one.send(two, 2)
     world.clock.advance(1)

@@ -217,7 +217,7 @@ async def test_over_loopback_sockets():
     assert [int.from_bytes(frame.body, "big") for _, frame in two.received] == list(range(count))
     assert (one.sent, one.links.pending, one.drops) == (count, 0, {})
     for node in (one, two):
-        for connection in node.links.housekeeper._connections:
+        for connection in node.links.housekeeper.connections:
             assert connection.transport.getTcpNoDelay()
     await one.links.stop()
     await two.links.stop()

@@ -36,7 +36,7 @@ def test_the_bar_shows_fragments_rate_and_time_left_and_goes_away() -> None:
     console = Console(file)
     console.progress(0, 200)
     console.progress(50, 200)
-    console._bar.refresh()
+    console.bar.refresh()
     shown = file.getvalue()
     assert "50/200" in shown
     assert "fragments/s" in shown
@@ -44,7 +44,7 @@ def test_the_bar_shows_fragments_rate_and_time_left_and_goes_away() -> None:
     console.say("mixnode-1-1 has died")
     assert "mixnode-1-1 has died\n" in file.getvalue()
     console.progress(200, 200)
-    assert console._bar is None
+    assert console.bar is None
     console.end_progress()
 
 

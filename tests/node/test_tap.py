@@ -120,17 +120,17 @@ def no_signal() -> Iterator[None]:
 
 
 def test_twistd_logs_our_lines_where_its_own_options_say(tmp_path: Path, no_signal: None) -> None:
-    assert observer_under(Twistd())._file is sys.stdout
-    assert observer_under(Twistd(logfile="-", nodaemon=False))._file is sys.stdout
+    assert observer_under(Twistd()).file is sys.stdout
+    assert observer_under(Twistd(logfile="-", nodaemon=False)).file is sys.stdout
     observer = observer_under(Twistd(logfile=str(tmp_path / "role.log")))
     observer({"log_namespace": "nymtw.x", "log_format": "hello"})
     assert "▶ INFO - hello" in (tmp_path / "role.log").read_text()
-    observer._file.close()
+    observer.file.close()
 
 
 def test_a_daemon_logs_to_twistd_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_signal: None) -> None:
     monkeypatch.chdir(tmp_path)
-    observer_under(Twistd(nodaemon=False))._file.close()
+    observer_under(Twistd(nodaemon=False)).file.close()
     assert (tmp_path / "twistd.log").exists()
 
 

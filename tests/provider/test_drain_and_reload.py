@@ -172,7 +172,7 @@ class Reactor(Clock):
 
 
 def test_a_hang_up_rereads_and_afterwards_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "_has_terminal", lambda: False)
+    monkeypatch.setattr(reload, "has_terminal", lambda: False)
     reactor, calls = Reactor(), []
     before = signal.getsignal(signal.SIGHUP)
     hangup = Hangup(reactor, lambda: calls.append(1))
@@ -185,7 +185,7 @@ def test_a_hang_up_rereads_and_afterwards_is_what_it_was(monkeypatch: pytest.Mon
 
 
 def test_on_a_terminal_a_hang_up_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "_has_terminal", lambda: True)
+    monkeypatch.setattr(reload, "has_terminal", lambda: True)
     before = signal.getsignal(signal.SIGHUP)
     hangup = Hangup(Reactor(), lambda: None)
     hangup.startService()

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from nymtw.storage.mailboxes import SQLiteMailboxes
+from nymtw.storage.mailboxes import SQLiteMailboxes, open_database
 from nymtw.testing.clock import FakeClock
 
 ALICE = b"a" * 32
@@ -16,8 +16,9 @@ ALICE = b"a" * 32
 
 def live(path, clock, say, tell_of_statement):
     """A short life of a store: what is promised is said at once."""
-    store = SQLiteMailboxes(path, clock)
-    store._database.set_trace_callback(tell_of_statement)
+    database = open_database(path)
+    store = SQLiteMailboxes(path, clock, connect=lambda path: database)
+    database.set_trace_callback(tell_of_statement)
     store.register(ALICE, b"k" * 32, b"t" * 32).addCallback(lambda _: say("registered"))
     clock.advance(0.01)
     for batch in ((1, 2, 3), (4, 5), (6,)):

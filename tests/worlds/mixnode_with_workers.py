@@ -159,7 +159,7 @@ class WorkerParts:
 
     def kill(self, process: MemoryWorker) -> None:
         """What kill -9 does."""
-        if process.name in self.network._hosts:
+        if self.network.is_alive(process.name):
             self.network.kill(process.name)
             self.clock.callLater(0.0005, process.exited, "killed")
 
@@ -177,7 +177,7 @@ class WorkerParts:
 
     def owner(self, record: NodeRecord) -> int:
         """The number of the worker that has the link to it."""
-        return self.workers._owners[record.identity]
+        return self.workers.owners[record.identity]
 
     def use_nodes(self, behind: Sequence[NodeRecord]) -> None:
         self.coordinator.use_topology(

@@ -157,10 +157,10 @@ class FakeCircuit:
         message, world = FakePosted(), self.world
         self.posted[message] = ended
         self.messages.append(StreamMessage.parse(data))
-        world.clock.callLater(world.random.uniform(0.001, 0.01), self._leave, message, data, taken)
+        world.clock.callLater(world.random.uniform(0.001, 0.01), self.leave, message, data, taken)
         return message
 
-    def _leave(self, message: FakePosted, data: bytes, taken: Any) -> None:
+    def leave(self, message: FakePosted, data: bytes, taken: Any) -> None:
         if message not in self.posted:
             return
         if taken is not None:
@@ -171,9 +171,9 @@ class FakeCircuit:
     def _arrive(self, message: FakePosted, data: bytes, copy: int) -> None:
         if self.exit.alive:
             self.exit.deliver(self, data)
-            self.world.clock.callLater(self.world.delay(), self._acknowledged, message)
+            self.world.clock.callLater(self.world.delay(), self.acknowledged, message)
 
-    def _acknowledged(self, message: FakePosted) -> None:
+    def acknowledged(self, message: FakePosted) -> None:
         if message in self.posted:
             ended = self.posted.pop(message)
             self.signs()

@@ -300,8 +300,7 @@ class Liar(Member):
     def seen(self, number: int) -> Seen:
         """A node that may be nobody's."""
         statement = Statement(record=read_heartbeat(self.council.heartbeat(number), self.wall()).record)
-        self.agreement._seen._bodies[digest_of(to_cbor(statement))] = to_cbor(statement)
-        return Seen(node_identity(number), (digest_of(to_cbor(statement)),))
+        return Seen(node_identity(number), (self.agreement.view.keep(to_cbor(statement)),))
 
 
 def identities(topology: Topology) -> set[bytes]:

@@ -114,7 +114,7 @@ class Agreement(Service):
         self._settings = {**terms.settings(), "threshold": f"{roster.trust.threshold}"}
         self._calls: dict[str, Any] = {}
         self._votes_from = 0.0
-        self._seen = LocalView(registry)
+        self.view = LocalView(registry)
         self._bases: dict[bytes, bytes] = {}  # digest -> signed topology: the newest two
         self._says = PeerLog({key: peer.name for key, peer in peers.items()})
 
@@ -149,6 +149,11 @@ class Agreement(Service):
             if any(news):  # also of what stood before something that is wrong
                 self._tell()
 
+    @property
+    def ballot(self) -> Ballot | None:
+        """The vote on the version that is being made, or was made last; None before the first."""
+        return self._version.ballot if self._version else None
+
     def notice(self) -> bytes:
         """What the others should know."""
         version = self._version
@@ -171,7 +176,7 @@ class Agreement(Service):
 
     def statements(self, names: list[bytes]) -> list[bytes]:
         """Those that are here, of the statements with these digests."""
-        return self._seen.statements(names)
+        return self.view.statements(names)
 
     # a version
 
@@ -213,7 +218,7 @@ class Agreement(Service):
         return True
 
     def _own_vote(self, serial: int) -> bytes:
-        seen = self._seen.look()
+        seen = self.view.look()
         base, base_serial = self._base()
         vote = Vote(
             network=self._roster.trust.network,
@@ -329,12 +334,12 @@ class Agreement(Service):
     async def _find_statements(self, elected: list[Elected], votes: Mapping[bytes, Vote]) -> Mapping[bytes, Statement]:
         wanted = {each.statement for each in elected}
         holders = [voter for voter in votes if voter != self._roster.own]
-        while missing := self._seen.missing(wanted):
+        while missing := self.view.missing(wanted):
             ask = methodcaller("statements", missing[:MOST_ASKED])
-            await self._sources.from_all(holders, ask, self._seen.taker(wanted))
-            if len(self._seen.missing(wanted)) == len(missing):
+            await self._sources.from_all(holders, ask, self.view.taker(wanted))
+            if len(self.view.missing(wanted)) == len(missing):
                 raise DirectoryError(f"{len(missing)} nodes that the others have seen cannot be fetched from them")
-        return {name: self._seen.statement(name) for name in wanted}
+        return {name: self.view.statement(name) for name in wanted}
 
     def _endorsed(self, version: _Version, directory: bytes, endorsement: Endorsement) -> bool:
         network = self._roster.trust.network

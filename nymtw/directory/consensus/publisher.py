@@ -43,7 +43,7 @@ class Publisher(TopologyStore):
         self._signing_keys = list(signing_keys)
         self._seconds = seconds
         self._wall_clock = wall_clock
-        self._terms = Terms(
+        self.terms = Terms(
             refresh=refresh,
             epoch_seconds=epoch_seconds,
             validity=default_validity(refresh) if validity is None else validity,
@@ -71,7 +71,7 @@ class Publisher(TopologyStore):
         return now - self._made >= (min(self._refresh, 1.0) if changed else self._refresh)
 
     def _epoch(self) -> int:
-        return int(self._wall_clock() // self._terms.epoch_seconds)
+        return int(self._wall_clock() // self.terms.epoch_seconds)
 
     def _make(self) -> None:
         members = self._registry.members()
@@ -82,10 +82,10 @@ class Publisher(TopologyStore):
             places_in(self._known),
             epoch=self._epoch(),
             published=published,
-            epoch_seconds=self._terms.epoch_seconds,
+            epoch_seconds=self.terms.epoch_seconds,
             refresh=self._refresh,
         )
-        topology = self._terms.topology(
+        topology = self.terms.topology(
             self._trust.network,
             serial,
             published,
@@ -106,7 +106,7 @@ class Publisher(TopologyStore):
             topology = verify_topology(previous, self._trust, 0.0)
         except TopologyError:
             return  # by another key: the first one is made when it is asked for
-        if topology.epoch_seconds == self._terms.epoch_seconds:
+        if topology.epoch_seconds == self.terms.epoch_seconds:
             self._known = topology
         if topology.valid_until < self._wall_clock() * 1e9:
             return
@@ -114,7 +114,7 @@ class Publisher(TopologyStore):
         self._version = self._registry.version
         self._topology = topology
         self._document = previous
-        if (topology.epoch_seconds, topology.epoch) == (self._terms.epoch_seconds, self._epoch()):
+        if (topology.epoch_seconds, topology.epoch) == (self.terms.epoch_seconds, self._epoch()):
             self._hold_until = self._made + RESTART_GRACE
         else:
             self._made -= self._refresh

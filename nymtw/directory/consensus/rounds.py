@@ -34,7 +34,7 @@ class Ballot:
         self._roster = roster
         self._key = signing_key
         self.serial = serial
-        self._began = began
+        self.began = began
         self._length = length
         self._signatures: dict[tuple[bytes, bytes], dict[bytes, bytes]] = {}  # (voter, digest) -> signer -> signature
         self._given: dict[tuple[bytes, bytes], set[bytes]] = {}  # (voter, signer) -> digests that it signed
@@ -49,7 +49,7 @@ class Ballot:
     @property
     def ends(self) -> float:
         """When the last round is over."""
-        return self._began + self.rounds * self._length
+        return self.began + self.rounds * self._length
 
     def cast(self, vote: bytes) -> None:
         """Begin with this directory's own vote."""
@@ -91,7 +91,7 @@ class Ballot:
             return False
         signers = self._signatures.get((voter, name), {})
         # In which round we are, and so how many must have it.
-        number = min(int((now - self._began) / self._length) + 1, self.rounds)
+        number = min(int((now - self.began) / self._length) + 1, self.rounds)
         if voter not in signers or len(signers) < number:
             return False
         if number < self.rounds:

@@ -238,7 +238,7 @@ def test_an_exit_that_is_silent_but_listed_has_more_time(seed: int) -> None:
     silent = user.stream.circuit.exit
     silent.deliver = lambda circuit, data: None
     for circuit in world.circuits:
-        circuit._acknowledged = lambda message: None  # type: ignore[method-assign]
+        circuit.acknowledged = lambda message: None  # type: ignore[method-assign]
     user.stream.write(b"?")
     world.clock.advance(PATIENCE - 2)
     assert not user.over
@@ -252,7 +252,7 @@ def test_time_without_a_connection_to_the_provider_does_not_count(world: World) 
     user = world.connect()
     world.until(lambda: user.opened)
     world.packet_sender.connection = None
-    world.circuits[0]._leave = lambda *arguments: None  # type: ignore[method-assign]
+    world.circuits[0].leave = lambda *arguments: None  # type: ignore[method-assign]
     user.stream.write(b"?")
     world.clock.advance(10 * PATIENCE)
     assert not user.over
@@ -336,7 +336,7 @@ def test_ceilings(world: World) -> None:
     assert refused.value.failure is StreamFailure.BUSY
     user.stream.reset()
     world.connect(isolation=b"0")
-    assert sum(way.streams and 1 for way in world.streams._all) <= MAX_CIRCUITS
+    assert sum(way.streams and 1 for way in world.streams.paths) <= MAX_CIRCUITS
 
 
 def test_an_idle_circuit_makes_room(world: World) -> None:

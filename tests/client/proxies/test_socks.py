@@ -191,6 +191,6 @@ def assert_bounded(handshake: Handshake, pieces: list[bytes]) -> None:
                 assert 1 <= len(handshake.request.host) <= 255
                 assert 1 <= handshake.request.port <= 65535
                 return
-            assert len(handshake._buffer) <= MAX_HELD
+            assert handshake.held <= MAX_HELD
     except SocksError:
         pass

@@ -248,12 +248,12 @@ def test_other_settings_are_named_and_not_signed(council: Council, log: "list[st
 
 def test_other_admissions_are_named_and_a_majority_decides(council: Council, log: "list[str]") -> None:
     council.start()
-    council.members[1].registry._admits = lambda identity: identity != node_identity(4)
+    council.members[1].registry.admits = lambda identity: identity != node_identity(4)
     council.members[1].admission = bytes([1]) * 32
     council.run(3)
     healthy(council, 1, 2, 3)
     assert any("admits other nodes" in line for line in log)
-    council.members[2].registry._admits = council.members[1].registry._admits
+    council.members[2].registry.admits = council.members[1].registry.admits
     council.members[2].registry.drop_the_unadmitted()
     council.run(2)
     assert node_identity(4) not in identities(council.topology(3))

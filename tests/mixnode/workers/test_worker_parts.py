@@ -1,6 +1,7 @@
 """The parts of a mixnode with workers: its pipe's frames, its counts, who gets which link, and its port."""
 
-import errno
+import os
+import resource
 import socket
 from collections import Counter
 from pathlib import Path
@@ -223,22 +224,21 @@ def test_a_taken_port_is_said_at_once() -> None:
 
 
 def test_without_descriptors_it_waits_a_moment() -> None:
-    class NoDescriptors:
-        def accept(self) -> Any:
-            raise OSError(errno.EMFILE, "Too many open files")
-
-        def close(self) -> None:
-            pass
-
     reactor = Reactor()
     acceptor = Acceptor(reactor, "127.0.0.1", 0, list)
     acceptor.startService()
-    listening, acceptor._socket = acceptor._socket, NoDescriptors()  # type: ignore[assignment]
-    acceptor.doRead()
-    assert reactor.readers == []
-    reactor.advance(1.0)
-    assert reactor.readers == [acceptor]
-    acceptor._socket = listening
+    with socket.create_connection(("127.0.0.1", acceptor.port)):
+        usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(acceptor.fileno())
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, usual[1]))  # no descriptor is left
+        try:
+            acceptor.doRead()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+        assert reactor.readers == []
+        reactor.advance(1.0)
+        assert reactor.readers == [acceptor]
     acceptor.stopService()
 
 
