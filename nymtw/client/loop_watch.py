@@ -50,7 +50,8 @@ class LoopWatch:
         self._found: dict[str, str] = {}
         self._actions: dict[str, str] = {}
         self._bad_windows = 0
-        self.times = cover.times = LoopTimes(MOMENT)
+        self.times = LoopTimes(MOMENT)
+        cover.measure(self.times)
         self.alarms = {LATE: 0, BLOCKED: 0}
 
     @property

@@ -54,7 +54,7 @@ class _UnbufferedTLSFactory(TLSMemoryBIOFactory):
 
 
 @implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
-class _ConnectionCreator:
+class ConnectionCreator:
     """Makes the OpenSSL object of each connection from one context."""
 
     def __init__(self, context: SSL.Context) -> None:
@@ -74,10 +74,10 @@ class TLSSecurity:
         self._key_and_certificate = None if signing_key is None else make_certificate(signing_key)
 
     def server(self, factory: Any, ask_peer: bool) -> IProtocolFactory:
-        return _wrap(self._context(partial(verify_certificate, None) if ask_peer else None), False, factory)
+        return _wrap(self.new_context(partial(verify_certificate, None) if ask_peer else None), False, factory)
 
     def client(self, factory: Any, expected_identity: bytes) -> IProtocolFactory:
-        return _wrap(self._context(partial(verify_certificate, expected_identity)), True, factory)
+        return _wrap(self.new_context(partial(verify_certificate, expected_identity)), True, factory)
 
     def peer_identity(self, transport: Any) -> bytes | None:
         return _identity(transport.getPeerCertificate())
@@ -85,7 +85,8 @@ class TLSSecurity:
     def exporter(self, transport: Any, label: bytes) -> bytes:
         return bytes(transport.getHandle().export_keying_material(label, EXPORTER_LENGTH))
 
-    def _context(self, verify: Callable[..., bool] | None) -> SSL.Context:
+    def new_context(self, verify: Callable[..., bool] | None) -> SSL.Context:
+        """What the connections of one factory have in common; `verify` is None where no certificate is asked for."""
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         # No resumption: every connection proves its keys anew.
@@ -104,7 +105,7 @@ class TLSSecurity:
 def _wrap(context: SSL.Context, is_client: bool, factory: Any) -> IProtocolFactory:
     # The clock serves the aggregation of writes alone, which is not used here.
     clock = cast(IReactorTime, object())
-    return cast(IProtocolFactory, _UnbufferedTLSFactory(_ConnectionCreator(context), is_client, factory, clock))
+    return cast(IProtocolFactory, _UnbufferedTLSFactory(ConnectionCreator(context), is_client, factory, clock))
 
 
 def verify_certificate(

@@ -7,7 +7,6 @@ The services are those of the real programs. Only what surrounds them is replace
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +21,6 @@ from nymtw.client.service import Environment as ClientEnvironment
 from nymtw.directory.config import DirectoryConfig, DirectorySection, RecommendedSection
 from nymtw.directory.core import Directory
 from nymtw.encoding import key_text
-from nymtw.gateway.options import GatewayConfig, GatewaySection
-from nymtw.gateway.options import Options as GatewayCommandLine
-from nymtw.gateway.service import GatewayService
 from nymtw.interfaces import ICoverStrategy, IMixing, IRouteStrategy
 from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.mixing.delay_queue import DelayQueue
@@ -34,11 +30,10 @@ from nymtw.mixnode.service import MixnodeService
 from nymtw.node.engine.mix_node import Environment
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, save_private, save_public
-from nymtw.provider.options import EdgeOptions, ProviderConfig, ProviderSection
-from nymtw.provider.options import Options as ProviderCommandLine
 from nymtw.provider.service import ProviderService
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.directories import SimulatedDirectories
+from nymtw.testing.edge_kinds import GATEWAY_KIND, PROVIDER_KIND, EdgeKind
 from nymtw.testing.impairment import Impairment
 from nymtw.testing.network import LOCALHOST, MemoryNetwork
 from nymtw.testing.observer import Observer
@@ -50,23 +45,6 @@ from nymtw.topology.document import LAYERS
 # Far below what real nodes are sized for: replay filters of a simulation need not fill the memory.
 NODE_RATE: Final = 20
 START_LIMIT: Final = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Edge:
-    """How a provider or a gateway is made; `given`: options of its command line that belong to its section."""
-
-    options: type[EdgeOptions]
-    section: type[ProviderSection]
-    config: type[ProviderConfig]
-    service: type[ProviderService]
-    given: tuple[str, ...]
-
-
-_PROVIDER: Final = _Edge(ProviderCommandLine, ProviderSection, ProviderConfig, ProviderService, ("stream-rate",))
-_GATEWAY: Final = _Edge(
-    GatewayCommandLine, GatewaySection, GatewayConfig, GatewayService, ("stream-rate", "downlink-rate", "client-rate")
-)
 
 
 class SimulatedNetwork:
@@ -155,11 +133,11 @@ class SimulatedNetwork:
         for number in range(1, providers + 1):
             name = f"provider-{number}"
             doors[name] = self._identity("provider", name)
-            self._makers[name] = self._edge(_PROVIDER, name, next(ports), 9000 + number)
+            self._makers[name] = self._edge(PROVIDER_KIND, name, next(ports), 9000 + number)
         for number in range(1, gateways + 1):
             name = f"gateway-{number}"
             doors[name] = self._identity("gateway", name)
-            self._makers[name] = self._edge(_GATEWAY, name, next(ports), 9500 + number)
+            self._makers[name] = self._edge(GATEWAY_KIND, name, next(ports), 9500 + number)
         for number, name in enumerate(clients):
             door = (at or {}).get(name, f"provider-{number % max(1, providers) + 1}")
             self._makers[name] = self._client(name, door, key_text(bytes(doors[door].verify_key)))
@@ -339,7 +317,7 @@ class SimulatedNetwork:
 
         return make
 
-    def _edge(self, kind: "_Edge", name: str, port: int, client_port: int) -> Callable[[], ProviderService]:
+    def _edge(self, kind: EdgeKind, name: str, port: int, client_port: int) -> Callable[[], ProviderService]:
         options = kind.options()
         options.parseOptions(list(self._implementations.get(name, ())))
         section = kind.section(

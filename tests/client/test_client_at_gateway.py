@@ -79,17 +79,17 @@ def test_without_a_provider_one_is_picked_and_a_gateway_where_there_are_none(tmp
     assert isinstance(good, Topology)
     doors = [node for node in good.nodes if node.role == "provider"]
     gateways = tuple(msgspec.structs.replace(node, role="gateway", identity=bytes([9]) * 32) for node in doors[:1])
-    alice = Person(net, "alice", tmp_path / "alice.db")
-    alice.core._address = None
+    mixnodes = tuple(node for node in good.nodes if node.role == "mixnode")
+    alice = Person(net, "alice", tmp_path / "alice.db", names_edge=False)
     alice.core.use_topology(msgspec.structs.replace(good, nodes=(*good.nodes, *gateways)))
     assert alice.core.address.provider in {node.identity for node in doors}
-    alice.core._address = None
-    mixnodes = tuple(node for node in good.nodes if node.role == "mixnode")
-    alice.core.use_topology(msgspec.structs.replace(good, nodes=mixnodes))
-    assert not alice.core.has_address
-    alice.core.use_topology(msgspec.structs.replace(good, nodes=(*mixnodes, *gateways)))
-    assert alice.core.address.provider == bytes([9]) * 32
+    bob = Person(net, "bob", tmp_path / "bob.db", names_edge=False)
+    bob.core.use_topology(msgspec.structs.replace(good, nodes=mixnodes))
+    assert not bob.core.has_address
+    bob.core.use_topology(msgspec.structs.replace(good, nodes=(*mixnodes, *gateways)))
+    assert bob.core.address.provider == bytes([9]) * 32
     alice.stop()
+    bob.stop()
 
 
 # -- in a network

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from nymtw.errors import ConfigError, DiskError, MailboxFull, UnknownDestination
 from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.postgresql import MOST_WAITING, PostgreSQLMailboxes
+from nymtw.storage.postgresql_tables import Server
 from nymtw.storage.worker_thread import WorkerThread
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract
@@ -297,22 +298,22 @@ def test_closing_while_the_server_is_away_waits_for_nobody(clock):
         assert lost[0].check(DiskError)
 
 
-def test_a_transaction_of_unknown_outcome_is_counted_when_the_database_is_back(server, clock):
+def test_a_transaction_of_unknown_outcome_is_counted_when_the_database_is_back(server, clock, monkeypatch):
     """The server has committed, and the connection breaks before it could say so."""
     store = registered(server, clock)
     told = []
     store.subscribe(told.append)
-    write = store._server.write
+    write = Server.write
 
-    def commit_and_break(connection, batch):
-        write(connection, batch)
+    def commit_and_break(server, connection, batch):
+        write(server, connection, batch)
         connection.close()
         raise DiskError("the connection is lost")
 
-    store._server.write = commit_and_break
+    monkeypatch.setattr(Server, "write", commit_and_break)
     unsure = result(store.store(ALICE, 1, b"there all the same"))
     clock.advance(0.006)
-    store._server.write = write
+    monkeypatch.undo()
     assert unsure[0].check(DiskError)
     assert told == []
     clock.advance(1)
@@ -422,14 +423,23 @@ def test_many_that_pull_at_once_are_all_answered(server, clock):
     closed(store, clock)
 
 
-def test_a_commit_survives_a_crash_of_the_server_even_where_it_is_set_to_forget(server, clock):
+def test_a_commit_survives_a_crash_of_the_server_even_where_it_is_set_to_forget(server, clock, monkeypatch):
     import psycopg
+
+    write, settings = Server.write, []
+
+    def look_and_write(server, connection, batch):
+        settings.append(connection.execute("SHOW synchronous_commit").fetchone())
+        return write(server, connection, batch)
+
+    monkeypatch.setattr(Server, "write", look_and_write)
 
     with psycopg.connect(server.url, autocommit=True) as other:
         other.execute("ALTER ROLE nymtw SET synchronous_commit = off")
         store = registered(server, clock)
         other.execute("ALTER ROLE nymtw RESET synchronous_commit")
-    assert store._channels[0].connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    put(store, clock, b"x")
+    assert set(settings) == {("on",)}
     closed(store, clock)
 
 

@@ -120,7 +120,7 @@ def test_a_peer_that_never_reads_is_felt_through_tls(world):
     one.links.set_peers({two.identity: two.address})
     one.links.send(two.identity, 7, bytes(2413))
     world.clock.advance(1)
-    (receiver,) = two.links._receivers.values()
+    (receiver,) = two.links.incoming.values()
     receiver.transport.pauseProducing()
     for _ in range(200):
         one.links.send(two.identity, 7, bytes(2413))
@@ -177,7 +177,7 @@ def test_hostile_bytes_never_raise(chunks, inside_tls):
         peer.links.set_peers({node.identity: node.address})
         peer.links.send(node.identity, 7, bytes(386))
         world.clock.advance(1)
-        (link,) = peer.links._links.values()
+        (link,) = peer.links.outgoing.values()
         transport = link.connection.transport
     else:
         raw = Raw()
@@ -237,13 +237,13 @@ async def test_what_is_sent_together_is_in_the_kernel_before_the_reactor_turns()
     one.links.set_peers({two.identity: ("127.0.0.1", port.getHost().port)})
     one.links.send(two.identity, 7, bytes(386))
     await arrived[0].addTimeout(300, reactor)
-    (receiver,) = two.links._receivers.values()
+    (receiver,) = two.links.incoming.values()
     one.links.send_many([(two.identity, 7, bytes(386))])
     readable, _, _ = select.select([receiver.transport.fileno()], [], [], 10)
     assert readable
     await arrived[1].addTimeout(300, reactor)
 
-    (link,) = one.links._links.values()
+    (link,) = one.links.outgoing.values()
     lost = Deferred()
     link.connection.lost = lambda original=link.connection.lost: (original(), lost.callback(None))
     receiver.transport.abortConnection()

@@ -156,7 +156,7 @@ def test_older_versions_of_tls_are_refused(monkeypatch):
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
         return context
 
-    monkeypatch.setattr(client, "_context", old)
+    monkeypatch.setattr(client, "new_context", old)
     meeting = Meeting(TLSSecurity(BOB), client, identity(BOB), ask_peer=False)
     assert not meeting.client.done
     assert not meeting.server.done
@@ -180,14 +180,14 @@ def test_a_session_is_not_resumed(monkeypatch):
     session = clients.end.transport.getHandle().get_session()
     once = list(looked_at)
     assert set(once) == {None, identity(BOB)}
-    create = security_module._ConnectionCreator.clientConnectionForTLS
+    create = security_module.ConnectionCreator.clientConnectionForTLS
 
     def with_session(creator, tls):
         connection = create(creator, tls)
         connection.set_session(session)
         return connection
 
-    monkeypatch.setattr(security_module._ConnectionCreator, "clientConnectionForTLS", with_session)
+    monkeypatch.setattr(security_module.ConnectionCreator, "clientConnectionForTLS", with_session)
     servers.end, clients.end = End(), End()
     network.host("client", "10.0.0.2").connectTCP("10.0.0.1", 1, wrapped)
     clock.advance(1)

@@ -197,11 +197,13 @@ class Person:
         push: bool = False,
         link: LinkControl | None = None,
         wall_clock: Callable[[], float] | None = None,
+        names_edge: bool = True,
     ) -> None:
         keys = random.Random(name)
         self.net, self.name, self.path = net, name, path
         self.debug, self.limits, self.link = debug, limits, link
         self.wall_clock = wall_clock or net.clock.wall_clock
+        self.names_edge = names_edge
         self.private, self.public = generate_keypair(keys)
         self.mailbox = keys.randbytes(32)
         self.starts = 0
@@ -222,7 +224,7 @@ class Person:
             store=self.store,
             topology=self.net.newest,
             identity=Identity(network=NETWORK, mailbox=self.mailbox, private_key=self.private, public_key=self.public),
-            provider=good.providers()[0].identity,
+            provider=good.providers()[0].identity if self.names_edge else None,
             debug=self.debug,
             limits=self.limits,
             link=self.link,
@@ -250,9 +252,9 @@ class Person:
     def kill(self) -> None:
         """What kill -9 does: nothing more is written, and no timer runs."""
         self.store.abandon()
-        for part in (self.core.streams, self.core.receiver, self.core.replies):
-            part.stop()
-        self.core._connection = self.core.packet_sender.connection = self.core.mail_handler.connection = None
+        self.core.disconnected()
+        self.core.receiver.stop()
+        self.core.replies.stop()
         self.core.outbox.abandon()
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ import gc
 import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 from exit_bench import PUBLIC, Caller, Flood, Stream, World
 
@@ -215,7 +216,8 @@ def test_a_client_who_gives_no_more_reply_blocks_is_told_when_it_does(world: Wor
     serving = world.serve()
     caller = world.caller(blocks=3)
     stream = opened(world, caller, 1)[0]
-    world.service_host.dispatch._pool._by_tag.clear()
+    later = msgspec.structs.replace(world.topology, epoch=world.topology.epoch + 2)
+    world.service_host.dispatch.use_topology(later)  # the blocks that are held are dead then
     serving.connections[0].transport.write(b"who hears this?")
     world.clock.advance(10)
     assert not stream.got
