@@ -208,7 +208,7 @@ class ClientService(NodeService):
         self.watch.subscribe(self._use_topology)
         super().startService()
         self._tell_ready()
-        self._say_what_is_different()
+        self._log_differences()
         if self.listener is not None:
             self.log.info("Applications connect to 127.0.0.1:{port}", port=self.listener.port)
 
@@ -277,7 +277,7 @@ class ClientService(NodeService):
                 deferred.callback(self.core)
 
     def _refuse(self, error: ClientTooOld) -> None:
-        """Whoever waits until this client can be used is told that it cannot."""
+        """Tell those who wait for this client that it cannot be used."""
         if self._refused is None:
             self.log.error("Nothing is sent: {error}", error=error)
         self._refused = error
@@ -286,7 +286,7 @@ class ClientService(NodeService):
         for deferred in waiting:
             deferred.errback(error)
 
-    def _say_what_is_different(self) -> None:
+    def _log_differences(self) -> None:
         names = differing(self._config.debug)
         if names:
             self.log.warn(

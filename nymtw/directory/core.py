@@ -84,7 +84,7 @@ class Directory:
     def presence(self, lower: bool = False) -> dict[str, list[Mapping[str, Any]]]:
         """The present nodes: each one's last post, and `lastSeen` in nanoseconds; `lower` for mixNodes and so on."""
         lists: dict[str, list[Mapping[str, Any]]] = {name: [] for name in LIST_NAMES}
-        for entry in self.registry.live():
+        for entry in self.registry.present():
             record = self.placed(entry)
             name = LISTS.get(record.role)
             if name is not None:
@@ -95,7 +95,7 @@ class Directory:
 
     def nodes(self) -> list[Mapping[str, Any]]:
         """The present nodes by identity, for people; without values that change with every heartbeat."""
-        return [describe(entry, self.placed(entry)) for entry in self.registry.live()]
+        return [describe(entry, self.placed(entry)) for entry in self.registry.present()]
 
     def silent(self) -> list[Mapping[str, Any]]:
         """The absent nodes that are still in the signed topology, by identity, for people."""

@@ -144,7 +144,7 @@ class Registry:
         before = known or self._silent.pop(identity, None)
         if before is not None:
             self._clients -= len(before.clients)
-        clients, pages, posted = self._listed(before, heartbeat, post)
+        clients, pages, posted = self._clients_of(before, heartbeat, post)
         entry = Entry(
             {name: value for name, value in post.items() if name not in _PAGING} | posted | _filled_in(post, record),
             record,
@@ -211,7 +211,7 @@ class Registry:
         for identity in [identity for identity in self._silent if not self.admits(identity)]:
             self._forget(identity)
 
-    def live(self) -> list[Entry]:
+    def present(self) -> list[Entry]:
         """The nodes that are there, by identity."""
         self.expire()
         return [self._live[identity] for identity in sorted(self._live)]
@@ -252,7 +252,7 @@ class Registry:
         taken = set(_places(record))
         return [identity for identity, member in self._silent.items() if taken.intersection(_places(member.record))]
 
-    def _listed(
+    def _clients_of(
         self, known: "Entry | Member | None", heartbeat: Heartbeat, post: Mapping[str, Any]
     ) -> tuple[tuple[PublicClient, ...], Mapping[int, Page], dict[str, Any]]:
         """The listed clients of a node, their pages if there are several, and what is to stand in its post.

@@ -17,7 +17,7 @@ class Console:
         self._shown = ""
         self.bar: Any = None
 
-    def say(self, text: str = "") -> None:
+    def write_line(self, text: str = "") -> None:
         """One or more lines that stay."""
         cleared, self._shown = _CLEAR if self._shown else "", ""
         if self.bar is not None:

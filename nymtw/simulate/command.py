@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nymtw.simulate import report
 from nymtw.simulate.options import Options
-from nymtw.simulate.run import Plan, costs, judge, observe, run
+from nymtw.simulate.run import Plan, costs, evaluate, observe, run
 from nymtw.simulate.workload import read_workload
 
 
@@ -23,7 +23,7 @@ def simulate(options: Options) -> None:
     seed, count = options["seed"], options["trials"]
     rows, scene, sender, recipient = observe(plan, seed)
     spent = costs(rows, plan)
-    trials = [judge(plan, seed, rows, scene, sender, recipient), *run(plan, range(seed + 1, seed + count))]
+    trials = [evaluate(plan, seed, rows, scene, sender, recipient), *run(plan, range(seed + 1, seed + count))]
     print(report.table(report.summed(plan, trials)))
     print(report.costs_text(spent))
     print(f"Repeat it: {report.command(plan, seed, count, options['workload'])}")

@@ -94,12 +94,12 @@ def run(plan: Plan, seeds: Iterable[int], done: Callable[[Trial], None] = lambda
     trials = []
     for seed in seeds:
         rows, scene, sender, recipient = observe(plan, seed)
-        trials.append(judge(plan, seed, rows, scene, sender, recipient))
+        trials.append(evaluate(plan, seed, rows, scene, sender, recipient))
         done(trials[-1])
     return trials
 
 
-def judge(plan: Plan, seed: int, rows: Rows, scene: Scene, sender: str, recipient: str) -> Trial:
+def evaluate(plan: Plan, seed: int, rows: Rows, scene: Scene, sender: str, recipient: str) -> Trial:
     """Attack one trial. The true pair is ranked among those of different edges, as it is one."""
     neighbours = [client for client, edge in scene.home.items() if edge == scene.home.get(sender)]
     ranks = {}

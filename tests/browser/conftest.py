@@ -45,12 +45,12 @@ class Nodes(threading.Thread):
         self.over = threading.Event()
         self.failures: list[str] = []
 
-    def add(self, number: int, role: str = "mixnode", rate: int = 0, /, **said: Any) -> str:
+    def add(self, number: int, role: str = "mixnode", rate: int = 0, /, **details: Any) -> str:
         """A node from now on; returns its identity key as text."""
         from nymtw.encoding import key_text
 
         signing = SigningKey(number.to_bytes(32, "big"))
-        self.nodes[number] = {"role": role, "rate": rate, "signing": signing, "said": said}
+        self.nodes[number] = {"role": role, "rate": rate, "signing": signing, "details": details}
         return key_text(bytes(signing.verify_key))
 
     def post(self, path: str, body: Any) -> None:
@@ -73,7 +73,7 @@ class Nodes(threading.Thread):
 
     def add_now(self, number: int, rate: int) -> float:
         """A mixnode that has announced itself when this returns; returns when that was, in seconds since 1970."""
-        node = {"role": "mixnode", "rate": rate, "signing": SigningKey(number.to_bytes(32, "big")), "said": {}}
+        node = {"role": "mixnode", "rate": rate, "signing": SigningKey(number.to_bytes(32, "big")), "details": {}}
         self._speak(number, node)
         announced = time.time()
         self.nodes[number] = node
@@ -90,7 +90,7 @@ class Nodes(threading.Thread):
             keys=keys,
             timestamp=time.time_ns(),
             signing_key=node["signing"],
-            **{"version": "0.1.0", **place, **node["said"]},
+            **{"version": "0.1.0", **place, **node["details"]},
         )
         self.post(f"/api/presence/{PATHS[role]}", heartbeat)
         if role == "mixnode" and node["rate"]:

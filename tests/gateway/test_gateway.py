@@ -328,7 +328,7 @@ def test_a_verifier_of_ones_own_is_asked_and_follows_the_topology(world: Gateway
 
 
 @pytest.mark.parametrize("rate", [None, 7.0])
-def test_whoever_watches_a_clients_line_does_not_see_that_it_receives(tmp_path: Path, rate: float | None) -> None:
+def test_an_observer_of_a_clients_line_does_not_see_that_it_receives(tmp_path: Path, rate: float | None) -> None:
     """The same client twice, from the same seed: once nobody writes to it, once it gets a message every 0.2 s."""
     traces = []
     for busy in (False, True):

@@ -342,7 +342,7 @@ def test_a_slow_database_costs_bounded_memory(server, clock):
     closed(store, clock)
 
 
-def test_whoever_confirms_does_not_wait_behind_a_lot_of_mail(server, clock):
+def test_a_confirmation_does_not_wait_behind_a_lot_of_mail(server, clock):
     store = registered(server, clock, worker=Held)
     put(store, clock, b"x")
     [item] = clock.wait_for(store.pull(ALICE, 1, 0), 1)
@@ -403,12 +403,12 @@ def test_counts_agree_with_the_tables_after_anything(server, clock, seed):
             store.confirm(mailbox, [item.number for item in items] * 2)
         clock.advance(rng.choice((0, 0, 0.005)))
     clock.advance(1)
-    tally = store.usage
-    counted = dict(tally.counts), dict(tally.sizes), tally.bytes
+    usage = store.usage
+    counted = dict(usage.counts), dict(usage.sizes), usage.bytes
     break_connections(server)
     result(store.pull(ALICE, 1, 0))
     clock.advance(1)
-    assert counted == (tally.counts, tally.sizes, tally.bytes)
+    assert counted == (usage.counts, usage.sizes, usage.bytes)
     closed(store, clock)
 
 

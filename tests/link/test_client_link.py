@@ -289,7 +289,7 @@ def test_an_idle_session_is_kept_alive(memory):
         [b"\x03\x00\x00\x00\x00\x03abc"],
     ],
 )
-def test_what_may_not_be_said_before_login_ends_the_connection(memory, frames):
+def test_what_may_not_be_sent_before_login_ends_the_connection(memory, frames):
     raw = memory.raw()
     raw.transport.write(bytes(HELLO_LENGTH))
     for frame in frames:
@@ -309,7 +309,7 @@ def test_what_may_not_be_said_before_login_ends_the_connection(memory, frames):
         b"\xff" * 100,
     ],
 )
-def test_what_may_not_be_said_after_login_ends_the_connection(memory, data):
+def test_what_may_not_be_sent_after_login_ends_the_connection(memory, data):
     connection, _ = memory.logged_in("alice")
     connection.transport.write(data)
     memory.clock.advance(0.1)

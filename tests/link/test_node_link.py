@@ -448,7 +448,7 @@ def test_connections_of_one_address_have_a_ceiling(world):
     world.clock.advance(LIMITS.handshake + 5)
 
 
-def test_ten_thousand_connections_that_say_nothing_keep_no_peer_out(world):
+def test_ten_thousand_connections_that_send_nothing_keep_no_peer_out(world):
     one, two = Node(world, "one"), Node(world, "two")
     for number in range(10_000):
         raw = Raw()

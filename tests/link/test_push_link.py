@@ -368,16 +368,16 @@ def test_a_stolen_login_is_worth_nothing_on_another_connection(world):
     """Every byte that the client wrote in its own connection, said again in another one."""
     connection = world.connect("alice")
     token = world.wait(connection.register())
-    said = []
+    written = []
     real = connection.send
-    connection.send = lambda data: said.append(data) or real(data)
+    connection.send = lambda data: written.append(data) or real(data)
     world.wait(connection.login(token))
-    assert len(said) == 1
+    assert len(written) == 1
     thief = world.connect("alice")
     thief.send(control.encode_control(control.Register(bytes(32), bytes(64))))
     before = dict(world.links.sessions)
     other = world.connect("alice")
-    other.transport.write(said[0])
+    other.transport.write(written[0])
     world.clock.advance(1)
     assert world.links.failed_logins == 1
     assert world.links.sessions == before

@@ -164,7 +164,7 @@ def test_older_versions_of_tls_are_refused(monkeypatch):
 
 
 def test_a_session_is_not_resumed(monkeypatch):
-    """Whoever comes back with a session of before shows its certificate again, and so does the server."""
+    """A client with an earlier session shows its certificate again, and so does the server."""
     looked_at = []
     real = security_module.verify_certificate
     monkeypatch.setattr(

@@ -47,7 +47,7 @@ class Role(Service):
 
 
 @pytest.fixture(autouse=True)
-def no_lifeline(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_parent_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(parent_watch.VARIABLE, raising=False)
 
 
@@ -268,12 +268,12 @@ def test_a_hang_up_is_an_end_too() -> None:
     os.close(writing)
 
 
-def test_no_lifeline_is_wanted_where_none_is_named() -> None:
+def test_no_parent_watch_where_no_descriptor_is_named() -> None:
     assert parent_watch.watch_parent(FakeReactor(), {}) is None
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "9999"])
-def test_a_lifeline_that_is_no_descriptor_is_an_error(text: str) -> None:
+def test_a_parent_watch_of_no_descriptor_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError, match=parent_watch.VARIABLE):
         parent_watch.watch_parent(FakeReactor(), {parent_watch.VARIABLE: text})
 

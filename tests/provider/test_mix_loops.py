@@ -115,7 +115,7 @@ def test_a_route_is_the_rest_of_the_layers_a_provider_and_back(world: World) -> 
         loop_route(topology, b"?" * 32, Random(1))
 
 
-def test_whoever_blocks_a_node_is_noticed(world: World) -> None:
+def test_blocking_a_node_is_noticed(world: World) -> None:
     """The layer behind the first mixnode vanishes: its loops are lost, and the default policy warns."""
     node = network(world)[0]
     world.clock.advance(WINDOW + 45.0)

@@ -68,9 +68,9 @@ def test_words_that_cannot_be_meant_end_in_one_line(
     words: list[str], cause: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["simulate", "--trials=1", *words]) == 1
-    said = capsys.readouterr().err
-    assert cause in said
-    assert said.count("\n") == 1
+    logged = capsys.readouterr().err
+    assert cause in logged
+    assert logged.count("\n") == 1
 
 
 def test_the_real_services_run_with_strategies_of_somebody_else(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_message_is_as_long_as_its_slots() -> None:
     assert download.packets < 300
 
 
-def test_costs_say_what_padding_adds() -> None:
+def test_costs_show_what_padding_adds() -> None:
     spent = []
     for wait in (0.0, 0.015):
         network, message = NetworkSection(line_wait=wait), MessageSection(seconds=5.0, before=5.0)

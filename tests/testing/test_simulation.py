@@ -109,7 +109,7 @@ def test_a_mixnode_that_dies_costs_time_not_data(seed: int) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["alice", "bob", "provider-1", "provider-2"])
-def test_whoever_dies_and_comes_back_finishes_the_job(seed: int, name: str) -> None:
+def test_a_client_or_node_that_is_killed_and_restarted_finishes_the_job(seed: int, name: str) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
         message = network.random_of("a message").randbytes(10_000)
         network.send("alice", "bob", message)
@@ -122,7 +122,7 @@ def test_whoever_dies_and_comes_back_finishes_the_job(seed: int, name: str) -> N
         assert network.clients["bob"].received == [message]
 
 
-def test_whoever_is_started_again_draws_anew(seed: int) -> None:
+def test_a_restarted_client_or_node_draws_anew(seed: int) -> None:
     def identifiers() -> list[bytes]:
         with small(seed, clients=("alice",)) as network:
             found = []

@@ -38,7 +38,7 @@ KEY = SigningKey(bytes(range(32)))
 
 @implementer(IDirectory)
 class FakeDirectory:
-    """Lists whoever has announced itself, for good; `away` refuses everybody."""
+    """Lists all that have announced themselves, for good; `away` refuses everybody."""
 
     def __init__(self, clock: FakeClock, epoch_seconds: int) -> None:
         self.clock = clock

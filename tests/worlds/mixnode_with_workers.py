@@ -150,7 +150,7 @@ class WorkerParts:
             pass
 
     def worker(self, number: int) -> Worker:
-        """The one that has this seat now."""
+        """The one that has this number now."""
         return self.process(number).worker
 
     def process(self, number: int) -> MemoryWorker:
@@ -171,7 +171,7 @@ class WorkerParts:
         return build_packet(b"x", route, [delay], bytes(32), random=self.random)
 
     def enter(self, number: int, *packets: bytes, epoch: int = EPOCH) -> None:
-        """All in one read of the worker with this seat."""
+        """All in one read of the worker with this number."""
         frames = [Frame(FrameType.PACKET, 0, epoch, packet) for packet in packets]
         self.worker(number).core.receive(self.edge.identity, frames)
 

@@ -91,7 +91,9 @@ class Far:
             del self.to_send[: len(data)]
             self.ended = self.ended or end
             self.said_opened = True
-            self.say(StreamMessage(stream=self._id, number=number, opened=first, data=data, end=end, credit=credit))
+            self.send_message(
+                StreamMessage(stream=self._id, number=number, opened=first, data=data, end=end, credit=credit)
+            )
             self._exit.clock.callLater(0.5, self._arrived, number)
 
     said_opened = False
@@ -100,14 +102,14 @@ class Far:
         self.sending.arrived(number)
         self.pump()
 
-    def say(self, message: StreamMessage) -> None:
+    def send_message(self, message: StreamMessage) -> None:
         self._back(message.encode())
 
     def fail(self, failure: StreamFailure) -> None:
-        self.say(StreamMessage(stream=self._id, failed=failure))
+        self.send_message(StreamMessage(stream=self._id, failed=failure))
 
     def reset(self) -> None:
-        self.say(StreamMessage(stream=self._id, reset=True))
+        self.send_message(StreamMessage(stream=self._id, reset=True))
 
 
 class FakeExit:

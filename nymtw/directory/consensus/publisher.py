@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 
 from nacl.signing import SigningKey
 
-from nymtw.directory.consensus.merge import listed
+from nymtw.directory.consensus.merge import interleave_clients
 from nymtw.directory.consensus.role_assignment import assign, former_places, places_in
 from nymtw.directory.consensus.topology_store import EPOCH_SECONDS, REFRESH, Terms, TopologyStore, default_validity
 from nymtw.directory.registry import Registry
 from nymtw.errors import TopologyError
 from nymtw.topology.document import Recommended, Topology, Trust, sign_topology, verify_topology
 
-# After a restart nobody has announced himself yet: the last topology stands until everybody could have.
+# After a restart no node has announced itself yet: the last topology stands until all could have.
 RESTART_GRACE = 5.0
 
 
@@ -91,7 +91,7 @@ class Publisher(TopologyStore):
             published,
             self._epoch(),
             nodes,
-            listed([member.clients for member in members]),
+            interleave_clients([member.clients for member in members]),
             former_places(self._known, nodes, self._epoch()),
             self._known,
         )

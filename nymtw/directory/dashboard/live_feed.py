@@ -89,7 +89,7 @@ class LiveFeed(Service):
         self._call = self.clock.callLater(self._due - now, self._tick)
         lines, self._lines = self._lines, []
         sums, self._sums = self._sums, {}
-        entries = self._directory.registry.live()
+        entries = self._directory.registry.present()
         try:
             self.metrics.show("\n".join(lines))
             if self.dashboards.viewers:
@@ -106,7 +106,7 @@ class LiveFeed(Service):
     def _frame(self, sums: Mapping[bytes, Sums]) -> str:
         now = self.clock.seconds()
         rows = []
-        for entry in self._directory.registry.live():
+        for entry in self._directory.registry.present():
             counted = sums.get(entry.record.identity)
             age = round(now - entry.seen, 1)
             rows.append([age, counted.sent, counted.received] if counted else [age])

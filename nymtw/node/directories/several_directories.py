@@ -125,7 +125,7 @@ class SeveralDirectories:
         if self._log_once[name].is_new(cause):
             self.log.warn("a directory of several cannot be used: {name}: {cause}", name=name, cause=cause)
 
-    def _judge(self, name: str, data: bytes) -> tuple[Topology, bool]:
+    def _verify(self, name: str, data: bytes) -> tuple[Topology, bool]:
         """Its topology, and whether it makes further questions unnecessary. Raises `TopologyError`."""
         newest = self._newest
         topology = verify_topology(
@@ -170,7 +170,7 @@ class _Search:
                 self._ask(name)
 
     def _answered(self, data: bytes, name: str) -> None:
-        topology, is_enough = self._several._judge(name, data)
+        topology, is_enough = self._several._verify(name, data)
         self._several._is_well(name)
         if self._best is None or topology.serial > self._best[0]:
             self._best = (topology.serial, data)

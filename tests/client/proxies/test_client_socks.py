@@ -307,8 +307,8 @@ def test_a_client_at_a_gateway_that_is_the_exit(seed: int) -> None:
 def test_there_are_descriptors_for_all_connections(
     limits: tuple[int, int], set_to: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[tuple[int, int]] = []
+    limits_set: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda which: limits)
-    monkeypatch.setattr(resource, "setrlimit", lambda which, both: said.append(both))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, both: limits_set.append(both))
     allow_descriptors()
-    assert said == set_to
+    assert limits_set == set_to

@@ -150,7 +150,7 @@ def test_nothing_is_late_while_the_link_is_down() -> None:
     world.close()
 
 
-def test_lanes_take_turns() -> None:
+def test_applications_take_turns() -> None:
     world = World()
     long = world.send(bytes(100 * FRAGMENT_CAPACITY), "long")
     short = world.send(b"short", "short")
@@ -241,12 +241,12 @@ def test_a_full_disk_is_an_error_and_takes_nothing(tmp_path: Path) -> None:
 def test_what_is_posted_is_sent_and_repeated_but_not_stored() -> None:
     """It says when its last fragment was given out, which may post the next, and how it ended."""
     world = World()
-    said: list[object] = []
+    events: list[object] = []
 
     def post(length: int, number: int) -> Any:
         message = world.outbox.post(bytes(length), bytes([number]) * 16, TO, "a")
-        message.taken = lambda: said.append(number)
-        message.ended = lambda state: said.append((number, state))
+        message.taken = lambda: events.append(number)
+        message.ended = lambda state: events.append((number, state))
         return message
 
     first = post(FRAGMENT_CAPACITY + 1, 1)
@@ -255,17 +255,17 @@ def test_what_is_posted_is_sent_and_repeated_but_not_stored() -> None:
     while (waiting := world.outbox.take()) is not None:
         numbers.append((waiting.message.message_id[0], waiting.number))
         world.outbox.sent(waiting, bytes(numbers[-1]), 1.0)
-    assert (numbers, said) == ([(1, 0), (1, 1), (2, 0)], [2])
+    assert (numbers, events) == ([(1, 0), (1, 1), (2, 0)], [2])
     world.outbox.acknowledged(bytes((1, 1)))
     world.outbox.acknowledged(bytes((2, 0)))
-    assert said == [2, (2, State.DONE)]
+    assert events == [2, (2, State.DONE)]
     world.clock.advance(3.1)
     again = world.outbox.take()
     assert again is not None
     assert (again.message, again.number) == (first, 0)
     world.outbox.sent(again, b"again", 1.0)
     world.outbox.cancel(first)
-    assert said == [2, (2, State.DONE)]
+    assert events == [2, (2, State.DONE)]
     assert not world.outbox.acknowledged(b"again")
     assert (len(world.outbox), world.outbox.size, world.outbox.queued) == (0, 0, 0)
     assert world.one("SELECT seq FROM sqlite_sequence") is None, "something was written"

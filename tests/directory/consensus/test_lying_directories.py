@@ -117,7 +117,7 @@ def test_one_that_has_seen_nodes_that_nobody_else_has(council: Council) -> None:
     assert_sound(council, honest)
 
 
-def test_one_that_repeats_what_nodes_said_long_ago(council: Council) -> None:
+def test_one_that_repeats_old_heartbeats(council: Council) -> None:
     honest, [liar] = begin(council, 3)
     old = [liar.seen(number) for number in NODES]
     for number in NODES:
@@ -267,7 +267,7 @@ def test_one_that_passes_votes_and_claims_on_with_wrong_signatures(council: Coun
     assert any("a signature of a vote is wrong" in text for _, _, text in council.refused)
 
 
-def test_whoever_is_no_directory_can_say_what_he_wants(council: Council) -> None:
+def test_notices_of_outsiders_have_no_effect(council: Council) -> None:
     honest, _ = begin(council)
     member = council.members[1]
     serial = council.serials(1)[0] + 10 * STEP

@@ -166,7 +166,7 @@ def test_links_are_shared_evenly_and_few_move() -> None:
 # the port
 
 
-class Seats:
+class AcceptingWorkers:
     """Takes every connection, or none."""
 
     def __init__(self, takes: bool) -> None:
@@ -196,7 +196,7 @@ class Reactor(FakeClock):
 
 def test_a_connection_goes_to_the_first_that_takes_it_and_is_closed_where_none_does() -> None:
     reactor = Reactor()
-    full, free = Seats(False), Seats(True)
+    full, free = AcceptingWorkers(False), AcceptingWorkers(True)
     handles: list[Any] = [full, free]
     acceptor = Acceptor(reactor, "127.0.0.1", 0, lambda: handles)
     acceptor.privilegedStartService()
@@ -214,7 +214,7 @@ def test_a_connection_goes_to_the_first_that_takes_it_and_is_closed_where_none_d
     assert reactor.readers == []
 
 
-def test_a_taken_port_is_said_at_once() -> None:
+def test_a_taken_port_is_reported_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=rf"cannot listen on 127\.0\.0\.1:{port}: "):

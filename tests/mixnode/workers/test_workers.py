@@ -246,7 +246,7 @@ def test_a_packet_whose_link_has_moved_goes_to_the_worker_that_has_it() -> None:
     assert crew.counters.snapshot().dropped == {}
 
 
-def test_a_packet_of_the_node_itself_leaves_and_one_that_ends_here_is_judged_by_the_node() -> None:
+def test_a_packet_of_the_node_itself_leaves_and_one_that_ends_here_is_handled_by_the_node() -> None:
     crew = WorkerParts(14)
     back: list[bytes] = []
 

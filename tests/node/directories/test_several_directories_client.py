@@ -202,7 +202,7 @@ def test_a_post_fails_where_nobody_takes_it(world: World) -> None:
     assert result(world.several.report({})) is None
 
 
-def test_a_watch_follows_whoever_has_the_newest(world: World) -> None:
+def test_a_watch_follows_the_directory_with_the_newest(world: World) -> None:
     clock: Any = world.clock
     watch = TopologyWatch(clock, world.several, TRUST, random.Random(1), world.clock.wall_clock)
     world.publish(0)

@@ -237,7 +237,7 @@ def test_a_client_that_comes_back_is_told_of_what_ended_meanwhile(seed: int) -> 
         assert len(world.exit) == 0
         world.people[mailbox] = caller.person
         for stream in (idle, busy):
-            caller.say(StreamMessage(stream=stream.id, number=1, opened=True))
+            caller.send_message(StreamMessage(stream=stream.id, number=1, opened=True))
         world.until(lambda: idle.was_reset and busy.was_reset, 30)
 
 

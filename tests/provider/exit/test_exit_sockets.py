@@ -52,7 +52,7 @@ class Line:
         stream.pump()
         return stream
 
-    def say(self, message: StreamMessage) -> None:
+    def send_message(self, message: StreamMessage) -> None:
         self.reactor.callLater(0, self._come, message)
 
     def _come(self, message: StreamMessage) -> None:
