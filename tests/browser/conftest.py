@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from chromium import CHROMIUM_ARGUMENTS
 from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 
@@ -23,16 +24,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))  # where programs are started and sites are served
 DEADLINE = 100.0
 PATHS = {"mixnode": "mixnodes", "provider": "mixproviders", "gateway": "gateways"}
-ARGUMENTS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 class Nodes(threading.Thread):
@@ -164,7 +155,12 @@ def chromium() -> Iterator[Callable[..., Any]]:
         folder = tempfile.mkdtemp(prefix="nymtw-chromium-")
         options = webdriver.ChromeOptions()
         options.binary_location = binary
-        for argument in (*ARGUMENTS, *arguments, f"--user-data-dir={folder}", f"--window-size={width},{height}"):
+        for argument in (
+            *CHROMIUM_ARGUMENTS,
+            *arguments,
+            f"--user-data-dir={folder}",
+            f"--window-size={width},{height}",
+        ):
             options.add_argument(argument)
         if phone:
             metrics = {"width": width, "height": height, "pixelRatio": 2.0}

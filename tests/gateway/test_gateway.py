@@ -42,11 +42,7 @@ RECOMMENDED = Recommended()
 def world(tmp_path: Path) -> Iterator[GatewayWorld]:
     made = GatewayWorld(tmp_path, seed=7)
     yield made
-    for node in list(made.running):
-        made.stop(node)
-        assert node.counters.queued == 0
-    made.clock.advance(100.0)
-    assert made.clock.getDelayedCalls() == []
+    made.close()
 
 
 def drops(world: GatewayWorld) -> dict[DropReason, int]:

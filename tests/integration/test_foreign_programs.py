@@ -14,23 +14,14 @@ from typing import Any
 
 import pytest
 import websockets.exceptions
+from chromium import CHROMIUM_ARGUMENTS
 from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_now
 
 pytestmark = pytest.mark.integration
 
 DEADLINE = 300.0
-CHROMIUM = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP foreign.example 127.0.0.1",
-)
+CHROMIUM = (*CHROMIUM_ARGUMENTS, "--host-resolver-rules=MAP foreign.example 127.0.0.1")
 PAGE = """<!doctype html><title>A page</title><script>
 const say = text => fetch("/said", {method: "POST", body: text});
 const socket = new WebSocket("ws://127.0.0.1:PORT/mix");

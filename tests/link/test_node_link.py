@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from raw_connections import Raw, Single
 
-from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.logger import formatEvent, globalLogPublisher
 
 from nymtw.drop_reasons import DropReason
@@ -94,28 +94,6 @@ class World:
             raw.transport.write(hello + bytes(32))
             self.clock.advance(0.01)
         return raw
-
-
-class Raw(Protocol):
-    transport = None
-    lost = False
-    received = b""
-
-    def dataReceived(self, data):
-        self.received += data
-
-    def connectionLost(self, reason):
-        self.lost = True
-
-
-class Single(ClientFactory):
-    noisy = False
-
-    def __init__(self, protocol):
-        self.made = protocol
-
-    def buildProtocol(self, addr):
-        return self.made
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest_twisted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
+from raw_connections import Raw, Single
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import ClientFactory, Protocol
 
 from nymtw.drop_reasons import DropReason
 from nymtw.link.limits import LinkLimits
@@ -149,23 +149,6 @@ def test_a_handshake_that_stalls_is_ended(world):
     raw.transport.write(b"\x16\x03\x01\x02\x00\x01")  # a TLS record that has only begun
     world.clock.advance(LIMITS.handshake + 5)
     assert raw.lost
-
-
-class Raw(Protocol):
-    lost = False
-
-    def connectionLost(self, reason):
-        self.lost = True
-
-
-class Single(ClientFactory):
-    noisy = False
-
-    def __init__(self, protocol):
-        self.made = protocol
-
-    def buildProtocol(self, addr):
-        return self.made
 
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=40)
