@@ -73,17 +73,17 @@ def amount_text(amount: int) -> str:
 
 
 class Wallet:
-    """What the commands do. `say(text)` is for progress; each method returns what `--json` prints."""
+    """What the commands do. `show(text)` is for progress; each method returns what `--json` prints."""
 
     def __init__(
-        self, ledger: Any, home: NodeHome, patience: float, say: Callable[[str], None], ethereum: Any = None
+        self, ledger: Any, home: NodeHome, patience: float, show: Callable[[str], None], ethereum: Any = None
     ) -> None:
         """`ethereum`: clock, `EthereumNode`, and a function that posts JSON to a URL; for what is done there."""
         self._ledger = ledger
         self._ethereum = ethereum
         self._home = home
         self._patience = patience
-        self._say = say
+        self._show = show
 
     async def new(self) -> dict[str, Any]:
         """Make the key, unless it is there, and the account. Raises `NymtwError`."""
@@ -94,11 +94,11 @@ class Wallet:
         if not self._key_file.exists():
             self._home.create()
             save_private(self._key_file, KeyKind.ACCOUNT, AccountKey.generate().secret)
-            self._say(f"Saved the account's private key to {self._key_file}")
+            self._show(f"Saved the account's private key to {self._key_file}")
         key = self.key()
         shown: dict[str, Any] = {"address": address_text(key.address)}
         if await account(self._ledger, key.address) is None:
-            self._say(f"Waiting for a block with the account {shown['address']}")
+            self._show(f"Waiting for a block with the account {shown['address']}")
             place = await send(self._ledger, key, "new-account", NewAccount(), self._patience)
             return {**shown, "height": place.height}
         return shown
@@ -144,7 +144,7 @@ class Wallet:
             raise ConfigError("an amount of nothing cannot be brought")
         account = key.address if address is None else parse_address(address)
         clock, node, _ = self._ethereum
-        transfer = PipeIn(clock, node, self._ledger, key, self._patience, self._say)
+        transfer = PipeIn(clock, node, self._ledger, key, self._patience, self._show)
         transaction, height = await transfer.send(units, account)
         after = await self.balance(address_text(account))
         return {"transaction": hex_text(transaction), "height": height, "balance": after["balance"]}
@@ -159,7 +159,7 @@ class Wallet:
         if code != 200 or not isinstance(shown, dict) or not isinstance(shown.get("transactions"), list):
             cause = shown.get("error") if isinstance(shown, dict) else None
             raise ConfigError(f"the faucet gives nothing: {cause or f'status {code}'}"[:300])
-        self._say("Waiting for a block on Ethereum")
+        self._show("Waiting for a block on Ethereum")
         end = clock.seconds() + self._patience
         for each in shown["transactions"]:
             while await node.receipt(octets(each, 32)) is None:
@@ -178,7 +178,7 @@ class Wallet:
         from nymtw.ledger.clients import send
 
         key = self.key()
-        self._say("Waiting for a block")
+        self._show("Waiting for a block")
         place = await send(self._ledger, key, kind, fields, self._patience)
         after = await self.balance()
         return {"height": place.height, "position": place.position, "balance": after["balance"]}
@@ -202,14 +202,14 @@ def wallet(options: WalletOptions) -> int:
     ethereum = _ethereum(reactor, options) if options["words"][0] in ("pipe", "faucet") else None
     outcome: list[Any] = []
 
-    def say(text: str) -> None:
+    def show(text: str) -> None:
         if not options["json"]:
             print(text, flush=True)
 
     async def work() -> dict[str, Any]:
         name, *words = options["words"]
         try:
-            does = Wallet(ledger, home, options["patience"], say, ethereum)
+            does = Wallet(ledger, home, options["patience"], show, ethereum)
             found: dict[str, Any] = await getattr(does, name)(*words)
             return found
         finally:

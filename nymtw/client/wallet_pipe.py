@@ -28,7 +28,7 @@ _LAST_NEWS: Final = 64  # confirmations: where watchers still say nothing, more 
 
 
 class PipeIn:
-    """One transfer. `say(text)` is told how it goes on."""
+    """One transfer. `show(text)` is told how it goes on."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class PipeIn:
         ledger: Any,
         key: AccountKey,
         patience: float,
-        say: Callable[[str], object],
+        show: Callable[[str], object],
     ) -> None:
         """`patience`: seconds without any news after which it is given up waiting."""
         self._clock = clock
@@ -45,7 +45,7 @@ class PipeIn:
         self._ledger = ledger
         self._key = key
         self._patience = patience
-        self._say = say
+        self._show = show
 
     async def send(self, amount: int, account: bytes) -> tuple[bytes, int]:
         """Transfer `amount` (smallest units) for `account`, and wait until the ledger has it; returns the
@@ -65,7 +65,7 @@ class PipeIn:
             await self._approve(sender, token, parameters.pipe, amount)
             words = address_word(account), number_word(amount)
             signed = await sender.send(parameters.pipe, call_data("pipe(address,uint256)", *words))
-        self._say(f"Sent {hex_text(signed.hash)}; waiting for its block on Ethereum")
+        self._show(f"Sent {hex_text(signed.hash)}; waiting for its block on Ethereum")
         return signed.hash, await self._follow(sender, signed, parameters.pipe, token)
 
     async def _check_balance(self, token: bytes, amount: int) -> None:
@@ -78,7 +78,7 @@ class PipeIn:
     async def _approve(self, sender: TransactionSender, token: bytes, pipe: bytes, amount: int) -> None:
         words = address_word(self._key.address), address_word(pipe)
         if read_number(await self._node.call(token, call_data("allowance(address,address)", *words))) < amount:
-            self._say("Letting the pipe take the tokens")
+            self._show("Letting the pipe take the tokens")
             data = call_data("approve(address,uint256)", address_word(pipe), number_word(amount))
             await sender.wait(await sender.send(token, data))
 
@@ -96,10 +96,10 @@ class PipeIn:
             except (EthereumError, LedgerError) as error:
                 news, height = f"Asking again: {error}", None
             if height is not None:
-                self._say("The watchers have notarised it")
+                self._show("The watchers have notarised it")
                 return height
             if news != said:
-                self._say(news)
+                self._show(news)
                 said = news
                 until = self._clock.seconds() + self._patience
             await _sleep(self._clock, _ASK)

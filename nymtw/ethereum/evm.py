@@ -63,6 +63,11 @@ class DevelopmentChain:
         return int(self._chain.get_canonical_head().block_number)
 
     @property
+    def base_fee(self) -> int:
+        """Wei for each unit of gas, as of the last block."""
+        return int(self._chain.get_canonical_head().base_fee_per_gas)
+
+    @property
     def waiting(self) -> int:
         """Transactions that are in no block."""
         return len(self._waiting)

@@ -29,7 +29,7 @@ class EVMCalls:
             "eth_syncing": lambda: False,
             "eth_accounts": lambda: [address_text(each) for each in chain.keys],
             "eth_blockNumber": lambda: hex(chain.head),
-            "eth_gasPrice": lambda: hex(chain.header(chain.head).base_fee_per_gas + _TIP),
+            "eth_gasPrice": lambda: hex(chain.base_fee + _TIP),
             "eth_maxPriorityFeePerGas": lambda: hex(_TIP),
             "eth_getBalance": lambda address, at="latest": hex(self._state(at).get_balance(octets(address, 20))),
             "eth_getCode": lambda address, at="latest": hex_text(self._state(at).get_code(octets(address, 20))),

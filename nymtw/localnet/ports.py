@@ -30,7 +30,7 @@ class PortPicker:
 
     def _any(self) -> int:
         for _ in range(_TRIES):
-            port = _ephemeral()
+            port = ephemeral()
             if port not in self._given:
                 self._given.add(port)
                 return port
@@ -50,7 +50,8 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _ephemeral() -> int:
+def ephemeral() -> int:
+    """A port of the loopback address that the system chooses, and that is free."""
     with socket.socket() as probe:
         try:
             probe.bind((LOOPBACK, 0))

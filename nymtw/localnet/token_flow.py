@@ -18,13 +18,13 @@ IN, OUT = "1", "0.5"  # tokens
 
 
 class TokenFlow:
-    """What `nymtw localnet --validators` shows. `say(text)` takes each line."""
+    """What `nymtw localnet --validators` shows. `show(text)` takes each line."""
 
-    def __init__(self, reactor: Any, side: ValidatorSide, home: NodeHome, say: Callable[[str], object]) -> None:
+    def __init__(self, reactor: Any, side: ValidatorSide, home: NodeHome, show: Callable[[str], object]) -> None:
         self._reactor = reactor
         self._side = side
         self._home = home
-        self._say = say
+        self._show = show
         self._ledger = side.ledger()
 
     async def run(self) -> None:
@@ -49,7 +49,7 @@ class TokenFlow:
         found = await work
         took = self._reactor.seconds() - start
         said = text.format(**{**(found or {}), "name": self._home.id})
-        self._say(f"{took:6.1f} s  {said}")
+        self._show(f"{took:6.1f} s  {said}")
         return found
 
     async def _tokens(self, address: str) -> int:

@@ -58,21 +58,21 @@ class Rounds(Service):
                 await self._work()
                 self.done += 1
                 self.last = self._clock.seconds()
-                self._say("")
+                self._log_change("")
             except CancelledError:
                 raise
             except NymtwError as error:
                 if not self.running:
                     return  # what was waited for was cancelled
                 self.failed += 1
-                self._say(str(error))
+                self._log_change(str(error))
             except Exception:
                 self.failed += 1
                 self.trouble = "an error of the program; the log has it"
                 self._log.failure("{what} has failed", what=self._what)
             await deferLater(self._clock, self._pause)
 
-    def _say(self, trouble: str) -> None:
+    def _log_change(self, trouble: str) -> None:
         if trouble and trouble != self.trouble:
             self._log.warn("{what} does not go on: {trouble}", what=self._what, trouble=trouble)
         elif self.trouble and not trouble:

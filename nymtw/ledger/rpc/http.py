@@ -26,7 +26,7 @@ class JSONClient:
         self._reactor = reactor
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 8
-        self._agent = Agent(reactor, CONNECT, pool=self._pool) if agent is None else agent
+        self._agent = Agent(reactor, connectTimeout=CONNECT, pool=self._pool) if agent is None else agent
 
     def get(self, path: str, patience: float) -> "Deferred[tuple[int, Any]]":
         """Status code and JSON of what is under `path`, within `patience` seconds."""
@@ -62,9 +62,9 @@ class JSONClient:
         asked = Deferred.fromCoroutine(ask()).addTimeout(
             patience, self._reactor, lambda failure, seconds: _late(failure, self.url, seconds)
         )
-        return asked.addErrback(self._explain)
+        return asked.addErrback(self._as_ledger_error)
 
-    def _explain(self, failure: Failure) -> Any:
+    def _as_ledger_error(self, failure: Failure) -> Any:
         if failure.check(LedgerError):
             return failure
         cause: Any = failure.value
