@@ -41,7 +41,7 @@ class Driver:
             for name in names:
                 found[name] = await getattr(self, name)()
         finally:
-            found["killed"] = await self._processes.stop(30.0)
+            found["had_to_be_killed"] = await self._processes.stop(30.0)
         return found
 
     async def in_and_out(self) -> Any:
@@ -49,14 +49,14 @@ class Driver:
         return {"said": await self._flow("alice"), **await self._totals()}
 
     async def killed(self) -> Any:
-        """kill -9 of watchers, redeemers and the chain of Ethereum, with a deposit under way."""
+        """kill -9 of watchers, a redeemer and the chain of Ethereum, with a deposit under way."""
         await self._flow("bob")
         before = await self._totals()
         ledger = self._side.ledger()
         wallet = Wallet(ledger, self._client("bob"), 120.0, print_nothing, (self._reactor, self._side.node, None))
         piping = Deferred.fromCoroutine(wallet.pipe("0.25"))
         await sleep(self._reactor, 0.3)
-        for name in ("watcher-1", "watcher-2", "ethereum", "redeemer-1", "redeemer-2", "redeemer-3"):
+        for name in ("watcher-1", "watcher-2", "ethereum", "redeemer-1"):
             component = self._processes[name].component
             os.kill(self._processes[name].popen.pid, signal.SIGKILL)
             self._processes[name].popen.wait()
