@@ -103,7 +103,8 @@ def gaps(times: list[float]) -> list[float]:
 def blank_packet(*arguments: Any, more_acks: int = 0) -> Outgoing:
     """Instead of a packet: when one leaves does not depend on what is in it, and making it costs time here."""
     ends = ((b"p" * 32,), (10**8,) * 3, (b"p" * 32,), (10**8,) * 4)
-    return Outgoing(7, b"h" * 32, bytes(2413), arguments[-1].randbytes(21), b"", *ends)
+    (source,) = (each for each in arguments if isinstance(each, random.Random))
+    return Outgoing(7, b"h" * 32, bytes(2413), source.randbytes(21), b"", *ends)
 
 
 def emission_gaps(seed: int, sends: bool, broken: bool = False) -> list[float]:

@@ -53,7 +53,7 @@ class AnyNetwork(SimulatedNetwork):
         options.parseOptions(["--mode=auto", f"--takes={','.join(takes)}"])
 
         def make() -> AutoService:
-            home = self._home("node", name)
+            home = self.home("node", name)
             return AutoService.for_config(self.network.host(name), home, config, options, self._environment(name))
 
         return make
