@@ -30,6 +30,7 @@ class AnyNetwork(SimulatedNetwork):
             "epoch_seconds": EPOCH,
             "expiry": 2 * REFRESH,
             "mixnodes_per_layer": 0,
+            "crypto": "none",
         }
         super().__init__(seed, providers=0, clients=(), **{**given, **options})
         # Every run begins at the same moment of an epoch.
