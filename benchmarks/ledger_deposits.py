@@ -37,7 +37,7 @@ class Deposits:
         self._reactor = reactor
         home = private_folder(folder / "home")
         self._processes = Processes(reactor, home, private_folder(folder / "logs"))
-        self._side = ValidatorSide(reactor, folder, home, self._processes, plan, "", 300.0)
+        self._side = ValidatorSide(reactor, folder, home, self._processes, plan, "", 300.0, False)
         self._home = NodeHome("client", "alice", home)
 
     async def measure(self, count: int) -> dict[str, Any]:

@@ -57,7 +57,15 @@ class ValidatorSide:
     """Its processes, started in order by `start`."""
 
     def __init__(
-        self, reactor: Any, folder: Path, home: Path, processes: Processes, plan: Plan, directory: str, timeout: float
+        self,
+        reactor: Any,
+        folder: Path,
+        home: Path,
+        processes: Processes,
+        plan: Plan,
+        directory: str,
+        timeout: float,
+        usual_ports: bool = True,
     ) -> None:
         """Makes keys and chooses ports; nothing runs yet. `home`: their NYMTW_HOME, `folder`: where it is noted which
         contracts there are. `directory`: URL, or "" for none. Raises `ConfigError`, `KeyFileError`, `ListenError`.
@@ -68,7 +76,7 @@ class ValidatorSide:
         self._reactor = reactor
         self._folder, self._home, self._processes = folder, home, processes
         self._plan, self._directory, self._timeout = plan, directory, timeout
-        picker = PortPicker()
+        picker = PortPicker(usual_ports)
         count = COMETBFT_NODES if plan.consensus == "cometbft" else 1
         [ethereum], [faucet] = picker.pick(_PORTS["ethereum"]), picker.pick(_PORTS["faucet"])
         self._ports = [picker.pick(_PORTS[name], count) for name in ("ledger", "p2p", "cometbft")]

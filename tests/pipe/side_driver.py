@@ -32,7 +32,9 @@ class Driver:
 
     def _begin(self) -> None:
         self._processes = Processes(self._reactor, self._home, private_folder(self._folder / "logs"))
-        self._side = ValidatorSide(self._reactor, self._folder, self._home, self._processes, self._plan, "", 240.0)
+        self._side = ValidatorSide(
+            self._reactor, self._folder, self._home, self._processes, self._plan, "", 240.0, False
+        )
 
     async def run(self, names: list[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
