@@ -344,6 +344,11 @@ class ILedger(Interface):
         out.
         """
 
+    def bonds(after: bytes = b"", count: int = 100) -> Any:
+        """Fires with who is bonded now: up to `count` (100 at most) pairs of address (20 bytes) and
+        `nymtw.ledger.machine.state.Bond`, by ascending address, above `after`.
+        """
+
     def header(height: int) -> Any:
         """Fires with the `nymtw.ledger.answers.SignedHeader` that makes the state after `height` trustworthy."""
 
