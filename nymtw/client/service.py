@@ -10,21 +10,20 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
-from nymtw.client.config import ClientConfig, differing, edge, in_home
+from nymtw.client.config import ClientConfig, differing, edge, in_home, network_of
 from nymtw.client.core import ClientCore
 from nymtw.client.edge_connection import EdgeConnection
 from nymtw.client.keys import ClientKeys, load_or_create_keys
 from nymtw.client.loop_watch import ClientPolicy
 from nymtw.client.parts import Identity, LinkControl, Strategies
 from nymtw.client.store import ClientStore
-from nymtw.errors import ClientTooOld, ConfigError
+from nymtw.errors import ClientTooOld
 from nymtw.interfaces import ICoverStrategy, IDirectory, IRouteStrategy
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.mixing.strategies import DelayFactory, delay_factory, route_strategy
 from nymtw.node.directories.several_directories import directories_at
 from nymtw.node.directories.topology_watch import TopologyWatch
-from nymtw.node.directories.trust import read_trust
 from nymtw.node.home import NodeHome
 from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.topology.address import Address, mailbox_id
@@ -55,17 +54,12 @@ class Environment:
     @classmethod
     def real(cls, reactor: Any, config: ClientConfig) -> "Environment":
         """The system's randomness and clock, the directory over HTTP, TLS. Raises `ConfigError`, `KeyFileError`."""
-        section = config.client
-        if not section.directory_identity_key:
-            raise ConfigError(
-                f"the configuration of {section.id!r} names no directory_identity_key, nor does --directory-key"
-            )
-        trust = read_trust(section.directory_identity_key, section.directory_threshold)
+        network = network_of(config)
         return cls(
             random=SystemRandom(),
             wall_clock=time.time,
-            directory=directories_at(reactor, section.directory_server_topology, trust),
-            trust=trust,
+            directory=directories_at(reactor, network.directories, network.trust),
+            trust=network.trust,
             security=TLSSecurity(None),
         )
 

@@ -33,6 +33,7 @@ class Options(RoleOptions):
         "127.0.0.1:8080 unless it is told otherwise; --host=0.0.0.0 opens it to the network."
     )
     optParameters: ClassVar[list[Any]] = [
+        ["public-url", None, None, "URL at which others reach it, for the network's file (its address and port)"],
         ["refresh", None, None, "Seconds from one signed topology to the next (60)", float],
         ["expiry", None, None, "Seconds until a silent node leaves the topology (three refreshes, at least 60)", float],
         ["validity", None, None, "Seconds for which a topology can be used if the directory is away", float],
@@ -81,6 +82,7 @@ class Options(RoleOptions):
             **self.given(
                 "host",
                 "port",
+                "public-url",
                 "refresh",
                 "expiry",
                 "validity",

@@ -4,9 +4,9 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from nymtw.node.config import load_config
 from nymtw.node.engine.mix_node import MixOptions, MixSection
 from nymtw.node.home import NodeHome
+from nymtw.node.mixing_options import load_node_config
 from nymtw.node.option_types import number, whole_number
 
 MOST_WORKERS: Final = 64
@@ -92,8 +92,7 @@ def configure(options: Options) -> tuple[NodeHome, MixnodeConfig]:
     """The home and the configuration that the command line means. Raises `ConfigError`."""
     name = options["id"] or f"mixnode-{options['port'] or 1789}"
     home = NodeHome("mixnode", name)
-    home.create()
     given = {"id": name, **options.mix_given("layer", "workers", "loop-rate")}
     if options["no-metrics"]:
         given["metrics"] = False
-    return home, load_config(home.config_file, MixnodeConfig, {"node": given}, HEADING)
+    return home, load_node_config(home, MixnodeConfig, {"node": given}, HEADING)

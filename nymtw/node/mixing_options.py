@@ -1,13 +1,22 @@
 """The common command line of mixnode and provider, and their common part of `[node]`."""
 
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from nymtw.node.announce.description import country, description
+from nymtw.node.announce.placement import check_host
+from nymtw.node.config import load_config
+from nymtw.node.directories.http_directory import check_directory_url
+from nymtw.node.directories.trust import as_list
 from nymtw.node.engine.packet_engine import DEFAULT_MAX_DELAY
+from nymtw.node.home import NodeHome
+from nymtw.node.networks import settled
 from nymtw.node.option_types import number, whole_number
-from nymtw.node.tap import NodeOptions, port_number
+from nymtw.node.tap import NodeOptions, network_given, port_number
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 DAY: Final = 86400
 _SHARED: Final = (
@@ -17,6 +26,7 @@ _SHARED: Final = (
         "directory",
         "directory-key",
         "directory-threshold",
+        "network",
         "rate",
         "max-delay",
         "drain",
@@ -44,7 +54,7 @@ class MixOptions(NodeOptions):
 
     def mix_given(self, *names: str) -> dict[str, Any]:
         """The part of `[node]` that stands on the command line; `names` are the role's own options."""
-        return self.given(*_SHARED, *names)
+        return network_given(self.given(*_SHARED, *names), "directory", "directory_key")
 
 
 class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -55,20 +65,30 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         str, msgspec.Meta(description="IP address to listen on and to be reached at; empty: the first of this machine.")
     ] = ""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port for other nodes.")] = 1789
+    network: Annotated[
+        str,
+        msgspec.Meta(
+            description="Name of the network, as 'nymtw network list' shows it; empty: the one in use. What the three "
+            "values below say takes the place of what its file says."
+        ),
+    ] = ""
     directory: Annotated[
-        str | list[str], msgspec.Meta(description="URL of the directory, or a list of those of several.")
-    ] = "http://127.0.0.1:8080"
+        str | list[str],
+        msgspec.Meta(description="URL of the directory, or a list of those of several; empty: those of the network."),
+    ] = ""
     directory_key: Annotated[
         str | list[str],
         msgspec.Meta(
             description="The directory's identity key: 44 characters, or the path of its PEM file; or a list of those "
-            "of all directories."
+            "of all directories; empty: those of the network."
         ),
-    ]
+    ] = ""
     directory_threshold: Annotated[
         int,
         msgspec.Meta(
-            ge=0, description="How many directories must have signed the topology; 0: more than half of them."
+            ge=0,
+            description="How many directories must have signed the topology; 0: as the network says, or more than "
+            "half of them.",
         ),
     ] = 0
     rate: Annotated[
@@ -106,3 +126,20 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             country(self.country)
         except ValueError as error:
             raise ValueError(f"description and country: {error}") from None
+
+
+def load_node_config(home: NodeHome, schema: type[T], given: Mapping[str, Mapping[str, Any]], heading: str) -> T:
+    """The configuration of a node in `home`, which is created. A first start keeps the name of the network in use.
+
+    Raises `ConfigError`: before anything is written where there is no network, and for what cannot be used.
+    """
+    section = given["node"]
+    for url in as_list(section.get("directory", "")):
+        if url:
+            check_directory_url(url)
+    if section.get("host"):
+        check_host(section["host"])
+    if not home.config_file.exists():
+        given = {**given, "node": settled(dict(given["node"]), "directory_key")}
+    home.create()
+    return load_config(home.config_file, schema, given, heading)

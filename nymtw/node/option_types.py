@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from twisted.python import usage
+
 T = TypeVar("T")
 
 
@@ -29,6 +31,26 @@ def number(least: float, most: float, unit: str = "") -> Callable[[str], float]:
         return value
 
     return _described(parse, rule)
+
+
+def options_first(options: usage.Options, words: Sequence[str]) -> list[str]:
+    """The words of a command line with all options before the arguments: `usage.Options` stops at the first one."""
+    left = list(words)
+    with_value = {name.rstrip("=") for name in options.longOpt if name.endswith("=")}
+    first: list[str] = []
+    last: list[str] = []
+    while left:
+        word = left.pop(0)
+        if word == "--":
+            last += left
+            break
+        if not word.startswith("-") or word == "-":
+            last.append(word)
+            continue
+        first.append(word)
+        if word[2:] in with_value and left:
+            first.append(left.pop(0))
+    return [*first, "--", *last]
 
 
 def argument_last(arguments: Sequence[str]) -> list[str]:

@@ -45,6 +45,9 @@ DIRECTORY_THRESHOLD = [
 ]
 
 
+NETWORK = ["network", None, None, "Name of the network [default: the one in use; see 'nymtw network']"]
+
+
 def several(name: str, text: str) -> Callable[[Any, str], None]:
     """The `opt_...` method of an option that may be given again: a list, under its name. `text` explains it."""
 
@@ -53,6 +56,27 @@ def several(name: str, text: str) -> Callable[[Any, str], None]:
 
     option.__doc__ = text
     return option
+
+
+def check_one_network(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` where a network is named, and its keys are given too."""
+    if options["network"] and options.get("directory-key"):
+        raise usage.UsageError("--network and --directory-key: a network's file has its keys")
+
+
+def network_given(given: Mapping[str, Any], directory: str, key: str) -> dict[str, Any]:
+    """What is `given`, and nothing of a network that stands in a file beside it: one takes the place of the other.
+
+    `directory` and `key` are the names of the directories' URLs and keys.
+    """
+    found = dict(given)
+    if found.get("network"):
+        for name in (directory, key):
+            found.setdefault(name, "")
+        found.setdefault("directory_threshold", 0)
+    elif found.get(key):
+        found["network"] = ""
+    return found
 
 
 def one_or_list(values: list[str]) -> str | list[str]:
@@ -84,7 +108,7 @@ class RoleOptions(usage.Options):
 class NodeOptions(RoleOptions):
     """The options of every role that asks a directory."""
 
-    optParameters: ClassVar[list[Any]] = [DIRECTORY_THRESHOLD]
+    optParameters: ClassVar[list[Any]] = [NETWORK, DIRECTORY_THRESHOLD]
     opt_directory = several("directory", DIRECTORY)
     opt_directory_key = several("directory-key", DIRECTORY_KEY)
 
@@ -92,6 +116,10 @@ class NodeOptions(RoleOptions):
         """As for every role; a list for an option that was given more than once."""
         found = super().given(*names)
         return {name: one_or_list(value) if isinstance(value, list) else value for name, value in found.items()}
+
+    def postOptions(self) -> None:
+        """Raises `UsageError` where two networks are named."""
+        check_one_network(self)
 
 
 def run_or_exit(

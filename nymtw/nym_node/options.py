@@ -11,9 +11,9 @@ from twisted.python import usage
 from nymtw.errors import ConfigError
 from nymtw.gateway import options as gateway
 from nymtw.mixnode import options as mixnode
-from nymtw.node.config import load_config
 from nymtw.node.engine.mix_node import MixOptions
 from nymtw.node.home import NodeHome
+from nymtw.node.mixing_options import load_node_config
 from nymtw.node.tap import port_number
 from nymtw.nym_node.config import DEFAULT_MODE, DEFAULT_TAKES, HEADING, NymNodeConfig
 from nymtw.provider.options import EdgeOptions
@@ -94,6 +94,7 @@ class Options(EdgeOptions):
 
     def postOptions(self) -> None:
         """Raises `UsageError` for an option that has no effect in this mode."""
+        super().postOptions()
         mode = str(mode_and_roles(self)["mode"])
         for name, modes in _MEANT_FOR.items():
             is_given = bool(self[name]) if name == "no-metrics" else self[name] is not None
@@ -168,7 +169,6 @@ def configure(options: Options) -> tuple[NodeHome, NymNodeConfig]:
     """The home and the configuration for a command line. Raises `ConfigError`."""
     name = name_of(options)
     home = NodeHome("node", name)
-    home.create()
     mixing = options.given(*_MIXNODE)
     if options["no-metrics"]:
         mixing["metrics"] = False
@@ -177,4 +177,4 @@ def configure(options: Options) -> tuple[NodeHome, NymNodeConfig]:
         "mixnode": mixing,
         "gateway": options.given(*_GATEWAY),
     }
-    return home, load_config(home.config_file, NymNodeConfig, given, HEADING)
+    return home, load_node_config(home, NymNodeConfig, given, HEADING)

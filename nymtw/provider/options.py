@@ -9,9 +9,9 @@ import msgspec
 from twisted.python import usage
 
 from nymtw.errors import PluginError
-from nymtw.node.config import load_config
 from nymtw.node.engine.mix_node import MixOptions, MixSection, positive
 from nymtw.node.home import NodeHome
+from nymtw.node.mixing_options import load_node_config
 from nymtw.node.tap import port_number
 from nymtw.provider.services.installed_plugins import RESERVED, Implementations, find_implementations, load_options
 from nymtw.provider.services.plugin_listing import help_text, list_text
@@ -192,6 +192,5 @@ def configure(options: Options) -> tuple[NodeHome, ProviderConfig]:
     """The home and the configuration for a command line. Raises `ConfigError`."""
     name = options["id"] or f"provider-{options['port'] or 1789}"
     home = NodeHome("provider", name)
-    home.create()
     given = {"id": name, **options.mix_given("client-port", "stream-rate")}
-    return home, load_config(home.config_file, ProviderConfig, {"node": given}, HEADING)
+    return home, load_node_config(home, ProviderConfig, {"node": given}, HEADING)

@@ -121,7 +121,7 @@ A provider for [nymtw](https://pypi.org/project/nymtw/): a service that people r
     pip install -e '.[test]' && pytest
     twistd nym-provider --impl=list                # $name is in the list
     twistd nym-provider --impl=$name --help        # the help includes its option
-    twistd -n nym-provider --impl=$name --greeting=Hi --directory http://127.0.0.1:8080 --directory-key KEY
+    twistd -n nym-provider --impl=$name --greeting=Hi
 
 The log shows the address of the service, and the network's topology contains it under its name.
 

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -39,9 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Localnet(Program):
     """One `nymtw localnet` that runs."""
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path, home: Path | None = None) -> None:
         self.mark = uuid.uuid4().hex
-        super().__init__(sys.executable, "-c", _PROGRAM, "localnet", *arguments, **{_MARK: self.mark})
+        # Where it registers its name: in a home of its own, unless somebody is to find it there.
+        self.names = home or Path(tempfile.mkdtemp(prefix="nymtw-names-"))
+        environment = {_MARK: self.mark, "NYMTW_HOME": str(self.names)}
+        super().__init__(sys.executable, "-c", _PROGRAM, "localnet", *arguments, **environment)
         self.end_input()
 
     def signal(self, number: int) -> None:
@@ -96,9 +100,10 @@ class Mixnet:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.home = folder / "more"
         self._started: list[Program] = []
-        self.localnet = Localnet("--mixnodes-per-layer=1", "--providers=1", "--dir", folder / "net", *arguments)
+        self.localnet = Localnet(
+            "--mixnodes-per-layer=1", "--providers=1", "--dir", folder / "net", *arguments, home=self.home
+        )
         try:
-            self._directory = self.localnet.wait_for(r"Directory (\S+), its key (\S{44})").groups()
             self.localnet.wait_for("Running until Ctrl-C")
         except BaseException:
             self.stop()
@@ -118,8 +123,7 @@ class Mixnet:
 
     def make_client(self, name: str) -> None:
         """`nym-client init`, at a fifth of the localnet's rates: there may be many of them on this machine."""
-        url, key = self._directory
-        made = self.nym_client("init", "--id", name, "--directory", url, "--directory-key", key)
+        made = self.nym_client("init", "--id", name)
         assert made.wait() == 0, made.output
         file = self.home / "clients" / name / "config" / "config.toml"
         text = file.read_text()

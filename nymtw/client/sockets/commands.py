@@ -14,6 +14,7 @@ from twisted.python import usage
 from nymtw.client.options import DEFAULT_PORT
 from nymtw.client.sockets.blocking_client import BlockingClient
 from nymtw.errors import ConfigError, DeliveryFailed
+from nymtw.node.option_types import options_first
 from nymtw.node.tap import RoleOptions, port_number
 
 
@@ -28,22 +29,7 @@ class SocketOptions(usage.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As `usage.Options`, with the arguments before, between or after the options."""
-        arguments = list(sys.argv[1:] if options is None else options)
-        with_value = {name.rstrip("=") for name in self.longOpt if name.endswith("=")}
-        first: list[str] = []
-        last: list[str] = []
-        while arguments:
-            argument = arguments.pop(0)
-            if argument == "--":
-                last += arguments
-                break
-            if not argument.startswith("-") or argument == "-":
-                last.append(argument)
-                continue
-            first.append(argument)
-            if argument[2:] in with_value and arguments:
-                first.append(arguments.pop(0))
-        super().parseOptions([*first, "--", *last])
+        super().parseOptions(options_first(self, sys.argv[1:] if options is None else options))
 
     def postOptions(self) -> None:
         """Check the socket's kind."""
