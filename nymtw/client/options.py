@@ -16,12 +16,12 @@ from nymtw.node.config import load_config, read_config, write_config
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import read_directory_key
 from nymtw.node.networks import LOCAL_DIRECTORY, Networks
+from nymtw.node.option_types import CommandOptions
 from nymtw.node.tap import (
     DIRECTORY,
     DIRECTORY_KEY,
     DIRECTORY_THRESHOLD,
     NETWORK,
-    RoleOptions,
     check_one_network,
     network_given,
     one_or_list,
@@ -34,7 +34,7 @@ DEFAULT_ID: Final = "client"
 SOCKETS: Final = ("websocket", "tcp", "none")
 
 
-class ClientOptions(usage.Options):
+class ClientOptions(CommandOptions):
     """The options of every command of a client: its id and the network."""
 
     optParameters: ClassVar[list[Any]] = [
@@ -46,7 +46,6 @@ class ClientOptions(usage.Options):
     ]
     opt_directory = several("directory", DIRECTORY)
     opt_directory_key = several("directory-key", DIRECTORY_KEY)
-    opt_version = RoleOptions.opt_version
     socket = "none"
 
     def postOptions(self) -> None:

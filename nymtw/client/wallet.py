@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from nymtw.errors import ConfigError, EncodingError, NymtwError, TransactionRefused
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, load_private, save_private
+from nymtw.node.option_types import CommandOptions
 from nymtw.node.tap import several
 
 DECIMALS: Final = 18
@@ -26,7 +27,7 @@ _USES: Final = {
 }
 
 
-class WalletOptions(usage.Options):
+class WalletOptions(CommandOptions):
     longdesc = (
         "An account of the ledger. `new` makes its key, once, and the account; `balance` shows what it has; `send` "
         "pays another account; `withdraw` has tokens released on Ethereum. Amounts are in tokens, such as 1.5."

@@ -15,6 +15,7 @@ from nymtw.encoding import from_cbor, parse_key_text
 from nymtw.errors import DirectoryError, EncodingError, NymtwError
 from nymtw.node.directories.http_directory import HTTPDirectory
 from nymtw.node.networks import LOCAL_DIRECTORY, Network, Networks, chosen_network
+from nymtw.node.option_types import CommandOptions
 from nymtw.node.process.clock import use_monotonic
 from nymtw.node.tap import DIRECTORY_KEY, DIRECTORY_THRESHOLD, NETWORK, check_one_network, several
 from nymtw.topology.document import (
@@ -29,7 +30,7 @@ from nymtw.topology.document import (
 LOCAL: Final = LOCAL_DIRECTORY
 
 
-class Options(usage.Options):
+class Options(CommandOptions):
     """The directories to ask, and the keys to trust."""
 
     optParameters: list[list[Any]] = [NETWORK, DIRECTORY_THRESHOLD]

@@ -12,8 +12,7 @@ from twisted.python import usage
 
 from nymtw.errors import ConfigError, NymtwError
 from nymtw.node.networks import LOCALNET, LONGEST, NETWORK_PATH, Network, Networks, parse_network, same_digest
-from nymtw.node.option_types import options_first
-from nymtw.node.tap import RoleOptions
+from nymtw.node.option_types import CommandOptions, options_first
 
 PROGRAM: Final = "nymtw network"
 PATIENCE: Final = 15.0  # seconds for a network file from the web
@@ -26,7 +25,7 @@ _WORDS: Final = {
 }
 
 
-class NetworkOptions(usage.Options):
+class NetworkOptions(CommandOptions):
     synopsis = "Usage: nymtw network " + " | ".join(f"{word} {needs}".strip() for word, (needs, _) in _WORDS.items())
     longdesc = (
         "Names for networks. A network's file says where its directories are and which keys sign for them; its digest "
@@ -37,7 +36,6 @@ class NetworkOptions(usage.Options):
     optParameters: list[list[Any]] = [
         ["digest", None, None, "With add: refuse the file unless this is its digest"],
     ]
-    opt_version = RoleOptions.opt_version
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As `usage.Options`, with the words before or after the options."""

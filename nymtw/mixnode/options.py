@@ -23,7 +23,6 @@ def layer_number(text: str) -> int:
 
 loop_rate = number(0, 1000)
 worker_count = whole_number(1, MOST_WORKERS)
-layer_number.coerceDoc = "must be 1, 2 or 3."  # type: ignore[attr-defined]  # what usage.Options asks for
 
 
 class MixnodeSection(MixSection, frozen=True, kw_only=True):

@@ -1,11 +1,22 @@
 """Help with `twisted.python.usage`: types of options, which check a text and return its value, and argument order."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from twisted.python import usage
 
 T = TypeVar("T")
+
+
+class CommandOptions(usage.Options):
+    """The options of every command of nymtw."""
+
+    def opt_version(self) -> NoReturn:
+        """Print nymtw's version and exit."""
+        from importlib.metadata import version
+
+        print(f"nymtw {version('nymtw')}")
+        raise SystemExit(0)
 
 
 def whole_number(least: int, most: int, unit: str = "") -> Callable[[str], int]:
@@ -61,5 +72,5 @@ def argument_last(arguments: Sequence[str]) -> list[str]:
 
 def _described(parse: Callable[[str], T], rule: str) -> Callable[[str], T]:
     """Set the text that `usage.Options` shows for a wrong value."""
-    parse.coerceDoc = f"must be {rule}."  # type: ignore[attr-defined]
+    parse.coerceDoc = f"{rule[0].upper()}{rule[1:]}."  # type: ignore[attr-defined]
     return parse

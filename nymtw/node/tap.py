@@ -13,6 +13,7 @@ from twisted.python.components import Componentized
 from zope.interface import implementer
 
 from nymtw.errors import NymtwError
+from nymtw.node.option_types import CommandOptions
 from nymtw.node.process.clock import use_monotonic
 from nymtw.node.process.log import LineObserver
 from nymtw.node.process.parent_watch import watch_parent
@@ -33,7 +34,7 @@ def port_number(text: str) -> int:
     return number
 
 
-port_number.coerceDoc = "must be a number from 0 to 65535."  # type: ignore[attr-defined]  # what usage.Options asks for
+port_number.coerceDoc = "A number from 0 to 65535."  # type: ignore[attr-defined]  # what usage.Options asks for
 
 
 DIRECTORY_THRESHOLD = [
@@ -84,7 +85,7 @@ def one_or_list(values: list[str]) -> str | list[str]:
     return values[0] if len(values) == 1 else values
 
 
-class RoleOptions(usage.Options):
+class RoleOptions(CommandOptions):
     """The options of every role. A value that is not given is None, so that `config.toml` or its default decides."""
 
     optParameters: ClassVar[list[Any]] = [
@@ -96,13 +97,6 @@ class RoleOptions(usage.Options):
     def given(self, *names: str) -> dict[str, Any]:
         """The `names` that are on the command line, with underscores for dashes."""
         return {name.replace("-", "_"): self[name] for name in names if self.get(name) is not None}
-
-    def opt_version(self) -> NoReturn:
-        """Print nymtw's version and exit."""
-        from importlib.metadata import version
-
-        print(f"nymtw {version('nymtw')}")
-        raise SystemExit(0)
 
 
 class NodeOptions(RoleOptions):

@@ -13,9 +13,9 @@ from nymtw.gateway import options as gateway
 from nymtw.mixnode import options as mixnode
 from nymtw.node.engine.mix_node import MixOptions
 from nymtw.node.home import NodeHome
-from nymtw.node.mixing_options import load_node_config
+from nymtw.node.mixing_options import CLIENT_PORT, load_node_config
 from nymtw.node.tap import port_number
-from nymtw.nym_node.config import DEFAULT_MODE, DEFAULT_TAKES, HEADING, NymNodeConfig
+from nymtw.nym_node.config import DEFAULT_MODE, DEFAULT_TAKES, HEADING, HTTP_PORT, NymNodeConfig
 from nymtw.provider.options import EdgeOptions
 from nymtw.provider.services.installed_plugins import find_implementations, load_options
 
@@ -37,9 +37,6 @@ def role_names(text: str) -> list[str]:
         raise ValueError(f"this is one or more of {', '.join(ROLES)}")
     return named
 
-
-mode_name.coerceDoc = f"must be one of {', '.join(MODES)}."  # type: ignore[attr-defined]  # shown by usage.Options
-role_names.coerceDoc = f"must be some of {','.join(ROLES)}."  # type: ignore[attr-defined]
 
 _OWN: Final = ("mode", "takes", "http-host", "http-port", "moniker", "website", "security-contact")
 _MIXNODE: Final = ("layer", "workers", "loop-rate")
@@ -70,7 +67,13 @@ class Options(EdgeOptions):
 
     optParameters = [
         ["mode", None, None, "mixnode, entry-gateway, exit-gateway or auto [default: mixnode]", mode_name],
-        ["takes", None, None, "With auto, the possible roles [default: mixnode,entry-gateway]", role_names],
+        [
+            "takes",
+            None,
+            None,
+            "With auto, the possible roles: some of mixnode,entry-gateway,exit-gateway [default: the first two]",
+            role_names,
+        ],
         ["http-host", None, None, "IP address of the HTTP API [default: 127.0.0.1]"],
         ["http-port", None, None, "TCP port of the HTTP API; 0: no API [default: 8000]", port_number],
         ["moniker", None, None, "A name of the node, for people"],
@@ -172,9 +175,10 @@ def configure(options: Options) -> tuple[NodeHome, NymNodeConfig]:
     mixing = options.given(*_MIXNODE)
     if options["no-metrics"]:
         mixing["metrics"] = False
+    ports = {("gateway", "client_port"): CLIENT_PORT, ("node", "http_port"): HTTP_PORT}
     given = {
         "node": {"id": name, **options.mix_given(*_OWN)},
         "mixnode": mixing,
         "gateway": options.given(*_GATEWAY),
     }
-    return home, load_node_config(home, NymNodeConfig, given, HEADING)
+    return home, load_node_config(home, NymNodeConfig, given, HEADING, ports)

@@ -132,6 +132,13 @@ def check_implementations(environment: Environment, third_party: bool) -> None:
         assert "--directory-key=" in answer, f"the command's options are missing:\n{answer}"
 
 
+def give_option(module: Path) -> None:
+    """Let the third party's provider have an option of its own, as its author would."""
+    text, none = module.read_text(), "optParameters: list[list[Any]] = []"
+    assert none in text, text
+    module.write_text(text.replace(none, 'optParameters = [["greeting", None, "Hello", "The first word"]]'))
+
+
 def check_third_party(environment: Environment, wheel: Path, source: Path) -> None:
     """A third party's provider comes and goes, as wheel and as editable install."""
     check_implementations(environment, third_party=False)
@@ -159,6 +166,7 @@ def main() -> None:
         folder = Path(name)
         source = copied(ROOT, folder / "source")
         third_party = copied(ROOT / "examples" / "third-party-provider", folder / "third-party")
+        give_option(third_party / "nymtw_hello" / "provider.py")
         wheel, sdist = build(source, folder / "dist")
         third_party_wheel, _ = build(third_party, folder / "third-party-dist")
         check_files(wheel, sdist)

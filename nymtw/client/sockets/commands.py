@@ -14,18 +14,17 @@ from twisted.python import usage
 from nymtw.client.options import DEFAULT_PORT
 from nymtw.client.sockets.blocking_client import BlockingClient
 from nymtw.errors import ConfigError, DeliveryFailed
-from nymtw.node.option_types import options_first
-from nymtw.node.tap import RoleOptions, port_number
+from nymtw.node.option_types import CommandOptions, options_first
+from nymtw.node.tap import port_number
 
 
-class SocketOptions(usage.Options):
+class SocketOptions(CommandOptions):
     """The options that select the client's socket."""
 
     optParameters: ClassVar[list[Any]] = [
         ["port", None, DEFAULT_PORT, "Port of the client's socket", port_number],
-        ["socket", None, "websocket", "Kind of the client's socket: websocket or tcp"],
+        ["socket", None, None, "Kind of the client's socket, websocket or tcp [default: whichever it is]"],
     ]
-    opt_version = RoleOptions.opt_version
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As `usage.Options`, with the arguments before, between or after the options."""
@@ -33,7 +32,7 @@ class SocketOptions(usage.Options):
 
     def postOptions(self) -> None:
         """Check the socket's kind."""
-        if self["socket"] not in ("websocket", "tcp"):
+        if self["socket"] not in (None, "websocket", "tcp"):
             raise usage.UsageError(f"--socket: {self['socket']!r:.40} is neither websocket nor tcp")
 
     def connect(self, timeout: float | None = 60.0) -> BlockingClient:

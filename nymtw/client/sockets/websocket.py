@@ -77,6 +77,9 @@ class MixSocket(Protocol):
         if self._closing:
             return
         if not self._open:
+            if not self._shaking and data[:1] in (b"{", b"\0"):
+                self._broken(RemoteProtocolError("a request of the TCP socket"))
+                return
             self._shaking += len(data)
             if self._shaking > HANDSHAKE_LIMIT:
                 self.transport.abortConnection()
