@@ -139,7 +139,8 @@ class MixSocket(Protocol):
                 self._reject(400, str(error))
                 return
         self._open = True
-        self._send(AcceptConnection())
+        # A browser that offers subprotocols refuses an answer without one: all of them carry the same requests.
+        self._send(AcceptConnection(subprotocol=request.subprotocols[0] if request.subprotocols else None))
 
     def _message(self, event: Any) -> None:
         binary = isinstance(event, BytesMessage)

@@ -6,6 +6,8 @@ Sans-IO, with bounded memory, and in linear time for any division of the bytes.
 import base64
 import binascii
 import io
+import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,10 +107,25 @@ def decode(request: RawRequest) -> Any:
             if stream.tell() != len(request.body):
                 raise ValueError("there are bytes after the end")
             return value
-        return msgspec.json.decode(request.body)
+        return _json(request.body)
     except Exception as error:  # both decoders raise many types of errors for hostile bytes, also RecursionError
         kind = "CBOR" if request.binary else "JSON"
         raise EncodingError(f"the request is not {kind}: {error}"[:300]) from None
+
+
+def _json(body: bytes) -> Any:
+    """The value in a JSON text. A lone surrogate, such as JavaScript can send, is one in the value (RFC 8259, 8.2)."""
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        # msgspec takes escapes in pairs only, and calls half of one a truncated text.
+        if not re.search(rb"\\u[dD][89a-fA-F]", body):
+            raise
+        return json.loads(body, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 async def unpacked(value: Any, clock: Any) -> Any:
@@ -135,6 +152,11 @@ def encode(answer: Any, binary: bool) -> bytes:
     if binary:
         return cbor2.dumps(answer)
     return msgspec.json.encode(answer)  # msgspec writes bytes as base64
+
+
+def plain_text(text: str) -> str:
+    """A text that can be encoded: lone surrogates, which a request may have had, are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def framed(body: bytes, binary: bool) -> bytes:

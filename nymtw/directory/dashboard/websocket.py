@@ -103,7 +103,9 @@ class ViewerGroup:
         headers = [(name, value) for name, values in request.requestHeaders.getAllRawHeaders() for value in values]
         try:
             handshake.initiate_upgrade_connection(headers, request.uri)
-            greeting = handshake.send(AcceptConnection())
+            # A browser that offers subprotocols refuses an answer without one.
+            offered = [name for event in handshake.events() for name in event.subprotocols]
+            greeting = handshake.send(AcceptConnection(subprotocol=offered[0] if offered else None))
         except (RemoteProtocolError, LocalProtocolError, ValueError):
             return False
         viewer = Viewer(self, handshake.connection)
