@@ -109,6 +109,9 @@ class Options(RunOptions):
         ["port", None, DEFAULT_PORT, "Port of the socket", port_number],
         ["recipient", None, None, "Send what applications push, as it is, to this address"],
     ]
+    optFlags: ClassVar[list[Any]] = [
+        ["open-socket", None, "Let every program and every user of this machine use the socket, without its token"]
+    ]
 
     def postOptions(self) -> None:
         """Check the socket's kind."""

@@ -1,6 +1,7 @@
 """A client as a service: what it is made of, and in which order that starts and stops."""
 
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -66,11 +67,15 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Socket:
-    """What applications connect to: "websocket" or "tcp", the port on 127.0.0.1, and whom raw messages go to."""
+    """What applications connect to: "websocket" or "tcp", the port on 127.0.0.1, and whom raw messages go to.
+
+    `open`: whether applications need no token.
+    """
 
     kind: str
     port: int
     recipient: str | None = None
+    open: bool = False
 
 
 def _door(kind: str, recipient: Address | None) -> Any:
@@ -119,6 +124,7 @@ class ClientService(NodeService):
         self.link: EdgeConnection | None = None
         self.listener: Listener | None = None
         self._door: Any = None
+        self._socket = socket
         self.watch = TopologyWatch(
             reactor, environment.directory, environment.trust, environment.random, environment.wall_clock
         )
@@ -196,6 +202,8 @@ class ClientService(NodeService):
         self.add(self.watch)
         if self.listener is not None and self._door is not None:
             self._door.client = core
+            self.listener.privilegedStartService()
+            self._give_token(self.listener.port)
             self.add(AtStop(self._door.close))
             self.add(self.listener)
         core.start()
@@ -204,7 +212,23 @@ class ClientService(NodeService):
         self._tell_ready()
         self._say_what_is_different()
         if self.listener is not None:
-            self.log.info("Applications connect to 127.0.0.1:{port}", port=self.listener.port)
+            self.log.info(
+                "Applications connect to 127.0.0.1:{port}{how}",
+                port=self.listener.port,
+                how=", whoever they are" if self._door.file is None else f", with the token in {self._door.file}",
+            )
+
+    def _give_token(self, port: int) -> None:
+        """Draw the token of the socket, and put it where the programs of this user find it. Raises `ConfigError`."""
+        if self._socket is None or self._socket.open:
+            return
+        from nymtw.client.sockets.tokens import TOKEN_BYTES, remove_token, token_file, write_token
+
+        file = token_file(port, self.home.path.parent.parent)
+        token = urlsafe_b64encode(self._environment.random.randbytes(TOKEN_BYTES)).decode().rstrip("=")
+        write_token(file, token)
+        self._door.token, self._door.file = token, file
+        self.add(AtStop(lambda: remove_token(file, token)))
 
     def _drop_link(self) -> None:
         if self.link is not None:

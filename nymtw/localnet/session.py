@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from nymtw.client.sockets.tokens import read_token, remove_token, token_file, write_token
 from nymtw.errors import ConfigError, EncodingError, NymtwError
 from nymtw.localnet.components import LAYERS
 from nymtw.localnet.console import Console
@@ -133,6 +134,7 @@ class Session:
         networks, network = Networks(), localnet.layout.network()
         try:
             networks.save(LOCALNET, network)
+            self._share_tokens(localnet)
         except ConfigError as error:
             self._console.say(f"It has no name on this machine: {error}")
             return
@@ -141,6 +143,14 @@ class Session:
         in_use = networks.in_use()
         how = "is in use" if in_use == LOCALNET else f"is not in use, {in_use} is: --network {LOCALNET} chooses it"
         self._console.say(f"The network is called {LOCALNET} and {how}; its digest is {network.digest()}")
+
+    def _share_tokens(self, localnet: Localnet) -> None:
+        """Let this user's programs use the clients' sockets. Raises `ConfigError`."""
+        for port in localnet.layout.client_ports.values():
+            token = read_token(token_file(port, localnet.home))
+            if token is not None:
+                write_token(token_file(port), token)
+                self._cleanup.callback(remove_token, token_file(port), token)
 
     def _show(self, text: str) -> None:
         """Who is waited for: on a terminal a line that changes, elsewhere one now and then."""

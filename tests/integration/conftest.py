@@ -16,6 +16,7 @@ import pytest
 from program import STOP, Program
 
 from nymtw.client.sockets.blocking_client import BlockingClient
+from nymtw.client.sockets.tokens import token_file
 
 _PROGRAM = "import sys; from nymtw.commands import main; sys.exit(main())"
 _CLIENT = "import sys; from nymtw.client.commands import main; sys.exit(main())"
@@ -141,9 +142,13 @@ class Mixnet:
         running.wait_for("Connected to the provider")
         return port
 
+    def token(self, port: int) -> str:
+        """That of the socket at this port."""
+        return token_file(port, self.home).read_text().strip()
+
     def details(self, port: int, kind: str = "tcp") -> dict[str, Any]:
         """What the client at this port says of itself."""
-        client = BlockingClient(kind, port)
+        client = BlockingClient(kind, port, token=self.token(port))
         try:
             return dict(client.request("details")["details"])
         finally:

@@ -11,6 +11,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, Request, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
+from nymtw.client.sockets.tokens import REQUEST
 from nymtw.errors import NymtwError
 
 EVENTS = ("received", "progress")
@@ -24,8 +25,11 @@ class NotRunning(NymtwError):
 class BlockingClient:
     """A connection to the socket of a running client."""
 
-    def __init__(self, kind: str | None, port: int, timeout: float | None = 60.0) -> None:
-        """`kind` is "websocket" or "tcp"; None: whichever it is. Raises `NotRunning`."""
+    def __init__(self, kind: str | None, port: int, timeout: float | None = 60.0, token: str | None = None) -> None:
+        """`kind` is "websocket" or "tcp"; None: whichever it is. `token`: the socket's, where it needs one.
+
+        Raises `NotRunning`, and `NymtwError` for a wrong token.
+        """
         self._where = f"127.0.0.1:{port}"
         self._port = port
         self._wire: WSConnection | None = None
@@ -39,6 +43,8 @@ class BlockingClient:
             if self._wire is None and kind != "tcp":
                 self._socket.close()
                 self._socket = self._connected()
+            if token is not None:
+                self.request(REQUEST, token=token)
         except BaseException:
             self._abort()
             raise

@@ -13,6 +13,7 @@ from twisted.python import usage
 
 from nymtw.client.options import DEFAULT_PORT
 from nymtw.client.sockets.blocking_client import BlockingClient
+from nymtw.client.sockets.tokens import read_token, token_file
 from nymtw.errors import ConfigError, DeliveryFailed
 from nymtw.node.option_types import CommandOptions, options_first
 from nymtw.node.tap import port_number
@@ -23,6 +24,7 @@ class SocketOptions(CommandOptions):
 
     optParameters: ClassVar[list[Any]] = [
         ["port", None, DEFAULT_PORT, "Port of the client's socket", port_number],
+        ["token-file", None, None, "File with the socket's token [default: ~/.nym/sockets/PORT.token]"],
         ["socket", None, None, "Kind of the client's socket, websocket or tcp [default: whichever it is]"],
     ]
 
@@ -36,8 +38,12 @@ class SocketOptions(CommandOptions):
             raise usage.UsageError(f"--socket: {self['socket']!r:.40} is neither websocket nor tcp")
 
     def connect(self, timeout: float | None = 60.0) -> BlockingClient:
-        """The client's socket. Raises `NotRunning`."""
-        return BlockingClient(self["socket"], self["port"], timeout)
+        """The client's socket. Raises `NotRunning`, `ConfigError`."""
+        named = self["token-file"]
+        token = read_token(token_file(self["port"]) if named is None else Path(named))
+        if named is not None and token is None:
+            raise ConfigError(f"{named}: there is no token in it that can be read")
+        return BlockingClient(self["socket"], self["port"], timeout, token)
 
 
 class SendOptions(SocketOptions):

@@ -37,7 +37,7 @@ class RequestParser:
     """Turns bytes into whole requests. A first byte of zero starts a binary request, any other byte a line."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._limit = limit
+        self.limit = limit
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -81,14 +81,14 @@ class RequestParser:
 
     def _body_length(self) -> int:
         length = int.from_bytes(self._pieces[0][:LENGTH_PREFIX], "big")
-        if not 0 < length <= self._limit:
-            raise EncodingError(f"a request is 1 to {self._limit} bytes long, not {length}")
+        if not 0 < length <= self.limit:
+            raise EncodingError(f"a request is 1 to {self.limit} bytes long, not {length}")
         return length
 
     def _keep(self, piece: bytes) -> None:
         self._size += len(piece)
-        if self._size > self._limit + LENGTH_PREFIX:
-            raise EncodingError(f"a request is at most {self._limit} bytes long")
+        if self._size > self.limit + LENGTH_PREFIX:
+            raise EncodingError(f"a request is at most {self.limit} bytes long")
         if piece:
             self._pieces.append(piece)
 

@@ -111,7 +111,7 @@ def world() -> Iterator[World]:
     yield world
     world.alice.stop()
     world.bob.stop()
-    world.net.clock.advance(5)  # what is on its way arrives
+    world.net.clock.advance(15)  # what is on its way arrives, and who has not been let in is disconnected
     assert world.net.clock.getDelayedCalls() == []
 
 
