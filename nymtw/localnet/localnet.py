@@ -128,7 +128,11 @@ class Localnet:
         try:
             return await self.processes.stop()
         finally:
-            os.close(self._lock)
+            self.release()
+
+    def release(self) -> None:
+        """Let others use the folder; `stop` does it, too."""
+        os.close(self._lock)
 
     def _check(self) -> None:
         try:

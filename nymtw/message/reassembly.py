@@ -76,6 +76,11 @@ class Ledger:
         """The number of incomplete messages."""
         return len(self._partial)
 
+    @property
+    def incomplete(self) -> frozenset[bytes]:
+        """The keys (scope + message id) of incomplete messages."""
+        return frozenset(self._partial)
+
     def add(self, fragment: Fragment, now: float, scope: bytes = b"") -> Arrival:
         """Register a fragment, and return what to do with it."""
         key = scope + fragment.message_id
@@ -202,6 +207,11 @@ class Reassembler:
         contents = self._contents.pop(key, {})
         contents[fragment.number] = fragment.content
         return b"".join(contents[number] for number in range(fragment.count))
+
+    @property
+    def held(self) -> dict[bytes, int]:
+        """Bytes of content in memory of each incomplete message, by its key (scope + message id)."""
+        return {key: sum(map(len, contents.values())) for key, contents in self._contents.items()}
 
     def expire(self, now: float) -> list[bytes]:
         """Give up messages that are too old. Returns the keys (scope + message id) given up since the last call."""

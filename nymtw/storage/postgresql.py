@@ -89,7 +89,7 @@ class PostgreSQLMailboxes:
         self._random = random
         self._interval = commit_interval
         self._wall_clock = wall_clock
-        self._usage = MailboxUsage(limits or MailboxLimits())
+        self.usage = MailboxUsage(limits or MailboxLimits())
         self._subscribers = Subscribers()
         self._make_worker = worker
         self._reactor = reactor
@@ -119,13 +119,18 @@ class PostgreSQLMailboxes:
             await self._close()
             raise
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory, in bytes, of the items that wait for a transaction."""
+        return self._batch.cost
+
     # IMailboxStore
 
     def register(self, mailbox: bytes, public_key: bytes, token_hash: bytes) -> "Deferred[None]":
         if not self._ready:
             return fail(DiskError(_AWAY))
         try:
-            self._usage.expect(mailbox)
+            self.usage.expect(mailbox)
         except NymtwError:
             return fail()
         self._batch.registrations[mailbox] = (public_key, token_hash)
@@ -140,7 +145,7 @@ class PostgreSQLMailboxes:
         return found.addErrback(self._not_found)
 
     def count(self) -> int:
-        return len(self._usage.counts)
+        return len(self.usage.counts)
 
     def subscribe(self, callback: Callable[[bytes], object]) -> None:
         self._subscribers.add(callback)
@@ -152,7 +157,7 @@ class PostgreSQLMailboxes:
         if self._batch.cost + cost > MOST_WAITING:
             return fail(DiskError("the mailbox database is too slow"))
         try:
-            self._usage.take(mailbox, len(content))
+            self.usage.take(mailbox, len(content))
         except NymtwError:
             return fail()
         self._batch.cost += cost
@@ -226,9 +231,9 @@ class PostgreSQLMailboxes:
         ).addErrback(self._bug).addCallback(lambda _: self._go_on_writing(busy))
 
     def _written(self, gone: list[tuple[bytes, int]], batch: Batch) -> None:
-        self._usage.registered(batch.registrations)
-        self._usage.count_out(gone)
-        if batch.expire_before is not None and self._usage.bytes:
+        self.usage.registered(batch.registrations)
+        self.usage.count_out(gone)
+        if batch.expire_before is not None and self.usage.bytes:
             self._arm_sweeper(self._interval if len(gone) >= SWEEP else None)
         for deferred in batch.everybody:
             deferred.callback(None)
@@ -246,8 +251,8 @@ class PostgreSQLMailboxes:
 
     def _undo(self, batch: Batch) -> None:
         """Subtract what was not stored. If that is uncertain, everything is counted again after reconnecting."""
-        self._usage.not_registered(batch.registrations)
-        self._usage.count_out((mailbox, size) for mailbox, _, _, _, size in batch.items)
+        self.usage.not_registered(batch.registrations)
+        self.usage.count_out((mailbox, size) for mailbox, _, _, _, size in batch.items)
 
     def _go_on_writing(self, busy: "Deferred[None]") -> None:
         self._writing = None
@@ -302,10 +307,10 @@ class PostgreSQLMailboxes:
         if self._closed:
             await gatherResults([writer.close(), reader.close()])
             raise DiskError(_AWAY)
-        self._usage.start_from(*held)
+        self.usage.start_from(*held)
         self._retry = _FIRST_RETRY
         self._ready = True
-        if self._usage.bytes:
+        if self.usage.bytes:
             self._arm_sweeper()
         doubtful, self._doubtful = self._doubtful, set()
         self._subscribers.tell(doubtful)
@@ -358,11 +363,11 @@ class PostgreSQLMailboxes:
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
         if self._sweeper is None and not self._closed:
-            interval = sweep_interval(self._usage.limits) if seconds is None else seconds
+            interval = sweep_interval(self.usage.limits) if seconds is None else seconds
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None
         if self._ready:
-            self._batch.expire_before = int(self._wall_clock() - self._usage.limits.item_age)
+            self._batch.expire_before = int(self._wall_clock() - self.usage.limits.item_age)
             self._arm()

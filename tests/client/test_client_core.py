@@ -309,12 +309,12 @@ def test_a_disk_that_is_full_confirms_nothing(tmp_path: Path, push: bool) -> Non
 
     alice = Person(net, "alice")
     bob = Person(net, "bob", tmp_path / "bob.db", push=push, link=LinkControl(drop=drop))
-    limit = bob.store._one("PRAGMA page_count") + 8
-    bob.store._db.execute(f"PRAGMA max_page_count = {limit}")
+    limit = bob.database.execute("PRAGMA page_count").fetchone()[0] + 8
+    bob.database.execute(f"PRAGMA max_page_count = {limit}")
     data = random.Random(1).randbytes(80_000)
     accepted = alice.send(data, bob)
     run_until(net, lambda: bool(dropped))
-    bob.store._db.execute("PRAGMA max_page_count = 1000000")
+    bob.database.execute("PRAGMA max_page_count = 1000000")
     bob.connect()
     bob.listen()
     run_until(net, lambda: alice.state(accepted) is State.DONE and len(bob.received) == 1)
@@ -402,13 +402,13 @@ def test_reply_blocks_die_with_their_keys() -> None:
     bob.stop()
 
 
-def test_explain_follows_one_message() -> None:
+def test_the_trace_follows_one_message() -> None:
     net = Net(5)
     net.loss = 0.1
     alice, bob = Person(net, "alice"), Person(net, "bob")
     accepted = alice.send(bytes(8_000), bob, explain=True)
     run_until(net, lambda: alice.state(accepted) is State.DONE)
-    packets = alice.core.explain(accepted.message_id)
+    packets = alice.core.trace(accepted.message_id)
     assert {packet["fragment"] for packet in packets} == set(range(accepted.fragments))
     assert [hop["layer"] for hop in packets[0]["route"]] == [1, 2, 3, 0]
     again = [packet for packet in packets if packet["attempt"] > 1]
@@ -420,7 +420,7 @@ def test_explain_follows_one_message() -> None:
     assert len(arrived) >= accepted.fragments
     other = alice.send(b"x", bob)
     with pytest.raises(NymtwError, match="explain"):
-        alice.core.explain(other.message_id)
+        alice.core.trace(other.message_id)
     alice.stop()
     bob.stop()
 

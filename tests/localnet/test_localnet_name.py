@@ -49,7 +49,7 @@ class Console:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def say(self, text: str = "") -> None:
+    def write_line(self, text: str = "") -> None:
         self.said.append(text)
 
     def end_progress(self) -> None:

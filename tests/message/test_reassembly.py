@@ -180,9 +180,8 @@ def test_claims_cost_nothing_and_contents_stay_within_the_bound():
         )
         reassembler.add(hostile, 0.0)
         assert reassembler.ledger.size <= 200_000
-    kept = sum(len(content) for each in reassembler._contents.values() for content in each.values())
-    assert 0 < kept <= 200_000
-    assert len(reassembler._contents) == len(reassembler.ledger)
+    assert 0 < sum(reassembler.held.values()) <= 200_000
+    assert len(reassembler.held) == len(reassembler.ledger)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -199,9 +198,9 @@ def test_the_accounts_agree_whatever_comes(seed):
         if source.random() < 0.05:
             reassembler.expire(now)
         assert reassembler.ledger.size <= reassembler.limits.size
-        assert set(reassembler._contents) == set(reassembler.ledger._partial)
+        assert set(reassembler.held) == reassembler.ledger.incomplete
     reassembler.expire(now + 1000)
-    assert reassembler.ledger.size == len(reassembler.ledger) == len(reassembler._contents) == 0
+    assert reassembler.ledger.size == len(reassembler.ledger) == len(reassembler.held) == 0
 
 
 def test_a_message_of_64_mib():

@@ -28,11 +28,7 @@ WINDOW = 30.0
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, seed=80)
     yield made
-    for node in list(made.running):
-        made.stop(node)
-        assert node.counters.queued == 0
-    made.clock.advance(100.0)
-    assert made.clock.getDelayedCalls() == []
+    made.close()
 
 
 @implementer(ICoverPolicy)
@@ -115,7 +111,7 @@ def test_a_route_is_the_rest_of_the_layers_a_provider_and_back(world: World) -> 
         loop_route(topology, b"?" * 32, Random(1))
 
 
-def test_whoever_blocks_a_node_is_noticed(world: World) -> None:
+def test_blocking_a_node_is_noticed(world: World) -> None:
     """The layer behind the first mixnode vanishes: its loops are lost, and the default policy warns."""
     node = network(world)[0]
     world.clock.advance(WINDOW + 45.0)

@@ -31,7 +31,7 @@ class RequestSocket(Protocol):
 
     def __init__(self, factory: "RequestSocketFactory") -> None:
         self._factory = factory
-        self._parser = RequestParser(factory.limit if factory.token is None else FIRST_LIMIT)
+        self.parser = RequestParser(factory.limit if factory.token is None else FIRST_LIMIT)
         self._closing = self._admitted = False
         self._session = Session(
             factory.client,
@@ -49,7 +49,7 @@ class RequestSocket(Protocol):
         if self._closing:
             return
         try:
-            requests = self._parser.feed(data)
+            requests = self.parser.feed(data)
             if requests and not self._admitted:
                 requests = self._let_in(requests)
             self._session.requests(requests)
@@ -63,7 +63,7 @@ class RequestSocket(Protocol):
             answer = self._factory.check(first)
             self.transport.write(framed(encode(answer, first.binary), first.binary))
         self._admitted = self._factory.admits(self)
-        self._parser.limit = self._factory.limit
+        self.parser.limit = self._factory.limit
         return requests if self._admitted else []
 
     def readConnectionLost(self) -> None:

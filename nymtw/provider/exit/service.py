@@ -90,11 +90,11 @@ class Exit(Service):
         """Limits, for all clients and for one: `streams` and `client_streams` at once; `size` and `client_size` bytes
         under way in each direction. `idle`: seconds without a byte until a stream is reset.
         """
-        self._context, self._dialer = context, dialer
+        self._context, self.dialer = context, dialer
         self._client_ceilings = (client_streams, client_size)
-        self._ceilings = Ceilings(streams, size)
+        self.ceilings = Ceilings(streams, size)
         self._idle = idle
-        self._clients: dict[bytes, ExitClient] = {}
+        self.clients: dict[bytes, ExitClient] = {}
         self._gone = Gone()
         self._timer: Any = None
         self._stopping = False
@@ -105,7 +105,7 @@ class Exit(Service):
 
     def __len__(self) -> int:
         """The number of streams."""
-        return self._ceilings.streams
+        return self.ceilings.streams
 
     def start(self) -> None:
         """Begin to search for idle streams."""
@@ -122,20 +122,20 @@ class Exit(Service):
             return
         if request.sender is None or self._stopping:
             return
-        client = self._clients.get(request.sender)
+        client = self.clients.get(request.sender)
         if client is None:
             own = Ceilings(*self._client_ceilings)
-            client = ExitClient(self._context, request.sender, self._dialer, own, self._ceilings, self._gone)
-            self._clients[request.sender] = client
+            client = ExitClient(self._context, request.sender, self.dialer, own, self.ceilings, self._gone)
+            self.clients[request.sender] = client
         client.take(message)
         if client.is_done:
-            del self._clients[request.sender]
+            del self.clients[request.sender]
 
     async def leave(self) -> None:
         """Close all connections, and tell the clients."""
         self._stopping = True
         any_streams = bool(len(self))
-        for client in self._clients.values():
+        for client in self.clients.values():
             client.close("streams-stopped", tell=True)
         if any_streams:
             moment: Deferred[None] = Deferred()
@@ -148,18 +148,18 @@ class Exit(Service):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for client in self._clients.values():
+        for client in self.clients.values():
             client.close("streams-stopped", tell=False)
-        self._clients.clear()
+        self.clients.clear()
 
     def _check_idle(self) -> None:
         """Reset idle streams, and forget clients without work."""
         self._timer = self._context.clock.callLater(_CHECK_INTERVAL, self._check_idle)
         now = self._context.clock.seconds()
-        for tag, client in list(self._clients.items()):
+        for tag, client in list(self.clients.items()):
             for stream in list(client.streams.values()):
                 patience = self._idle if stream.is_asked_for else min(_OPEN_PATIENCE, self._idle)
                 if now - stream.seen >= patience:
                     client.end(stream, "streams-idle", client.reset(stream))
             if client.is_done:
-                del self._clients[tag]
+                del self.clients[tag]

@@ -1,6 +1,7 @@
 """Web pages through a whole network in memory: the client's side of the web proxy, and the HTTP proxy for browsers."""
 
 import gzip
+import itertools
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from nymtw.client.config import DebugSection
 from nymtw.client.proxies.fetch import FetchOptions, Unpacker
 from nymtw.client.proxies.http_proxy import ProxyFactory
 from nymtw.client.proxies.web_client import BLOCKS, FEWEST_BLOCKS, WebClient, WebError
+from nymtw.client.receiving.inbox import Received
 from nymtw.message.fragments import REPLY_FRAGMENT_CAPACITY
-from nymtw.message.web import WebHead, WebPart
+from nymtw.message.web import ID_LENGTH, WebHead, WebPart
 from nymtw.testing.simulation import SimulatedNetwork
 
 BODY = bytes(range(256)) * 700
@@ -175,18 +177,19 @@ def test_a_browser_behind_the_http_proxy(world: World) -> None:
     assert len(broken.partition(b"\r\n\r\n")[2]) < 100_000, "what broke off looks whole"
 
 
-def test_parts_out_of_order_and_twice_and_of_others(world: World) -> None:
+def test_parts_out_of_order_and_twice_and_of_others(world: World, seed: int) -> None:
     heads: list[WebHead] = []
     body: list[bytes] = []
     done = Deferred.fromCoroutine(
         world.client.request("GET", "http://127.0.0.1:8000/x", head=heads.append, take=body.append)
     )
-    [identifier] = world.client._responses
+    identifier = world.host_random(seed).randbytes(ID_LENGTH)  # the first that is drawn
+    names = itertools.count()
 
     def part(number: int, **fields: Any) -> None:
         name = fields.pop("id", identifier)
         part = WebPart(id=name, number=number, **fields)
-        world.client._received(type("Received", (), {"data": part.encode(), "message_id": bytes(16)})())
+        world.alice.core.inbox.add(Received(next(names).to_bytes(16, "big"), part.encode(), None))
 
     part(2, data=b"c", last=True)
     part(1, data=b"b")

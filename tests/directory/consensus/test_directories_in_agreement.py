@@ -53,7 +53,7 @@ def test_the_threshold_is_a_majority_unless_more_is_asked_for() -> None:
     assert directory(2, 3).publisher.trust.threshold == 2
     assert directory(2, 3, threshold=3).publisher.trust.threshold == 3
     assert directory(2, 3, 4).publisher.trust.threshold == 3
-    # All have the same trust, whoever names whom.
+    # All have the same trust, in whatever order they are named.
     assert directory(3, 2).publisher.trust == directory(2, 3).publisher.trust
 
 

@@ -15,7 +15,7 @@ from nymtw.topology.address import Address
 class Message:
     """A message on its way: its fragments, which of them are not acknowledged, and how each was sent."""
 
-    lane: "Lane"
+    correspondent: "Correspondent"
     fragments: Fragments
     left: set[int]
     states: dict[int, ArqState] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class Message:
 
 
 @dataclass(slots=True, eq=False)
-class Lane:
+class Correspondent:
     """One correspondent: by a tag (16 bytes), or at an address."""
 
     key: bytes

@@ -39,7 +39,7 @@ def test_a_node_of_any_role_is_listed_as_those_of_the_role_that_it_has() -> None
     world = World()
     post = world.heartbeat(3, "any", takes=("mixnode", "entry-gateway"))
     world.announce(3, "nodes", "any", takes=("mixnode", "entry-gateway"))
-    [entry] = world.registry.live()
+    [entry] = world.registry.present()
     record = world.directory.placed(entry)
     lists = world.directory.presence()
     [listed] = [node for nodes in lists.values() for node in nodes]
