@@ -20,7 +20,7 @@ from nymtw.errors import ConfigError, EncodingError
 from nymtw.node.config import config_text, parse_config
 from nymtw.node.directories.http_directory import check_directory_url
 from nymtw.node.directories.trust import as_list, majority, read_trust
-from nymtw.node.home import nym_home, private_folder, write_file
+from nymtw.node.home import check_writers, nym_home, private_folder, write_file
 from nymtw.topology.document import Trust
 
 LOCALNET: Final = "localnet"
@@ -124,6 +124,8 @@ class Networks:
     def load(self, name: str) -> Network:
         """The network of this name. Raises `ConfigError`."""
         path = self._path(name)
+        for each in (self.folder, path):
+            check_writers(each)
         try:
             with open(path, "rb") as file:
                 content = file.read(LONGEST + 1)

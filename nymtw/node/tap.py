@@ -15,6 +15,7 @@ from zope.interface import implementer
 from nymtw.errors import NymtwError
 from nymtw.node.option_types import CommandOptions
 from nymtw.node.process.clock import use_monotonic
+from nymtw.node.process.descriptors import raise_limit
 from nymtw.node.process.log import LineObserver
 from nymtw.node.process.parent_watch import watch_parent
 from nymtw.node.process.reload import Hangup
@@ -130,6 +131,7 @@ def run_or_exit(
 
     try:
         use_monotonic(reactor)
+        raise_limit()
         inner = build(reactor)
         inner.privilegedStartService()
         watch = watch_parent(reactor, os.environ)
