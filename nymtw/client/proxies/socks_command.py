@@ -17,7 +17,7 @@ from nymtw.node.process.log import observer
 from nymtw.node.service import Listener
 from nymtw.node.tap import port_number
 
-_DESCRIPTORS: Final = MAX_CONNECTIONS + MAX_HANDSHAKES + 256  # and those of the client itself
+DESCRIPTORS: Final = MAX_CONNECTIONS + MAX_HANDSHAKES + 256  # and those of the client itself
 
 
 class SocksOptions(ClientOptions):
@@ -31,7 +31,7 @@ class SocksOptions(ClientOptions):
 
 def socks(options: SocksOptions) -> int:
     """Serve programs until Ctrl-C."""
-    raise_limit(_DESCRIPTORS)
+    raise_limit(DESCRIPTORS)
     globalLogBeginner.beginLoggingTo([observer()], redirectStandardIO=False)
 
     async def work(service: ClientService, reactor: Any) -> None:
