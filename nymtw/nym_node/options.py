@@ -48,6 +48,7 @@ _MEANT_FOR: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("loop-rate", "no-metrics"), ("mixnode", "auto")),
     **dict.fromkeys(_GATEWAY, ("entry-gateway", "exit-gateway", "auto")),
     "takes": ("auto",),
+    "isolate": ("exit-gateway", "auto"),
 }
 # Implementation -> the modes that run it.
 _BROUGHT_BY: Final = {
@@ -100,7 +101,7 @@ class Options(EdgeOptions):
         super().postOptions()
         mode = str(mode_and_roles(self)["mode"])
         for name, modes in _MEANT_FOR.items():
-            is_given = bool(self[name]) if name == "no-metrics" else self[name] is not None
+            is_given = bool(self[name]) if name in ("no-metrics", "isolate") else self[name] is not None
             if is_given and mode not in modes:
                 raise usage.UsageError(f"--{name} has no effect in mode {mode}: it is for {', '.join(modes)}")
 

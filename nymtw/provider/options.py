@@ -54,6 +54,10 @@ class EdgeOptions(MixOptions):
         ["stream-rate", None, None, "Maximum of packets a second of each service [default: topology's]", positive],
     ]
 
+    optFlags = [
+        ["isolate", None, "Run each service in a process of its own, out of reach of the node's keys"],
+    ]
+
     factories: tuple[Any, ...] = ()
     """The chosen `IProviderFactory`s, once the command line has been parsed."""
 
