@@ -32,7 +32,13 @@ AT_ONCE = {"gateway-1": ["--downlink-rate=0"]}
 
 def network(seed: int, **more: Any) -> SimulatedNetwork:
     """alice at a gateway, bob at a provider."""
-    sizes: dict[str, Any] = {"mixnodes_per_layer": 1, "providers": 1, "gateways": 1, "at": {"alice": "gateway-1"}}
+    sizes: dict[str, Any] = {
+        "mixnodes_per_layer": 1,
+        "providers": 1,
+        "gateways": 1,
+        "at": {"alice": "gateway-1"},
+        "crypto": "none",
+    }
     return SimulatedNetwork(seed, recommended=QUIET, refresh=5.0, **{**sizes, **more})
 
 

@@ -25,6 +25,11 @@ def test_others_where_one_of_them_is_taken_and_none_twice(monkeypatch: pytest.Mo
     assert picker.pick(5000) == (5003,)
 
 
+def test_after_a_collision_the_usual_ones_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "is_free", lambda port: True)
+    assert 1789 not in PortPicker(usual=False).pick(1789, 3)
+
+
 def test_a_port_that_is_listened_on_is_not_free() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

@@ -45,6 +45,7 @@ class Soak:
             refresh=2.0,
             at={"alice": "gateway-1", "bob": "provider-1"},
             recommended=RATES,
+            crypto="none",
         )
 
     def run_and_check(self) -> None:

@@ -84,6 +84,7 @@ class World:
         self.network = SimulatedNetwork(
             seed,
             mixnodes_per_layer=1,
+            crypto="none",
             providers=exits + 1,
             gateways=int(gateway),
             clients=["alice"],

@@ -73,6 +73,7 @@ class World:
         self.network = SimulatedNetwork(
             seed,
             mixnodes_per_layer=1,
+            crypto="none",
             providers=2,
             clients=clients,
             refresh=5.0,
