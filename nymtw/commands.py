@@ -9,6 +9,7 @@ from typing import Final
 # Name -> (what it does, in a line; the module whose `main(arguments)` does it, loaded when it is asked for).
 COMMANDS: Final = {
     "new-provider": ("Write a provider of your own, to begin with", "nymtw.scaffold.main"),
+    "network": ("Give names to networks, and say which one commands mean", "nymtw.inspection.network"),
     "topology": ("Show who is in a network", "nymtw.inspection.topology"),
     "check": ("Check a network: signature, keys, ports, a packet through every mixnode", "nymtw.inspection.check"),
     "keys": ("Deal the issuing keys of anonymous credentials", "nymtw.issuing.main"),

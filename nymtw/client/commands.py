@@ -66,7 +66,7 @@ def _run(options: RunOptions) -> int:
     observer = observer_for(home, config)
     socket = None
     if options.get("socket", "none") != "none":
-        socket = Socket(options["socket"], options["port"], options["recipient"])
+        socket = Socket(options["socket"], options["port"], options["recipient"], bool(options["open-socket"]))
 
     def build(reactor: object) -> ClientService:
         service = ClientService.from_config(reactor, home, config, socket)

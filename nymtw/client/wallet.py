@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from nymtw.errors import ConfigError, EncodingError, NymtwError, TransactionRefused
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, load_private, save_private
+from nymtw.node.option_types import CommandOptions
 from nymtw.node.tap import several
 
 DECIMALS: Final = 18
@@ -31,7 +32,7 @@ _USES: Final = {
 }
 
 
-class WalletOptions(usage.Options):
+class WalletOptions(CommandOptions):
     longdesc = (
         "An account of the ledger. `new` makes its key, once, and the account; `balance` shows what it has; `pipe` "
         "brings tokens from the same address on Ethereum; `send` pays another account; `withdraw` has tokens released "

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nymtw.encoding import key_text
+from nymtw.encoding import key_text, parse_key_text
 from nymtw.localnet.components import GATEWAY, NODE_KINDS, PROVIDER, Size, command
 from nymtw.localnet.ports import LOOPBACK, PortPicker
 from nymtw.localnet.processes import Component
 from nymtw.localnet.rates import Rates
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import load_or_create_identity
+from nymtw.node.networks import Network
+from nymtw.topology.document import Trust
 
 DIRECTORY_PORT = 8080
 NODE_PORT = 1789
@@ -33,6 +35,10 @@ class Layout:
     directory_key: str
     node_ports: Mapping[str, int] = field(default_factory=dict)
     client_ports: Mapping[str, int] = field(default_factory=dict)
+
+    def network(self) -> Network:
+        """Its directory and whose signature counts."""
+        return Network((self.directory_url,), Trust((parse_key_text(self.directory_key),)))
 
 
 def lay_out(

@@ -7,6 +7,7 @@ from twisted.python import usage
 
 from nymtw.errors import ConfigError
 from nymtw.localnet.validators import CHAINS, CONSENSUS
+from nymtw.node.option_types import CommandOptions
 
 MOST_MIXNODES = 20
 MOST_PROVIDERS = 50
@@ -20,7 +21,7 @@ def _count(most: int, least: int = 1) -> Any:
             raise ValueError(f"this is a number from {least} to {most}")
         return number
 
-    count.coerceDoc = f"must be a number from {least} to {most}."  # type: ignore[attr-defined]  # what usage.Options asks for
+    count.coerceDoc = f"A number from {least} to {most}."  # type: ignore[attr-defined]  # what usage.Options asks for
     return count
 
 
@@ -31,7 +32,7 @@ def _number(least: float, most: float, what: str) -> Any:
             raise ValueError(f"this is {what} from {least:g} to {most:g}")
         return value
 
-    number.coerceDoc = f"must be {what} from {least:g} to {most:g}."  # type: ignore[attr-defined]  # for usage.Options
+    number.coerceDoc = f"{what[0].upper()}{what[1:]} from {least:g} to {most:g}."  # type: ignore[attr-defined]  # for usage.Options
     return number
 
 
@@ -39,7 +40,7 @@ _rate = _number(1, 1000, "a number of packets a second")
 _seconds = _number(1, 86400, "a number of seconds")
 
 
-class Options(usage.Options):
+class Options(CommandOptions):
     synopsis = "Usage: nymtw localnet [options]"
     longdesc = (
         "A private mixnet on this machine: a directory, mixnodes in three layers, store-and-forward providers, a web "

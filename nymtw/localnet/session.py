@@ -11,7 +11,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from nymtw.errors import EncodingError, NymtwError
+from nymtw.client.sockets.tokens import read_token, remove_token, token_file, write_token
+from nymtw.errors import ConfigError, EncodingError, NymtwError
 from nymtw.localnet.components import LAYERS
 from nymtw.localnet.console import Console
 from nymtw.localnet.files import NamedFile, parse_file, save
@@ -22,6 +23,7 @@ from nymtw.localnet.processes import Process
 from nymtw.localnet.rates import Rates, explained, measure
 from nymtw.localnet.validators import CHAINS, CONSENSUS, Plan, ValidatorSide
 from nymtw.node.home import NodeHome
+from nymtw.node.networks import LOCALNET, Network, Networks
 
 FIRST_MESSAGE = "Hello bob, this is alice."
 ATTEMPTS = 3
@@ -145,7 +147,31 @@ class Session:
         write_line("The network is complete:")
         write_line(table(localnet.layout))
         write_line(f"Directory {localnet.layout.directory_url}, its key {localnet.layout.directory_key}")
+        self._register(localnet)
         localnet.processes.watch(self._died)
+
+    def _register(self, localnet: Localnet) -> None:
+        """Let commands find this network by its name, for as long as its keys are kept."""
+        networks, network = Networks(), localnet.layout.network()
+        try:
+            networks.save(LOCALNET, network)
+            self._share_tokens(localnet)
+        except ConfigError as error:
+            self._console.write_line(f"It has no name on this machine: {error}")
+            return
+        if self._temporary is not None:
+            self._cleanup.callback(_forget, networks, network)
+        in_use = networks.in_use()
+        how = "is in use" if in_use == LOCALNET else f"is not in use, {in_use} is: --network {LOCALNET} chooses it"
+        self._console.write_line(f"The network is called {LOCALNET} and {how}; its digest is {network.digest()}")
+
+    def _share_tokens(self, localnet: Localnet) -> None:
+        """Let this user's programs use the clients' sockets. Raises `ConfigError`."""
+        for port in localnet.layout.client_ports.values():
+            token = read_token(token_file(port, localnet.home))
+            if token is not None:
+                write_token(token_file(port), token)
+                self._cleanup.callback(remove_token, token_file(port), token)
 
     def _show(self, text: str) -> None:
         """Who is waited for: on a terminal a line that changes, elsewhere one now and then."""
@@ -225,3 +251,10 @@ class Session:
                 killed = await self._localnet.stop()
                 if killed:
                     self._console.write_line(f"Did not stop in time and were killed: {', '.join(killed)}")
+
+
+def _forget(networks: Networks, network: Network) -> None:
+    """Take the name away, unless another localnet has it by now."""
+    with contextlib.suppress(ConfigError):
+        if networks.load(LOCALNET) == network:
+            networks.remove(LOCALNET)

@@ -53,7 +53,8 @@ def test_a_unit_starts_what_it_says(unit: Path) -> None:
         r"^ExecStart=/opt/nymtw/bin/twist --log-format=text (nym-\w+) (.*)$", unit.read_text(), re.MULTILINE
     )
     assert found is not None
-    assert found[1] == unit.stem
+    role = {"nym-exit": "nym-gateway", "nym-webproxy": "nym-provider"}.get(unit.stem, unit.stem)
+    assert found[1] == role
     options: Any = {
         "nym-mixnode": MixnodeOptions,
         "nym-provider": ProviderOptions,
@@ -66,6 +67,12 @@ def test_a_unit_starts_what_it_says(unit: Path) -> None:
     }[found[1]]()
     options.parseOptions(found[2].split())
     assert options["id"] == "main"
+    # What speaks to the internet for strangers is out of reach of the node's keys, and may ask for that.
+    internet = unit.stem in ("nym-exit", "nym-webproxy")
+    assert bool(options.get("isolate")) == internet
+    assert ("landlock_restrict_self" in unit.read_text()) == internet
+    if internet:
+        assert {factory.name for factory in options.factories} & {"exit", "webproxy"}
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
@@ -88,6 +95,7 @@ def test_systemd_accepts_a_unit(unit: Path, tmp_path: Path) -> None:
 
 def test_there_is_a_unit_for_each_role() -> None:
     assert [unit.stem for unit in UNITS] == [
+        "nym-exit",
         "nym-faucet",
         "nym-gateway",
         "nym-mixnode",
@@ -96,4 +104,5 @@ def test_there_is_a_unit_for_each_role() -> None:
         "nym-redeemer",
         "nym-validator",
         "nym-watcher",
+        "nym-webproxy",
     ]

@@ -1,7 +1,7 @@
 """The websockets: what is shown each second, and viewers who shout, stall, vanish or are too many."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -23,14 +23,14 @@ START = 1_800_000_000.0
 class Browser:
     """A websocket client in memory."""
 
-    def __init__(self, factory: Any, path: str) -> None:
+    def __init__(self, factory: Any, path: str, subprotocols: Sequence[str] = ()) -> None:
         self.protocol = factory.buildProtocol(None)
         self.transport = StringTransport()
         self.aborted = False
         self.transport.abortConnection = self._abort  # type: ignore[method-assign]
         self.protocol.makeConnection(self.transport)
         self.wire = WSConnection(ConnectionType.CLIENT)
-        self.send(Request(host="d", target=path))
+        self.send(Request(host="d", target=path, subprotocols=list(subprotocols)))
 
     def _abort(self) -> None:
         self.aborted = True
@@ -113,6 +113,12 @@ def test_once_a_second_a_line_for_every_metric(site: Site) -> None:
     assert set(lines[0]) == {"pubKey", "sent", "received", "timestamp"}
     site.reactor.advance(1)
     assert browser.texts() == []
+
+
+@pytest.mark.parametrize("path", ["/ws", "/api/v1/live"])
+def test_a_browser_that_offers_subprotocols_gets_one(site: Site, path: str) -> None:
+    [accepted] = Browser(site.factory, path, ["json", "other"]).events()
+    assert accepted.subprotocol == "json"
 
 
 def test_a_clock_that_runs_on_while_it_is_read_stops_nothing(site: Site) -> None:
