@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from nymtw.client.receiving.receipt_timer import ReceiptTimer
 from nymtw.client.sending.messages import OutMessage, State
 from nymtw.client.sending.outbox import Outbox
-from nymtw.errors import EncodingError, NymtwError, PacketRejected, TopologyError
+from nymtw.errors import EncodingError, MailboxFull, NymtwError, PacketRejected, TopologyError
 from nymtw.message.envelope import (
     BLOCK_LENGTH,
     ENVELOPE_OVERHEAD,
@@ -248,7 +248,10 @@ class Circuits:
         if circuit.tag not in self._by_tag:
             return True  # the message closed it
         now = self._clock.seconds()
-        body = self._reassembler.add(piece, now, circuit.tag)
+        try:
+            body = self._reassembler.add(piece, now, circuit.tag)
+        except MailboxFull:
+            return True  # nothing says that it has come: the service sends it again
         bitmap = self._reassembler.ledger.received(circuit.tag + piece.message_id, piece.count)
         if any(bitmap):
             self._receipts.arrived(circuit.tag, piece, now, bitmap == full_bitmap(piece.count))

@@ -139,7 +139,8 @@ class Replies:
         self._store.remove_surb_record(alpha)
         self._grants.used(tag)
         arrival = self._receiver.fragment(piece, piece.encode(), tag)
-        if arrival is not Arrival.REFUSED:
+        # Only what is kept is said to have come: the replier sends the rest again.
+        if arrival not in (Arrival.REFUSED, Arrival.GIVEN_UP, Arrival.CONTRADICTION):
             whole = self._receiver.received(tag + piece.message_id, piece.count) == full_bitmap(piece.count)
             self._receipts.arrived(tag, piece, self._clock.seconds(), whole)
             self._timer.arm()
