@@ -102,7 +102,7 @@ class Receiver:
         return Fate.WHEN_WRITTEN
 
     def fragment(self, fragment: Fragment, plaintext: bytes, scope: bytes = b"") -> Arrival:
-        """One fragment, `plaintext` its bytes. Unless REFUSED, its item may be confirmed once the store has committed."""
+        """One fragment, `plaintext` its bytes. Unless REFUSED, it may be confirmed when the store has committed."""
         key = scope + fragment.message_id
         self.fragments += 1
         arrival = self._ledger.add(fragment, self._clock.seconds(), scope)
