@@ -227,9 +227,9 @@ class IDirectory(Interface):
 
 
 class ICredentialVerifier(Interface):
-    """Decides who may send over a gateway, and how much: the extension point for anonymous credentials.
+    """Decides who may send over a provider or gateway, and how much: the extension point for anonymous credentials.
 
-    `nymtw.gateway.admission` has the default: everybody may send as much as a client of this network does, and a tenth
+    `nymtw.provider.admission` has the default: everybody may send as much as a client of this network does, and a tenth
     more.
     """
 
@@ -268,6 +268,11 @@ class IMailboxStore(Interface):
 
         Fails with `MailboxFull` if the limit of mailboxes is reached.
         """
+
+    limits: Any = Attribute("`nymtw.storage.limits.MailboxLimits`: what it keeps, and for how long")
+
+    def touch(mailbox: bytes) -> None:
+        """The owner of this mailbox is here: it does not expire for another `limits.abandoned_age`. Answers at once."""
 
     def find(mailbox: bytes) -> Any:
         """The `MailboxRecord` (public_key, token_hash) of this mailbox, or None. May wait; raises `DiskError`."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv6Address, ip_address
@@ -298,36 +299,36 @@ _MOST_ORIGINS: Final = 100_000  # remembered at once, some 15 MB
 
 
 class Allowance:
-    """A limit of events from one address within `seconds`; above it, the address waits for the next period."""
+    """A limit of events from one address: `most` at once, and as many again within `seconds`, evenly.
+
+    It empties by itself: each event is forgotten `seconds / most` after the one before it.
+    """
 
     def __init__(self, clock: IReactorTime, most: int, seconds: float) -> None:
         self._clock: Any = clock
         self._most = most
         self._seconds = seconds
-        self._began = self._clock.seconds()
-        self._taken: dict[str, int] = {}
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # events that count, and when they did
 
     def take(self, address: Any) -> bool:
-        """Whether this IAddress may once more; counts it if so."""
-        origin, taken = self._look_up(address)
-        if taken >= self._most:
+        """Whether this IAddress (None: everybody) may once more; counts it if so."""
+        origin = _origin(address)
+        level, now = self._level(origin), self._clock.seconds()
+        if level > self._most - 1:
             return False
-        if origin not in self._taken and len(self._taken) >= _MOST_ORIGINS:
-            del self._taken[next(iter(self._taken))]
-        self._taken[origin] = taken + 1
+        self._levels[origin] = (level + 1, now)
+        self._levels.move_to_end(origin)
+        while len(self._levels) > _MOST_ORIGINS or self._level(next(iter(self._levels))) <= 0:
+            self._levels.popitem(last=False)
         return True
 
     def is_used_up(self, address: Any) -> bool:
         """Whether this IAddress may not do it once more; counts nothing."""
-        return self._look_up(address)[1] >= self._most
+        return self._level(_origin(address)) > self._most - 1
 
-    def _look_up(self, address: Any) -> tuple[str, int]:
-        now = self._clock.seconds()
-        if now - self._began >= self._seconds:
-            self._began = now
-            self._taken.clear()
-        origin = _origin(address)
-        return origin, self._taken.get(origin, 0)
+    def _level(self, origin: str) -> float:
+        level, at = self._levels.get(origin, (0.0, 0.0))
+        return max(0.0, level - (self._clock.seconds() - at) * self._most / self._seconds)
 
 
 def _origin(address: Any) -> str:

@@ -34,7 +34,7 @@ from nymtw.mixnode.service import MixnodeService
 from nymtw.node.engine.mix_node import Environment
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, save_private, save_public
-from nymtw.provider.options import EdgeOptions, ProviderConfig, ProviderSection
+from nymtw.provider.options import EDGE_GIVEN, EdgeOptions, ProviderConfig, ProviderSection
 from nymtw.provider.options import Options as ProviderCommandLine
 from nymtw.provider.service import ProviderService
 from nymtw.testing.clock import FakeClock
@@ -63,9 +63,9 @@ class _Edge:
     given: tuple[str, ...]
 
 
-_PROVIDER: Final = _Edge(ProviderCommandLine, ProviderSection, ProviderConfig, ProviderService, ("stream-rate",))
+_PROVIDER: Final = _Edge(ProviderCommandLine, ProviderSection, ProviderConfig, ProviderService, EDGE_GIVEN)
 _GATEWAY: Final = _Edge(
-    GatewayCommandLine, GatewaySection, GatewayConfig, GatewayService, ("stream-rate", "downlink-rate", "client-rate")
+    GatewayCommandLine, GatewaySection, GatewayConfig, GatewayService, (*EDGE_GIVEN, "downlink-rate")
 )
 
 
