@@ -18,8 +18,9 @@ from twisted.python.failure import Failure
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import DiskError, NymtwError, RegistrationRefused
 from nymtw.link import control
+from nymtw.link.allowance import Allowance
 from nymtw.link.client_link import ClientLinkLimits
-from nymtw.link.connection import Allowance, Ceiling, Door, FramedProtocol, Housekeeper
+from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
 from nymtw.link.control import is_signed, token_hash
 from nymtw.link.downlink import Downlink, Push
 from nymtw.link.frames import Frame, FrameError, FrameParser, FrameType, split_submit
@@ -255,10 +256,7 @@ class ClientSession(FramedProtocol):
         self._begin(self._register(request) if isinstance(request, control.Register) else self._login(request))
 
     async def _register(self, request: control.Register) -> None:
-        exporter = self._links.security.exporter(self.transport, control.REGISTER_LABEL)
-        if not is_signed(request.mailbox_key, exporter, request.signature):
-            self._refuse("the signature is wrong")
-            return
+        # What costs nothing comes before the signature; one that is wrong counts, too.
         if closed := self._links.closed():
             self._refuse(closed)
             return
@@ -266,10 +264,15 @@ class ClientSession(FramedProtocol):
             self._links.refused_registrations += 1
             self._refuse("too many registrations from one address; try again later")
             return
-        if not self._links.all_registrations.take(None):
+        if self._links.all_registrations.is_used_up(None):
             self._links.refused_registrations += 1
             self._refuse("too many registrations; try again later")
             return
+        exporter = self._links.security.exporter(self.transport, control.REGISTER_LABEL)
+        if not is_signed(request.mailbox_key, exporter, request.signature):
+            self._refuse("the signature is wrong")
+            return
+        self._links.all_registrations.take(None)
         token = self._links.random.randbytes(control.TOKEN_LENGTH)
         mailbox = mailbox_id(request.mailbox_key)
         try:

@@ -5,7 +5,8 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 
-from nymtw.link.connection import Allowance, Ceiling, Door
+from nymtw.link.allowance import Allowance
+from nymtw.link.connection import Ceiling, Door
 
 
 class Connection:
@@ -94,7 +95,7 @@ def test_who_tries_all_the_time_gets_no_more_than_the_allowance(rate):
 
 
 def test_an_allowance_remembers_a_bounded_number_of_addresses(monkeypatch):
-    monkeypatch.setattr("nymtw.link.connection._MOST_ORIGINS", 3)
+    monkeypatch.setattr("nymtw.link.allowance._MOST_ORIGINS", 3)
     allowance = Allowance(Clock(), most=1, seconds=3600)
     assert all(allowance.take(v4(f"192.0.2.{number}")) for number in range(4))
     assert allowance.is_used_up(v4("192.0.2.3"))

@@ -137,10 +137,10 @@ class Agreement(Service):
             notifier.stop()
         return self._sources.stop()
 
-    def receive(self, body: bytes) -> None:
-        """A notice of another directory, or of whoever says he is one. Raises `EncodingError`."""
+    def receive(self, body: bytes) -> bool:
+        """A notice of another directory, or of whoever says he is one: whether it is news. Raises `EncodingError`."""
         if not self.running:
-            return
+            return False
         notice = read_notice(body, self._roster.trust.network)
         news: list[bool] = []
         try:
@@ -148,6 +148,7 @@ class Agreement(Service):
         finally:
             if any(news):  # also of what stood before something that is wrong
                 self._tell()
+        return any(news)
 
     def notice(self) -> bytes:
         """What the others should know."""
