@@ -60,8 +60,8 @@ class Unavailable(DirectoryError):
 class Route:
     """One method of one path. `handler` may return a Deferred.
 
-    It raises `EncodingError` or `DirectoryError` to refuse a request (400), `TooManyRequests` (429), `Unavailable` (503).
-    `operation`: its entry in the API's description.
+    It raises `EncodingError` or `DirectoryError` to refuse a request (400), `TooManyRequests` (429), `Unavailable`
+    (503). `operation`: its entry in the API's description.
     """
 
     method: str

@@ -19,6 +19,7 @@ from nymtw.client.receiving.receipt_timer import ReceiptTimer
 from nymtw.client.sending.messages import OutMessage, State
 from nymtw.client.sending.outbox import Outbox
 from nymtw.errors import EncodingError, MailboxFull, NymtwError, PacketRejected, TopologyError
+from nymtw.message.block_pool import OUTSTANDING
 from nymtw.message.envelope import (
     BLOCK_LENGTH,
     ENVELOPE_OVERHEAD,
@@ -30,7 +31,7 @@ from nymtw.message.envelope import (
 )
 from nymtw.message.fragments import FRAGMENT_CAPACITY, MESSAGE_ID_LENGTH, full_bitmap
 from nymtw.message.reassembly import Reassembler, ReassemblyLimits
-from nymtw.message.replies import OUTSTANDING, Grants, ReceiptSchedule, open_reply, reply_alpha
+from nymtw.message.replies import Grants, ReceiptSchedule, open_reply, reply_alpha
 from nymtw.sphinx import SURBRecord
 
 TAG_LENGTH: Final = 16

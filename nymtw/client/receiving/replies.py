@@ -19,6 +19,7 @@ from nymtw.client.sending.messages import Waiting
 from nymtw.client.sending.outbox import Outbox
 from nymtw.client.store import ClientStore
 from nymtw.errors import EncodingError, NymtwError, PacketRejected
+from nymtw.message.block_pool import OUTSTANDING, BlockPool
 from nymtw.message.envelope import (
     Envelope,
     EnvelopeKind,
@@ -30,8 +31,6 @@ from nymtw.message.envelope import (
 from nymtw.message.fragments import Fragment, FragmentKind, fragment, full_bitmap
 from nymtw.message.reassembly import Arrival
 from nymtw.message.replies import (
-    OUTSTANDING,
-    BlockPool,
     Grants,
     ReceiptSchedule,
     ReplyPacket,

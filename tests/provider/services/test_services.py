@@ -139,6 +139,25 @@ def test_a_request_without_a_place_is_not_confirmed_and_finds_one_when_it_comes_
         assert len(bench.dropped) == 1
 
 
+@pytest.mark.parametrize("tags", [4, 8])
+def test_answers_that_nobody_fetches_do_not_keep_others_from_theirs(seed: int, tags: int) -> None:
+    """A stranger asks for as much as a service keeps, under several tags, and gives one reply block each."""
+    limits = ServiceLimits(reply_bytes=200_000, total_bytes=400_000)
+    answer = {b"much": bytes(90_000), b"little": b"here"}
+    with ServiceBench(handler(lambda context, request: answer[request.message], limits), seed=seed) as bench:
+        for number in range(tags):
+            stranger = bench.asker()
+            for piece in fragment(
+                Envelope(data=b"much", tag=stranger.tag, blocks=stranger.blocks(1)).encode(), bytes([number]) * 16
+            ):
+                bench.deliver(seal(piece.encode(), bench.service_host.address.encryption_key, bench.random))
+            stranger.stop()
+            del bench.people[stranger.address.mailbox]
+        bench.clock.advance(11)
+        assert bench.ask(b"much", limit=100) == [answer[b"much"]]
+        assert bench.ask(b"little") == [b"here"]
+
+
 def test_what_a_service_has_no_memory_for_is_not_confirmed(seed: int) -> None:
     """A stranger's unfinished messages, and a message that comes while they fill all there is."""
     limits = ServiceLimits(memory=60_000)
