@@ -255,6 +255,21 @@ class IAllowance(Interface):
         """
 
 
+class IOpeningPrice(Interface):
+    """What a client pays for opening a stream at an exit: nothing, work, or some day a token or a ticket.
+
+    The default is `nymtw.provider.exit.places.ProofOfWork`. Both methods must answer at once.
+    """
+
+    def ask(load: float) -> str:
+        """The price now, at most 64 characters; "" for nothing. `load`: the share of places that is taken, 0 to 1."""
+
+    def accepts(price: str, tag: bytes, stream: bytes, payment: bytes) -> bool:
+        """Whether `payment` (at most 1,024 bytes) pays `price`, which was asked for this stream (16 bytes) of the
+        client with the tag (16 bytes). It is called once for each price: what can be spent once is spent then.
+        """
+
+
 class IMailboxStore(Interface):
     """Keeps the mail of a store-and-forward provider.
 

@@ -17,11 +17,12 @@ from nymtw.node.option_types import number, whole_number
 from nymtw.provider.api import Request, Service, ServiceLimits
 from nymtw.provider.exit.client import MOST_MESSAGE, Ceilings, ExitClient, Gone
 from nymtw.provider.exit.dialer import Dialer
+from nymtw.provider.exit.places import Places
 from nymtw.provider.exit.policy import ExitPolicy
 
 _MEBIBYTE: Final = 2**20
 _CHECK_INTERVAL: Final = 5.0  # seconds between two searches for idle streams
-_OPEN_PATIENCE: Final = 60.0  # seconds to wait for the opening of a stream whose other messages have arrived
+_OPEN_PATIENCE: Final = 60.0  # seconds to wait for the opening of a stream, or for what it costs
 _SHUTDOWN_MESSAGES: Final = 2.0  # seconds for the messages to clients that the exit stops
 _THREADS: Final = 50  # threads that resolve names: many, so that slow name servers delay only their own names
 
@@ -86,15 +87,17 @@ class Exit(Service):
         size: int,
         client_size: int,
         idle: float,
+        price: Any = None,
     ) -> None:
         """Limits, for all clients and for one: `streams` and `client_streams` at once; `size` and `client_size` bytes
-        under way in each direction. `idle`: seconds without a byte until a stream is reset.
+        under way in each direction. `idle`: seconds without a byte until a stream is reset, less at a full exit.
+        `price`: an `IOpeningPrice`, for another one than `ProofOfWork`.
         """
         self._context, self._dialer = context, dialer
         self._client_ceilings = (client_streams, client_size)
         self._ceilings = Ceilings(streams, size)
-        self._idle = idle
         self._clients: dict[bytes, ExitClient] = {}
+        self._places = Places(context.clock, streams, idle, self._clients.values, price)
         self._gone = Gone()
         self._timer: Any = None
         self._stopping = False
@@ -105,7 +108,7 @@ class Exit(Service):
 
     def __len__(self) -> int:
         """The number of streams."""
-        return self._ceilings.streams
+        return self._places.taken
 
     def start(self) -> None:
         """Begin to search for idle streams."""
@@ -125,7 +128,9 @@ class Exit(Service):
         client = self._clients.get(request.sender)
         if client is None:
             own = Ceilings(*self._client_ceilings)
-            client = ExitClient(self._context, request.sender, self._dialer, own, self._ceilings, self._gone)
+            client = ExitClient(
+                self._context, request.sender, self._dialer, own, self._ceilings, self._places, self._gone
+            )
             self._clients[request.sender] = client
         client.take(message)
         if client.is_done:
@@ -158,7 +163,9 @@ class Exit(Service):
         now = self._context.clock.seconds()
         for tag, client in list(self._clients.items()):
             for stream in list(client.streams.values()):
-                patience = self._idle if stream.is_asked_for else min(_OPEN_PATIENCE, self._idle)
+                patience = self._places.patience(stream)
+                if not stream.has_place:
+                    patience = min(_OPEN_PATIENCE, patience)
                 if now - stream.seen >= patience:
                     client.end(stream, "streams-idle", client.reset(stream))
             if client.is_done:
