@@ -352,6 +352,14 @@ class ClientStore:
         """The keys of epochs before this one are dead, and so is every SURB built with them."""
         self._write("DELETE FROM surb_records WHERE epoch < ?", before)
 
+    def tags_with_records(self, since: int) -> set[bytes]:
+        """The tags under which SURBs of this epoch or later were given out and have not come back."""
+        self.commit()
+        return {tag for (tag,) in self._db.execute("SELECT DISTINCT tag FROM surb_records WHERE epoch >= ?", (since,))}
+
+    def remove_correspondent(self, recipient: bytes) -> None:
+        self._write("DELETE FROM correspondents WHERE recipient = ?", recipient)
+
     def correspondents(self) -> list[tuple[bytes, bytes]]:
         """(recipient, tag) of everyone who was given reply blocks."""
         return list(self._db.execute("SELECT recipient, tag FROM correspondents"))

@@ -63,6 +63,7 @@ class _Edge:
     given: tuple[str, ...]
 
 
+MOST_RATE: Final = 10_000.0  # packets a second
 _PROVIDER: Final = _Edge(ProviderCommandLine, ProviderSection, ProviderConfig, ProviderService, EDGE_GIVEN)
 _GATEWAY: Final = _Edge(
     GatewayCommandLine, GatewaySection, GatewayConfig, GatewayService, (*EDGE_GIVEN, "downlink-rate")
@@ -121,6 +122,8 @@ class SimulatedNetwork:
         self._mix_loops = mix_loops
         self._implementations = implementations or {}
         self._debug = debug or DebugSection()
+        # Clients with rates of their own are let in.
+        self._admits = {} if debug is None else {"client_rate": MOST_RATE}
         self.clock = FakeClock()
         self.transcript = Transcript()
         self.network = MemoryNetwork(self.clock, latency, self.transcript)
@@ -347,7 +350,7 @@ class SimulatedNetwork:
             client_port=client_port,
             directory_key="",
             rate=NODE_RATE,
-            **options.mix_given(*kind.given),
+            **{**self._admits, **options.mix_given(*kind.given)},
         )
 
         def make() -> ProviderService:

@@ -76,6 +76,10 @@ class Circuit:
         self.posted[message] = ended
         return message
 
+    def stock(self, blocks: int) -> None:
+        """See that the service has so many reply blocks soon, in messages of their own, as far as it may have them."""
+        self._circuits.stock(self, blocks)
+
     def cancel(self, message: OutMessage) -> None:
         """Send no more of a message."""
         self._circuits.cancel(self, message)
@@ -155,6 +159,10 @@ class Circuits:
                 blocks += self._blocks(circuit, min(free, AT_ONCE))
             self._give(circuit, ENOUGH - OUTSTANDING + self._room(circuit))
         return self._post(circuit, Envelope(EnvelopeKind.DATA, data, circuit.tag, blocks), lane)
+
+    def stock(self, circuit: Circuit, blocks: int) -> None:
+        """As `Circuit.stock`."""
+        self._give(circuit, blocks - OUTSTANDING + self._room(circuit))
 
     def cancel(self, circuit: Circuit, message: OutMessage) -> None:
         """As `Circuit.cancel`."""

@@ -107,7 +107,12 @@ class Exit(Service):
         )
 
     def __len__(self) -> int:
-        """The number of streams."""
+        """The number of streams, with those that wait for a place."""
+        return sum(len(client.streams) for client in self._clients.values())
+
+    @property
+    def connections(self) -> int:
+        """The number of streams that have a place: a connection, or one that is being made."""
         return self._places.taken
 
     def start(self) -> None:

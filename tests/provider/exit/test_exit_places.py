@@ -176,7 +176,7 @@ def test_who_does_not_pay_takes_half_and_who_pays_comes_in(seed: int, tags: int)
             for _ in range(4):
                 stranger.open(PUBLIC)
         world.clock.advance(2)
-        assert len(world.exit) == 4
+        assert world.exit.connections == 4
         assert world.metrics["streams-priced"] == 4 * tags - 4
         honest = world.caller()
         stream = honest.open(PUBLIC)
@@ -190,7 +190,7 @@ def test_a_full_exit_takes_the_idlest_of_the_fullest_client_and_tells_it(seed: i
         world.serve()
         strangers = [world.caller() for _ in range(2)]
         held = [opened(world, stranger) for stranger in strangers for _ in range(4)]
-        assert len(world.exit) == 8
+        assert world.exit.connections == 8
         honest = world.caller()
         early = honest.open(PUBLIC)
         world.until(lambda: bool(early.failed), 20)
@@ -199,7 +199,7 @@ def test_a_full_exit_takes_the_idlest_of_the_fullest_client_and_tells_it(seed: i
         opened(world, honest)
         world.clock.advance(2)
         assert sum(stream.was_reset for stream in held) == 1
-        assert (world.metrics["streams-evicted"], len(world.exit)) == (1, 8)
+        assert (world.metrics["streams-evicted"], world.exit.connections) == (1, 8)
 
 
 def test_a_payment_that_is_worth_nothing_ends_the_stream(seed: int) -> None:
@@ -215,7 +215,7 @@ def test_a_payment_that_is_worth_nothing_ends_the_stream(seed: int) -> None:
         stream = Cheat(world).open(PUBLIC)
         world.until(lambda: bool(stream.failed), 20)
         assert stream.failed is StreamFailure.NOT_ALLOWED
-        assert (world.metrics["streams-unpaid"], len(world.exit)) == (1, 4)
+        assert (world.metrics["streams-unpaid"], world.exit.connections) == (1, 4)
 
 
 def opened(world: World, caller: Caller) -> Stream:
