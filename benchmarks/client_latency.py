@@ -61,7 +61,7 @@ async def main(sender: str, receiver: str, messages: int) -> list[float]:
     await asyncio.sleep(2)
     excess = []
     for message_id, start in handed.items():
-        packet = alice.core.explain(message_id)[0]
+        packet = alice.core.trace(message_id)[0]
         stored = first_from(sending, start) + sum(packet["delays"])
         excess.append(arrived[message_id] - first_from(fetching, stored))
     await alice.close()

@@ -11,15 +11,17 @@ import multiprocessing
 import os
 import platform
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from comparison import Row, RustProgram, best_of, print_ratios, ratios_object, rust_version
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from machine import processor
 from nacl.bindings import crypto_scalarmult
 
 from nymtw.credentials import coconut, ecash
@@ -58,38 +60,6 @@ BARS = {
     "e-cash: identify": (1, 10),
 }
 PROCESSES_BAR = 1.8
-
-
-class Rust:
-    """The release build of the second implementation, asked to time itself."""
-
-    def __init__(self) -> None:
-        target = INTEROP / "target"
-        command = ["cargo", "build", "--quiet", "--release", "--locked", "--target-dir", str(target)]
-        subprocess.run(command, cwd=INTEROP, check=True)
-        program = target / "release" / "credentials-interop"
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def measure(self, *words: object) -> Callable[[], float]:
-        """The seconds of one verification."""
-        request = " ".join(word.hex() if isinstance(word, bytes) else str(word) for word in words)
-
-        def ask() -> float:
-            assert self.process.stdin is not None
-            assert self.process.stdout is not None
-            self.process.stdin.write(request + "\n")
-            self.process.stdin.flush()
-            status, said = self.process.stdout.readline().split(maxsplit=1)
-            if status != "ok":
-                raise RuntimeError(f"the Rust program answers: {said}")
-            return float(said) / 1e9
-
-        return ask
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def timed(operation: Callable[[], object], count: int) -> Callable[[], float]:
@@ -320,25 +290,7 @@ def tables() -> Any:
     return found
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def best_of(measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The least seconds of each, over rounds in which they take turns."""
-    best = dict.fromkeys(measures, float("inf"))
-    for _ in range(rounds):
-        for name, measure in measures.items():
-            best[name] = min(best[name], measure())
-    return best
-
-
-def bars(best: dict[str, float], rates: dict[int, float]) -> list[tuple[str, float, str, bool]]:
+def bars(best: dict[str, float], rates: dict[int, float]) -> list[Row]:
     """(what is compared, its ratio, the bar, whether it is met)."""
     rows = []
     for name, (count, limit) in BARS.items():
@@ -379,7 +331,7 @@ def main() -> int:
     rates = {1: max(one for one, _ in pairs), 2: max(two for _, two in pairs)}
     weighed = tables()
     source = random.Random(SEED)
-    rust = Rust()
+    rust = RustProgram(INTEROP, "credentials-interop", INTEROP / "target")
     if hasattr(os, "sched_setaffinity"):
         core = {max(os.sched_getaffinity(0))}
         for process in (0, rust.process.pid):
@@ -387,10 +339,12 @@ def main() -> int:
     show, bank = Coconut(source), Bank(source)
     measures = basics(source) | show.measures() | bank.measures()
     words = (2, 2, show.key.to_bytes(), show.shown.to_bytes(), show.context.to_bytes())
-    measures["coconut: parse and verify in Rust"] = rust.measure("bench-show", RUST_ROUNDS, *words)
+    measures["coconut: parse and verify in Rust"] = partial(rust.seconds, "bench-show", RUST_ROUNDS, *words)
     for name, payment in (("1 ticket", bank.one), ("10 tickets", bank.ten)):
         words = (50, bank.key.to_bytes(), payment.to_bytes(), bank.infos[0].to_bytes(), 20_494)
-        measures[f"e-cash: parse and verify {name} in Rust"] = rust.measure("bench-payment", RUST_ROUNDS, *words)
+        measures[f"e-cash: parse and verify {name} in Rust"] = partial(
+            rust.seconds, "bench-payment", RUST_ROUNDS, *words
+        )
     best = best_of(measures, arguments.rounds)
     pieces = best_of(show.parts(), arguments.rounds)
     rust.close()
@@ -401,14 +355,12 @@ def main() -> int:
         "load average": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "py_arkworks_bls12381": version("py_arkworks_bls12381"),
-        "rustc": subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip(),
+        "rustc": rust_version(),
     }
     print(*(f"{key}: {value}" for key, value in machine.items()), sep="\n")
     report(best, pieces, weighed, rates)
     rows = bars(best, rates)
-    print("\n| ratio | is | bar | |\n|---|--:|---|---|")
-    for what, ratio, bar, met in rows:
-        print(f"| {what} | {ratio:.2f} | {bar} | {'met' if met else 'MISSED'} |")
+    print_ratios(rows)
     result = {
         "machine": machine,
         "rounds": arguments.rounds,
@@ -421,7 +373,7 @@ def main() -> int:
             "payment, 1 ticket": len(bank.one.to_bytes()),
             "payment, 10 tickets": len(bank.ten.to_bytes()),
         },
-        "ratios": {what: {"ratio": ratio, "bar": bar, "met": met} for what, ratio, bar, met in rows},
+        "ratios": ratios_object(rows),
     }
     arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0 if all(met for *_, met in rows) else 1

@@ -27,7 +27,8 @@ from typing import Any
 
 import gateway_load
 from gateway_load import Outcome
-from mixnode import Load, Row, processor
+from machine import processor
+from mixnode import Load, Row
 from mixnode_load import quantile
 from mixnode_network import Directory, Node, Player, busy_seconds, cpu_seconds_of
 

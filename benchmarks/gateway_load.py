@@ -5,7 +5,6 @@ A client sends packets when they are due, answers each frame of mail as soon as 
 with the next answer. Times are taken when a packet is given to TLS and when it has been read.
 """
 
-import gc
 import random
 import select
 import socket
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from mixnode_load import Generator, quantile
+from mixnode_load import Generator, follow, quantile
 from mixnode_network import HOST, Player, current_epoch
 from nacl.signing import SigningKey
 from OpenSSL import SSL
@@ -123,7 +122,7 @@ class GatewayLoad(Generator):
         self._mailboxes: list[bytes] = []
         self._epoll = select.epoll()
         self._layer_1 = behind[0].identity
-        self._said = time.monotonic()
+        self._wrote = time.monotonic()
         for descriptor in self._listeners:
             self._epoll.register(descriptor, select.EPOLLIN)
 
@@ -244,8 +243,8 @@ class GatewayLoad(Generator):
     def _turn(self, wait: float) -> None:
         """Read whatever there is to read, and write what could not be written."""
         now = time.monotonic()
-        if now - self._said > _KEEPALIVE:
-            self._said = now
+        if now - self._wrote > _KEEPALIVE:
+            self._wrote = now
             for connection in (*self._senders, *self._sinks.values()):
                 connection.stage(KEEPALIVE_FRAME)
                 connection.push()
@@ -303,17 +302,4 @@ def _poisson(source: random.Random, rate: float, seconds: float, begin: float) -
 
 def serve(orders: Connection, before: Sequence[Player], behind: Sequence[Player]) -> None:
     """As `mixnode_load.serve`, looking after the clients between orders."""
-    gc.disable()
-    load = GatewayLoad(before, behind)
-    try:
-        while True:
-            while not orders.poll(0.01):
-                load.idle()
-            method, arguments = orders.recv()
-            try:
-                answer: tuple[Any, str | None] = getattr(load, method)(*arguments), None
-            except Exception as error:
-                answer = None, f"{type(error).__name__}: {error}"
-            orders.send(answer)
-    except EOFError:
-        load.close()
+    follow(orders, GatewayLoad, before, behind, 0.01)

@@ -1,12 +1,22 @@
-"""What Linux says of processes: processor time, memory, children and ports. For `startup.py` and `one_core.py`."""
+"""What Linux says of processes and the processor: time, memory, children, ports, the name."""
 
 import contextlib
 import os
+import platform
 import socket
 from pathlib import Path
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _LISTENING = "0A"  # a state in /proc/net/tcp
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def cpu_seconds(process: int) -> float:

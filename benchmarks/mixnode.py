@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from machine import processor
 from mixnode_load import Outcome, quantile, serve
 from mixnode_network import (
     LAYER,
@@ -272,7 +273,7 @@ def measure_memory(bench: Bench, rounds: int, seconds: float) -> list[Row]:
     return [
         Row("packets queued", queued, "", "200,000", queued == QUEUED),
         Row("memory of a queued packet", each / 1024, "KiB", "at most 3", each <= 3072),
-        # Whoever keeps anything at all of a packet keeps more than a byte.
+        # Code that keeps anything at all of a packet keeps more than a byte.
         Row(f"memory left by a packet, {PASSED:,} passed", growth, "bytes", "under 1", growth < 1),
         Row("lost meanwhile", lost, "packets", "0", not lost),
     ]
@@ -351,12 +352,6 @@ def running(rate: int, workers: int, profile: Path | None, patience: float, *, f
         node.stop()
         directory.close()
         shutil.rmtree(folder)
-
-
-def processor() -> str:
-    """The processor's name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import ssl
 import tempfile
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -299,19 +299,28 @@ def _certificate(seed: bytes) -> bytes:
 
 
 def serve(orders: Connection, before: Sequence[Player], behind: Sequence[Player]) -> None:
-    """The generator's process: (method, arguments) in, (result, None) or (None, what went wrong) out, until EOF."""
+    """The generator's process: `follow` until there are no more orders."""
+    follow(orders, Generator, before, behind, 1.0)
+
+
+def follow(
+    orders: Connection, make: Callable[..., Any], before: Sequence[Player], behind: Sequence[Player], idle: float
+) -> None:
+    """Make a load, and answer (method, arguments) with (result, None) or (None, what went wrong), until EOF.
+
+    Between orders the load's `idle` is called every `idle` seconds.
+    """
     gc.disable()  # nothing here makes cycles, and a collection would count as latency of the node
-    generator = Generator(before, behind)
+    load = make(before, behind)
     try:
         while True:
-            if not orders.poll(1.0):
-                generator.idle()
-                continue
+            while not orders.poll(idle):
+                load.idle()
             method, arguments = orders.recv()
             try:
-                answer: tuple[Any, str | None] = getattr(generator, method)(*arguments), None
+                answer: tuple[Any, str | None] = getattr(load, method)(*arguments), None
             except Exception as error:
                 answer = None, f"{type(error).__name__}: {error}"
             orders.send(answer)
     except EOFError:
-        generator.close()
+        load.close()

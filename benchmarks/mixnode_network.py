@@ -62,7 +62,7 @@ def current_epoch() -> int:
 
 
 class Directory:
-    """Serves one signed topology, and keeps the heartbeats of whoever posts one."""
+    """Serves one signed topology, and keeps the heartbeats that are posted."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class Node:
         command += [str(script), "run", "--id", "measured", "--host", HOST]
         command += ["--port", "0", "--rate", str(rate)]
         command += ["--directory", directory.url, "--directory-key", directory.key_text, *words]
-        reading, self._lifeline = os.pipe()
+        reading, self._pipe = os.pipe()
         self.log = folder / "node.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -229,7 +229,7 @@ class Node:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        os.close(self._lifeline)
+        os.close(self._pipe)
 
     def pids(self) -> Iterator[int]:
         """The numbers of all its processes, its own first."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mixnode import CPU_RATE, MEAN_DELAY, Row, Run, TooBusy, processor, quantile, running
+from machine import processor
+from mixnode import CPU_RATE, MEAN_DELAY, Row, Run, TooBusy, quantile, running
 
 HERE = Path(__file__).resolve().parent
 WARM_PACKETS = 10_000

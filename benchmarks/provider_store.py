@@ -23,7 +23,8 @@ from statistics import median
 from typing import Any
 
 import provider_store_load
-from mixnode import Load, Row, processor
+from machine import processor
+from mixnode import Load, Row
 from mixnode_load import quantile
 from mixnode_network import Directory, Node, Player, busy_seconds, cpu_seconds_of
 

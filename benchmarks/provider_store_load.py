@@ -2,7 +2,6 @@
 1 behind it, to which the acks go, and clients that pull at a fixed rate.
 """
 
-import gc
 import random
 import select
 import socket
@@ -13,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from gateway_load import _NUMBER, _SLOT, LENGTHS, GatewayLoad
+from mixnode_load import follow
 from mixnode_network import HOST, Player, current_epoch
 from nacl.signing import SigningKey
 from OpenSSL import SSL
@@ -191,17 +191,4 @@ class StoreLoad(GatewayLoad):
 
 def serve(orders: Connection, before: Sequence[Player], behind: Sequence[Player]) -> None:
     """As `mixnode_load.serve`."""
-    gc.disable()
-    load = StoreLoad(before, behind)
-    try:
-        while True:
-            while not orders.poll(0.01):
-                load.idle()
-            method, arguments = orders.recv()
-            try:
-                answer: tuple[Any, str | None] = getattr(load, method)(*arguments), None
-            except Exception as error:
-                answer = None, f"{type(error).__name__}: {error}"
-            orders.send(answer)
-    except EOFError:
-        load.close()
+    follow(orders, StoreLoad, before, behind, 0.01)

@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,8 +16,10 @@ from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 
+from comparison import Row, RustProgram, best_of, print_ratios, ratios_object, rust_version
 from cryptography.hazmat.backends.openssl import backend
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from machine import processor
 from nacl.bindings import crypto_scalarmult
 
 from nymtw.sphinx import GEOMETRIES, Hop, SizeClass, Unwrapper, build_packet, generate_keypair
@@ -31,34 +32,6 @@ INTEROP = HERE.parent / "tests" / "interop"
 SEED = 2009
 BATCH = 50
 CRATES = {"0.6.0": [], "0.8.0": ["--features", "newest"]}
-
-
-class Rust:
-    """The release build of the interoperability program, asked to time itself."""
-
-    def __init__(self, release: str) -> None:
-        target = INTEROP / "target" / release
-        command = ["cargo", "build", "--quiet", "--release", "--locked", "--target-dir", str(target), *CRATES[release]]
-        subprocess.run(command, cwd=INTEROP, check=True)
-        self._process = subprocess.Popen(
-            [target / "release" / "sphinx-interop"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def seconds(self, request: str) -> float:
-        """The seconds of one operation."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(request + "\n")
-        self._process.stdin.flush()
-        status, answer = self._process.stdout.readline().split(maxsplit=1)
-        if status != "ok":
-            raise RuntimeError(f"the Rust program answers: {answer}")
-        return float(answer) / 1e9
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def timed(operation: Callable[[], object], count: int = BATCH) -> Callable[[], float]:
@@ -130,7 +103,7 @@ def parts() -> dict[str, tuple[int, Callable[[], float]]]:
     }
 
 
-def measures(rust: dict[str, Rust]) -> dict[str, Callable[[], float]]:
+def measures(rust: dict[str, RustProgram]) -> dict[str, Callable[[], float]]:
     """Every measure by its name, each answering the seconds of one operation."""
     source = random.Random(SEED)
     keys = [generate_keypair(source) for _ in range(4)]
@@ -179,7 +152,7 @@ def measures(rust: dict[str, Rust]) -> dict[str, Callable[[], float]]:
     return table
 
 
-def bars(best: dict[str, float]) -> list[tuple[str, float, str, bool]]:
+def bars(best: dict[str, float]) -> list[Row]:
     """(what is compared, its ratio, the bar, whether it is met)."""
     rows = []
 
@@ -203,31 +176,22 @@ def bars(best: dict[str, float]) -> list[tuple[str, float, str, bool]]:
     return rows
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40, help="rounds of each measure (default: 40)")
     parser.add_argument("--json", type=Path, default=HERE / "sphinx.json", help="where the result goes")
     arguments = parser.parse_args()
 
-    rust = {release: Rust(release) for release in CRATES}
+    rust = {
+        release: RustProgram(INTEROP, "sphinx-interop", INTEROP / "target" / release, options)
+        for release, options in CRATES.items()
+    }
     if hasattr(os, "sched_setaffinity"):
         core = {max(os.sched_getaffinity(0))}
-        for process in (0, *(program._process.pid for program in rust.values())):
+        for process in (0, *(program.process.pid for program in rust.values())):
             os.sched_setaffinity(process, core)
     table, pieces = measures(rust), parts()
-    best = dict.fromkeys([*table, *pieces], float("inf"))
-    for _ in range(arguments.rounds):
-        for name, measure in [*table.items(), *((name, measure) for name, (_, measure) in pieces.items())]:
-            best[name] = min(best[name], measure())
+    best = best_of(table | {name: measure for name, (_, measure) in pieces.items()}, arguments.rounds)
     for program in rust.values():
         program.close()
 
@@ -237,7 +201,7 @@ def main() -> int:
         "cryptography": f"{version('cryptography')} ({backend.openssl_version_text()})",
         "pynacl": version("pynacl"),
         "sphinxmix": version("sphinxmix"),
-        "rustc": subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip(),
+        "rustc": rust_version(),
     }
     rows = bars(best)
     print(*(f"{key}: {value}" for key, value in machine.items()), sep="\n")
@@ -245,9 +209,7 @@ def main() -> int:
     print("| measure | us | a second |\n|---|--:|--:|")
     for name in sorted(table):
         print(f"| {name} | {best[name] * 1e6:.1f} | {1 / best[name]:,.0f} |")
-    print("\n| ratio | is | bar | |\n|---|--:|---|---|")
-    for what, ratio, bar, met in rows:
-        print(f"| {what} | {ratio:.2f} | {bar} | {'met' if met else 'MISSED'} |")
+    print_ratios(rows)
     print("\n| an unwrap of v259 is made of | us |\n|---|--:|")
     for name, (times, _) in pieces.items():
         print(f"| {f'{times} x ' if times > 1 else ''}{name} | {times * best[name] * 1e6:.1f} |")
@@ -257,7 +219,7 @@ def main() -> int:
         "machine": machine,
         "rounds": arguments.rounds,
         "seconds": best,
-        "ratios": {what: {"ratio": ratio, "bar": bar, "met": met} for what, ratio, bar, met in rows},
+        "ratios": ratios_object(rows),
     }
     arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0 if all(met for *_, met in rows) else 1

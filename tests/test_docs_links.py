@@ -65,6 +65,8 @@ def test_named_modules_exist(page: Path) -> None:
     files = [span for span in files if not re.search(r"[A-Z]{4}", span.replace("README.md", ""))]  # NAME, ROLE
     assert [name for name in modules if not module_exists(name)] == []
     assert [name for name in files if not (ROOT / name).exists()] == []
+    environments = set(re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(), re.M))
+    assert set(re.findall(r"\btox -e (\w+)", page.read_text(encoding="utf-8"))) <= environments
 
 
 def test_the_architecture_names_each_package_and_its_layer() -> None:

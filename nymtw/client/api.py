@@ -103,7 +103,7 @@ class Client:
     """A running client. Make one with `Client.open`."""
 
     def __init__(self, service: ClientService, core: ClientCore) -> None:
-        self._service = service
+        self.service = service
         self.core = core
         self._waiting: dict[bytes, list[Deferred[None]]] = {}
         self._handed: set[bytes] = set()
@@ -204,7 +204,7 @@ class Client:
         """Stop. What is not sent yet is sent when the client is opened again."""
         self._unfollow()
         self._done_with(list(self._handed))  # a loop that was left may not have been finalized yet
-        return _awaitable(self._service.stopService())
+        return _awaitable(self.service.stopService())
 
     def _done_with(self, message_ids: list[bytes]) -> None:
         self.core.inbox.confirm(message_ids)

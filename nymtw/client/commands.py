@@ -21,7 +21,7 @@ from nymtw.node.process.log import LineObserver
 def _init(options: InitOptions) -> int:
     from random import SystemRandom
 
-    from nymtw.client.edges import said_of_edges
+    from nymtw.client.edges import edges_text
     from nymtw.client.keys import load_or_create_keys
 
     name = options["id"]
@@ -34,7 +34,7 @@ def _init(options: InitOptions) -> int:
     print(f"Saved generated private key to {private}")
     print(f"Saved generated public key to {public}")
     print(f"Saved generated config to {home.config_file}")
-    print(said_of_edges(config))
+    print(edges_text(config))
     print("--provider or --gateway chooses one; without them it is drawn from the providers at the first start")
     return 0
 

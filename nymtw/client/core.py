@@ -101,7 +101,7 @@ class ClientCore:
                 topology=self._current,
                 address=lambda: self.address,
                 changed=self._changed,
-                say=partial(self._say, "packets"),
+                report=partial(self._report, "packets"),
                 make_block=self._make_block,
                 send=self._send_envelope,
                 leave=self.change_edge,
@@ -134,7 +134,7 @@ class ClientCore:
         self.outbox.resume()
         self.streams.start(fetching=not connection.push)
         self.mail_handler.connected(connection)
-        self._judge_loops()
+        self._set_pull_rate()
         self.loop_watch.start()
 
     def disconnected(self) -> None:
@@ -192,9 +192,9 @@ class ClientCore:
             self.packet_sender.delays = self._delays(found.mean_delay)
             self.packet_sender.mean_delay = found.mean_delay
             self.streams.set_rates(found)
-            self._judge_loops()
+            self._set_pull_rate()
 
-    def _judge_loops(self) -> None:
+    def _set_pull_rate(self) -> None:
         pulls = self._connection is not None and not self._connection.push
         self.loop_watch.pulling(self._rates.fetching if pulls and self._rates is not None else 0.0)
 
@@ -208,9 +208,9 @@ class ClientCore:
             if self._address is not None:
                 self._check_edge(topology, self._address.provider)
         except TopologyError as error:
-            self._say("topology", str(error))
+            self._report("topology", str(error))
             return None
-        self._say("topology", "")
+        self._report("topology", "")
         return topology
 
     @staticmethod
@@ -225,7 +225,7 @@ class ClientCore:
         """Why nothing is sent; empty where something can be."""
         return next((f"nothing is sent: {each}" for each in self._troubles.values() if each), "")
 
-    def _say(self, of: str, trouble: str) -> None:
+    def _report(self, of: str, trouble: str) -> None:
         """Keep the trouble with the topology, or with packets; it is said where the whole of it has changed."""
         if trouble == self._troubles[of]:
             return
@@ -268,7 +268,7 @@ class ClientCore:
         return self._link.trouble() if self._connection is None else ""
 
     async def reply(self, tag: bytes, data: bytes, lane: Hashable = None) -> Accepted:
-        """Send to whoever is behind `tag` (16 bytes). Raises as `send`, and `NymtwError` with no way to reply."""
+        """Send to the sender behind `tag` (16 bytes). Raises as `send`, and `NymtwError` with no way to reply."""
         self._check_sending()
         self.replies.check(tag)
         message_id = self._random.randbytes(MESSAGE_ID_LENGTH)
@@ -300,7 +300,7 @@ class ClientCore:
         """How far a message is; None for one that nobody knows."""
         return self.outbox.progress(message_id)
 
-    def explain(self, message_id: bytes) -> list[dict[str, Any]]:
+    def trace(self, message_id: bytes) -> list[dict[str, Any]]:
         """What happened to the packets of a message that was sent with `explain`."""
         explanation = self.outbox.explanation(message_id)
         if explanation is None:

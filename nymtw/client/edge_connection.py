@@ -51,7 +51,7 @@ class EdgeConnection(Service):
         """`listing` gives the address to be listed, or "" for none."""
         self._reactor, self._security, self._mailbox_key = reactor, security, mailbox_key
         self._store, self._where, self._random = store, where, random
-        self._connected, self._disconnected, self._listing = connected, disconnected, listing
+        self.connected, self._disconnected, self._listing = connected, disconnected, listing
         self._role = role
         self._since = 0.0  # when the session began
         self._pause = FIRST_RETRY  # after the next session, if that is short
@@ -60,7 +60,7 @@ class EdgeConnection(Service):
         self._up = False
         self._timer: Any = None
         self._retry = FIRST_RETRY
-        self._said = ""
+        self._cause = ""
         self._ever = False
         self._kept = 0
         self._blind = False  # it is nowhere to be seen: a new topology is worth an attempt
@@ -75,7 +75,7 @@ class EdgeConnection(Service):
     @property
     def trouble(self) -> str:
         """Why there is no link, in a line; empty while there is one."""
-        return "" if self._up else self._said or "connecting"
+        return "" if self._up else self._cause or "connecting"
 
     def startService(self) -> None:
         """Connect as soon as the topology lists whom to connect to."""
@@ -157,7 +157,7 @@ class EdgeConnection(Service):
             self.log.warn("The {role} does not list this client: it cannot be found by others", role=self._role)
         self._up, self._since, self._retry = True, self._reactor.seconds(), FIRST_RETRY
         self.log.info("Connected to the {role}{again}", role=self._role, again=" again" if self._ever else "")
-        self._ever, self._said = True, ""
+        self._ever, self._cause = True, ""
         if connection.kept and connection.kept != self._kept:
             self._kept = connection.kept
             self.log.info(
@@ -165,7 +165,7 @@ class EdgeConnection(Service):
                 role=self._role,
                 days=round(connection.kept / _DAY, 1),
             )
-        self._connected(connection)
+        self.connected(connection)
 
     def _failed(self, failure: Failure) -> None:
         self._attempt = None
@@ -176,9 +176,9 @@ class EdgeConnection(Service):
         cause = str(failure.value)
         if not failure.check(NymtwError):
             cause = f"the {self._role} cannot be reached: {_cause(failure)}"
-        if cause != self._said:
-            self._said = cause
-            if not failure.check(TopologyError):  # whoever watches the topology has said so
+        if cause != self._cause:
+            self._cause = cause
+            if not failure.check(TopologyError):  # the topology watch has logged that
                 self.log.warn("Not connected, trying again: {cause}", cause=cause)
         if self._connection is None:
             self._again()
@@ -190,7 +190,7 @@ class EdgeConnection(Service):
             lasted = self._reactor.seconds() - self._since >= LASTING
             self._retry = self._pause = FIRST_RETRY if lasted else min(self._pause * 1.6, LONGEST_RETRY)
             if self.running:
-                self._said = f"the {self._role} closed the connection"
+                self._cause = f"the {self._role} closed the connection"
                 self.log.warn("The link to the {role} is gone; what is to be sent is kept", role=self._role)
             self._disconnected()
         if self._stopped is not None:

@@ -23,7 +23,7 @@ def edge_table(topology: Topology) -> str:
 def fetch_topology(config: ClientConfig) -> Topology:
     """The signed topology of the first directory that answers. Raises `NymtwError` if none does, or it cannot be used.
 
-    Whoever watches the line sees the request, like that of a client that starts.
+    An observer of the line sees the request, like that of a client that starts.
     """
     section = config.client
     trust = read_trust(section.directory_identity_key, section.directory_threshold)
@@ -39,7 +39,7 @@ def fetch_topology(config: ClientConfig) -> Topology:
     raise TopologyError(trouble)
 
 
-def said_of_edges(config: ClientConfig) -> str:
+def edges_text(config: ClientConfig) -> str:
     """What `nym-client init` prints: the edges, or why they are not known."""
     try:
         topology = fetch_topology(config)

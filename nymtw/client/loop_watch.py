@@ -50,7 +50,8 @@ class LoopWatch:
         self._found: dict[str, str] = {}
         self._actions: dict[str, str] = {}
         self._bad_windows = 0
-        self.times = cover.times = LoopTimes(MOMENT)
+        self.times = LoopTimes(MOMENT)
+        cover.measure(self.times)
         self.alarms = {LATE: 0, BLOCKED: 0}
 
     @property
@@ -78,15 +79,15 @@ class LoopWatch:
     def _look(self) -> None:
         self._timer = self._clock.callLater(LOOK_INTERVAL, self._look)
         for loss in self.times.look(self._clock.seconds()):
-            self._judge(loss)
+            self._decide(loss)
 
-    def _judge(self, loss: LoopLoss) -> None:
+    def _decide(self, loss: LoopLoss) -> None:
         action = self._policy.decide(loss)
         before = self._found.pop(loss.kind, "")
         self._actions[loss.kind] = action
         if action != GO_ON:
             self.alarms[loss.kind] += 1
-            found = self._found[loss.kind] = _said(loss)
+            found = self._found[loss.kind] = _describe(loss)
             if not before:
                 self.log.warn("{found}", found=found)
         elif before:
@@ -99,7 +100,7 @@ class LoopWatch:
                 self._leave()
 
 
-def _said(loss: LoopLoss) -> str:
+def _describe(loss: LoopLoss) -> str:
     if loss.kind == BLOCKED:
         return f"no loop came back within {loss.seconds:g} s: this client's packets are held back or dropped"
     where = "by the provider or gateway, or on the way to it" if loss.ratio > MOSTLY else "somewhere on their way"

@@ -83,13 +83,13 @@ class LinkControl:
 class Callbacks:
     """What the parts ask of the core, or tell it.
 
-    `topology()` is the one that packets can cross, or None; `say(trouble)` tells why no packet can be built.
+    `topology()` is the one that packets can cross, or None; `report(trouble)` tells why no packet can be built.
     """
 
     topology: Callable[[], Topology | None]
     address: Callable[[], Address]
     changed: Callable[[Progress], None]
-    say: Callable[[str], None]
+    report: Callable[[str], None]
     make_block: Callable[[], tuple[ReplyBlock, SURBRecord]]
     send: Callable[[Envelope, bytes], Coroutine[Deferred[Any], Any, Any]]
     leave: Callable[[], None]
@@ -149,7 +149,7 @@ def make_parts(
         random,
         topology=core.topology,
         address=core.address,
-        say=core.say,
+        report=core.report,
         outbox=outbox,
         cover=cover,
         hops=hops,

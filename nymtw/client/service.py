@@ -115,7 +115,7 @@ class ClientService(NodeService):
         debug = config.debug
         self._delays = environment.delays or (delay_factory(debug.delay_strategy) if debug.delay_strategy else None)
         self._routes = environment.routes or (route_strategy(debug.route_strategy) if debug.route_strategy else None)
-        self._store: ClientStore | None = None
+        self.store: ClientStore | None = None
         self._waiting: list[Deferred[ClientCore]] = []
         self._logging_in: list[Deferred[None]] = []
         self._refused: ClientTooOld | None = None
@@ -160,7 +160,7 @@ class ClientService(NodeService):
     def startService(self) -> None:
         """Open the database, then begin. Raises `StoreError`, `ListenError`."""
         environment, keys = self._environment, self._keys
-        self._store = store = ClientStore(self.home.data / DATABASE, self._reactor)
+        self.store = store = ClientStore(self.home.data / DATABASE, self._reactor)
         self.core = core = ClientCore(
             clock=self._reactor,
             random=environment.random,
@@ -208,7 +208,7 @@ class ClientService(NodeService):
         self.watch.subscribe(self._use_topology)
         super().startService()
         self._tell_ready()
-        self._say_what_is_different()
+        self._log_differences()
         if self.listener is not None:
             self.log.info("Applications connect to 127.0.0.1:{port}", port=self.listener.port)
 
@@ -277,7 +277,7 @@ class ClientService(NodeService):
                 deferred.callback(self.core)
 
     def _refuse(self, error: ClientTooOld) -> None:
-        """Whoever waits until this client can be used is told that it cannot."""
+        """Tell those who wait for this client that it cannot be used."""
         if self._refused is None:
             self.log.error("Nothing is sent: {error}", error=error)
         self._refused = error
@@ -286,7 +286,7 @@ class ClientService(NodeService):
         for deferred in waiting:
             deferred.errback(error)
 
-    def _say_what_is_different(self) -> None:
+    def _log_differences(self) -> None:
         names = differing(self._config.debug)
         if names:
             self.log.warn(
@@ -295,6 +295,6 @@ class ClientService(NodeService):
             )
 
     def _close(self) -> None:
-        if self._store is not None:
-            self._store.close()
+        if self.store is not None:
+            self.store.close()
         self.home.unlock()

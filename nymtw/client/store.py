@@ -91,17 +91,29 @@ class StoredBytes:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+def open_database(path: Path | str) -> sqlite3.Connection:
+    """A connection in autocommit mode. Raises `sqlite3.Error`."""
+    return sqlite3.connect(path, isolation_level=None)
+
+
 class ClientStore:
     """The database of one client. `path` is a file (created with mode 0600) or ":memory:"."""
 
     log = Logger()
 
-    def __init__(self, path: Path | str, clock: Any, commit_interval: float = 0.005) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        clock: Any,
+        commit_interval: float = 0.005,
+        connect: Callable[[Path | str], sqlite3.Connection] = open_database,
+    ) -> None:
+        """`connect` opens the database in autocommit mode. Raises `StoreError`."""
         if isinstance(path, Path):
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._clock, self._interval = clock, commit_interval
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db = connect(path)
             self._db.execute("PRAGMA journal_mode = WAL")
             # A commit has been handed to the system when it returns: it survives the process, and costs no fsync.
             self._db.execute("PRAGMA synchronous = NORMAL")

@@ -66,13 +66,13 @@ def amount_text(amount: int) -> str:
 
 
 class Wallet:
-    """What the commands do. `say(text)` is for progress; each method returns what `--json` prints."""
+    """What the commands do. `show(text)` is for progress; each method returns what `--json` prints."""
 
-    def __init__(self, ledger: Any, home: NodeHome, patience: float, say: Callable[[str], None]) -> None:
+    def __init__(self, ledger: Any, home: NodeHome, patience: float, show: Callable[[str], None]) -> None:
         self._ledger = ledger
         self._home = home
         self._patience = patience
-        self._say = say
+        self._show = show
 
     async def new(self) -> dict[str, Any]:
         """Make the key, unless it is there, and the account. Raises `NymtwError`."""
@@ -83,11 +83,11 @@ class Wallet:
         if not self._key_file.exists():
             self._home.create()
             save_private(self._key_file, KeyKind.ACCOUNT, AccountKey.generate().secret)
-            self._say(f"Saved the account's private key to {self._key_file}")
+            self._show(f"Saved the account's private key to {self._key_file}")
         key = self.key()
         shown: dict[str, Any] = {"address": address_text(key.address)}
         if await account(self._ledger, key.address) is None:
-            self._say(f"Waiting for a block with the account {shown['address']}")
+            self._show(f"Waiting for a block with the account {shown['address']}")
             place = await send(self._ledger, key, "new-account", NewAccount(), self._patience)
             return {**shown, "height": place.height}
         return shown
@@ -132,7 +132,7 @@ class Wallet:
         from nymtw.ledger.clients import send
 
         key = self.key()
-        self._say("Waiting for a block")
+        self._show("Waiting for a block")
         place = await send(self._ledger, key, kind, fields, self._patience)
         after = await self.balance()
         return {"height": place.height, "position": place.position, "balance": after["balance"]}
@@ -155,14 +155,14 @@ def wallet(options: WalletOptions) -> int:
     ledger = _ledger(reactor, options)
     outcome: list[Any] = []
 
-    def say(text: str) -> None:
+    def show(text: str) -> None:
         if not options["json"]:
             print(text, flush=True)
 
     async def work() -> dict[str, Any]:
         name, *words = options["words"]
         try:
-            found: dict[str, Any] = await getattr(Wallet(ledger, home, options["patience"], say), name)(*words)
+            found: dict[str, Any] = await getattr(Wallet(ledger, home, options["patience"], show), name)(*words)
             return found
         finally:
             await ledger.close()

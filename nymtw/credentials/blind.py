@@ -44,6 +44,11 @@ class Signature:
         """Both, in the order of the byte form."""
         return self.base, self.value
 
+    @classmethod
+    def read(cls, reader: Reader) -> "Signature":
+        """The next two points, 48 bytes each. Raises `EncodingError`."""
+        return cls(reader.g1(), reader.g1())
+
 
 @dataclass(frozen=True)
 class BlindShare:
@@ -81,7 +86,7 @@ class Share:
     def from_bytes(cls, data: bytes) -> "Share":
         """Raises `EncodingError`."""
         reader = Reader(data, Kind.SHARE)
-        share = cls(reader.count(1, MAX_ISSUERS), Signature(reader.g1(), reader.g1()))
+        share = cls(reader.count(1, MAX_ISSUERS), Signature.read(reader))
         reader.end()
         return share
 

@@ -74,7 +74,7 @@ def complain(
     return Complaint(dealt.dealer, index, shared, prove(statement, {"e": secret.scalar}, random))
 
 
-def judge(complaint: Complaint, dealing: Dealing, recipients: Sequence[TransportKey], context: bytes) -> Judgement:
+def resolve(complaint: Complaint, dealing: Dealing, recipients: Sequence[TransportKey], context: bytes) -> Judgement:
     """Judge a complaint about a dealing that `check_dealing` accepted: all come to the same judgement.
 
     Raises `CredentialRejected` (bad-complaint) where it is not about this dealing, or not by that recipient: nobody is

@@ -139,11 +139,11 @@ def sum_of_products(points: Sequence[P], scalars: Sequence[Scalar]) -> P:
     if len(large) == 1:
         sums.append(points[large[0]] * scalars[large[0]])
     elif large:
-        sums.append(_multiply_together([points[place] for place in large], [scalars[place] for place in large]))
+        sums.append(_multi_scalar_multiply([points[place] for place in large], [scalars[place] for place in large]))
     return add(sums)
 
 
-def _multiply_together(points: list[P], scalars: list[Scalar]) -> P:
+def _multi_scalar_multiply(points: list[P], scalars: list[Scalar]) -> P:
     if isinstance(points[0], G1):
         return G1.multiexp_unchecked(points, scalars)
     return G2.multiexp_unchecked(points, scalars)

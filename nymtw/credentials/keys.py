@@ -173,7 +173,7 @@ def combine(keys: Iterable[IssuerKey]) -> VerificationKey:
     """The key of the threshold, from the keys of at least t issuers: the same, whichever they are.
 
     Raises `CredentialRejected` (too-few, mixed) where there are fewer than t different ones, or they do not belong
-    together by their form. Keys that agree in form and lie are found by `check_together`.
+    together by their form. Keys that agree in form and lie are found by `check_one_sharing`.
     """
     chosen = threshold_of(keys)
     first = next(iter(chosen.values())).key
@@ -205,7 +205,7 @@ def threshold_of(keys: Iterable[IssuerKey]) -> dict[int, IssuerKey]:
     return dict(list(found.items())[:threshold])
 
 
-def check_together(keys: Sequence[IssuerKey]) -> None:
+def check_one_sharing(keys: Sequence[IssuerKey]) -> None:
     """Check that all keys belong to one sharing: each set of t of them combines to one key.
 
     Raises `CredentialRejected` (too-few, mixed).

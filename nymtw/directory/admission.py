@@ -16,7 +16,7 @@ from nymtw.errors import ConfigError, EncodingError
 from nymtw.node.config import load_config, read_config
 from nymtw.node.process.log_once import LogOnce
 
-HEADING = "Who may announce himself to this directory. A change holds a second after it is written."
+HEADING = "Nodes that may announce themselves to this directory. A change holds a second after it is written."
 
 
 class Policy(StrEnum):

@@ -193,7 +193,7 @@ class RecommendedSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             "those lines "
             "send at a fixed rate, filled with dummies, and the shorter the wait the more of these. 0: they send "
             "what there is, "
-            "and whoever watches them sees who talks to whom.",
+            "and an observer of them sees who talks to whom.",
         ),
     ] = 0.015
     line_headroom: Annotated[

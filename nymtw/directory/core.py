@@ -66,7 +66,7 @@ class Directory:
         self.registry = registry
         self.gate = PostGate(registry)
         self.publisher = publisher
-        self._metrics = metrics
+        self.windows = metrics
         self._wall_clock = wall_clock
         self.metric_accepted: Callable[[Metric], None] = lambda metric: None
         self.posts: Counter[tuple[str, bool]] = Counter()  # (path, accepted) -> how many
@@ -81,12 +81,12 @@ class Directory:
 
     def metrics(self) -> list[Mapping[str, Any]]:
         """The last complete window of metrics."""
-        return self._metrics.complete(self._is_mixnode)
+        return self.windows.complete(self._is_mixnode)
 
     def presence(self, lower: bool = False) -> dict[str, list[Mapping[str, Any]]]:
         """The present nodes: each one's last post, and `lastSeen` in nanoseconds; `lower` for mixNodes and so on."""
         lists: dict[str, list[Mapping[str, Any]]] = {name: [] for name in LIST_NAMES}
-        for entry in self.registry.live():
+        for entry in self.registry.present():
             record = self.placed(entry)
             name = LISTS.get(record.role)
             if name is not None:
@@ -97,7 +97,7 @@ class Directory:
 
     def nodes(self) -> list[Mapping[str, Any]]:
         """The present nodes by identity, for people; without values that change with every heartbeat."""
-        return [describe(entry, self.placed(entry)) for entry in self.registry.live()]
+        return [describe(entry, self.placed(entry)) for entry in self.registry.present()]
 
     def silent(self) -> list[Mapping[str, Any]]:
         """The absent nodes that are still in the signed topology, by identity, for people."""
@@ -166,7 +166,7 @@ class Directory:
             key, sent, received = read_unsigned_metric(body)
             if not self.unsigned_presence.has("mixnodes", key):
                 raise DirectoryError("no mixnode with this key is announced")
-            self._metrics.accept(Metric(b"unsigned " + key.encode(), key, sent, received, now), self._is_mixnode)
+            self.windows.accept(Metric(b"unsigned " + key.encode(), key, sent, received, now), self._is_mixnode)
             self.line_accepted(key, sent, received, now)
             return
         identity = claimed_identity(body)
@@ -179,7 +179,7 @@ class Directory:
             raise DirectoryError("pubKey: this mixnode has announced another key")
         if max(metric.sent, metric.received, metric.loops_sent, metric.loops_returned) > MOST_PACKETS:
             raise DirectoryError(f"no node carries more than {MOST_PACKETS} packets at once")
-        self._metrics.accept(metric, self._is_mixnode)
+        self.windows.accept(metric, self._is_mixnode)
         self.metric_accepted(metric)
 
     def _is_mixnode(self, identity: bytes) -> bool:

@@ -36,7 +36,7 @@ class DirectoryMetrics:
         """The metrics, read now."""
         self._directory.publisher.bring_up_to_date()
         nodes = labelled_gauges("directory_nodes", "Nodes that are announced now.", labels=["role", "layer"])
-        placed = [self._directory.placed(entry) for entry in self._directory.registry.live()]
+        placed = [self._directory.placed(entry) for entry in self._directory.registry.present()]
         roles = Counter((record.role, record.layer) for record in placed)
         for role, layer in [*((MIXNODE, layer) for layer in LAYERS), *((role, 0) for role in EDGE_ROLES)]:
             nodes.add_metric([role, str(layer) if layer else ""], roles[role, layer])

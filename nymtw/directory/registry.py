@@ -91,7 +91,7 @@ class Registry:
         one, where several directories assign them together.
         """
         self._agreed_layer = agreed_layer
-        self._admits = admits
+        self.admits = admits
         self._layers = dict(assigned or {})
         self._seconds = seconds
         self._wall_clock = wall_clock
@@ -129,6 +129,11 @@ class Registry:
         known = self._live.get(identity)
         return known.timestamp if known else self._gone.get(identity, (-1, 0.0))[0]
 
+    @property
+    def remembered(self) -> frozenset[bytes]:
+        """Identities of nodes that are gone, and whose heartbeats could still be replayed."""
+        return frozenset(self._gone)
+
     def accept(self, heartbeat: Heartbeat, post: Mapping[str, Any], source: str) -> Entry:
         """Take a heartbeat whose signature and skew have been checked; `post` is its JSON, `source` where it came from.
 
@@ -140,7 +145,7 @@ class Registry:
         known = self._live.get(identity)
         if heartbeat.timestamp <= self.newest(identity):
             raise DirectoryError("this heartbeat is not newer than the last one of this identity")
-        if not self._admits(identity):
+        if not self.admits(identity):
             raise DirectoryError(f"{key_text(identity)} is not admitted here")
         host = self._host(heartbeat.record.host, source)
         record = msgspec.structs.replace(heartbeat.record, host=host, layer=self._layer(heartbeat.record))
@@ -156,7 +161,7 @@ class Registry:
         before = known or self._silent.pop(identity, None)
         if before is not None:
             self._clients -= len(before.clients)
-        clients, pages, posted = self._listed(before, heartbeat, post)
+        clients, pages, posted = self._clients_of(before, heartbeat, post)
         entry = Entry(
             {name: value for name, value in post.items() if name not in _PAGING} | posted | _filled_in(post, record),
             record,
@@ -187,7 +192,7 @@ class Registry:
             clients.setdefault(client.provider, []).append(client)
         now = self._seconds()
         for node in topology.nodes[: self._capacity]:
-            if node.identity in self._live or not self._admits(node.identity):
+            if node.identity in self._live or not self.admits(node.identity):
                 continue
             announced = msgspec.structs.replace(node, role=ANY, layer=0, places=msgspec.UNSET) if node.places else node
             self._silent[node.identity] = Member(announced, announced, tuple(clients.get(node.identity, ())), now)
@@ -216,14 +221,14 @@ class Registry:
     def drop_the_unadmitted(self) -> None:
         """Forget the nodes that a new policy does not admit."""
         for entry in list(self._live.values()):
-            if not self._admits(entry.record.identity):
+            if not self.admits(entry.record.identity):
                 self._leave(entry)
                 self._clients -= len(entry.clients)
                 self.version += 1
-        for identity in [identity for identity in self._silent if not self._admits(identity)]:
+        for identity in [identity for identity in self._silent if not self.admits(identity)]:
             self._forget(identity)
 
-    def live(self) -> list[Entry]:
+    def present(self) -> list[Entry]:
         """The nodes that are there, by identity."""
         self.expire()
         return [self._live[identity] for identity in sorted(self._live)]
@@ -264,7 +269,7 @@ class Registry:
         taken = set(_places(record))
         return [identity for identity, member in self._silent.items() if taken.intersection(_places(member.record))]
 
-    def _listed(
+    def _clients_of(
         self, known: "Entry | Member | None", heartbeat: Heartbeat, post: Mapping[str, Any]
     ) -> tuple[tuple[PublicClient, ...], Mapping[int, Page], dict[str, Any]]:
         """The listed clients of a node, their pages if there are several, and what is to stand in its post.

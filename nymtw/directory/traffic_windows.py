@@ -36,6 +36,11 @@ class TrafficWindows:
         self._complete: dict[bytes, Counts] = {}
         self._newest: dict[bytes, int] = {}
 
+    @property
+    def reporters(self) -> frozenset[bytes]:
+        """Identities of the mixnodes whose newest metric is remembered."""
+        return frozenset(self._newest)
+
     def accept(self, metric: Metric, is_live: Callable[[bytes], bool]) -> None:
         """Add a metric that has been checked but for its time: one that is not newer than the last is refused.
 

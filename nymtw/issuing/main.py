@@ -28,7 +28,7 @@ def _number(most: int) -> Any:
 class DealOptions(usage.Options):
     synopsis = "Usage: nymtw keys deal [options]"
     longdesc = (
-        "Deals a key for issuing credentials among issuers, so that a threshold of them can sign. Whoever runs this "
+        "Deals a key for issuing credentials among issuers, so that a threshold of them can sign. The dealer "
         "knows all shares: it is for tests and local networks; issuers who trust no dealer make their key together. "
         "Writes a private and a public key file for each issuer, and the verification key."
     )

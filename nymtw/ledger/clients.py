@@ -109,7 +109,7 @@ class BlockFeed(Service):
     """Calls `callback(block)` with every block (`BlockRecord`) above a height, in order, while it runs.
 
     It goes on after errors of the ledger. An error in the callback is logged and the same block comes again, a second
-    later: whoever must not miss one keeps the height that it has done.
+    later: a client that must not miss one keeps the height that it has done.
     """
 
     _log = Logger()

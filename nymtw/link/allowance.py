@@ -4,7 +4,7 @@ from collections import OrderedDict
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
-_MOST_ORIGINS: Final = 100_000  # remembered at once, some 15 MB
+MOST_ORIGINS: Final = 100_000  # remembered at once, some 15 MB
 
 
 class Allowance:
@@ -20,6 +20,11 @@ class Allowance:
         self._seconds = seconds
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # events that count, and when they did
 
+    @property
+    def remembered(self) -> int:
+        """The number of addresses whose events are counted."""
+        return len(self._levels)
+
     def take(self, address: Any) -> bool:
         """Whether this address may once more; counts it if so."""
         at = origin(address)
@@ -28,7 +33,7 @@ class Allowance:
             return False
         self._levels[at] = (level + 1, now)
         self._levels.move_to_end(at)
-        while len(self._levels) > _MOST_ORIGINS or self._level(next(iter(self._levels))) <= 0:
+        while len(self._levels) > MOST_ORIGINS or self._level(next(iter(self._levels))) <= 0:
             self._levels.popitem(last=False)
         return True
 

@@ -107,7 +107,7 @@ class ProviderConnection(FramedProtocol):
     def __init__(self, factory: _ProviderFactory) -> None:
         parser = FrameParser({FrameType.CONTROL}, control.CONTROL_LIMIT)
         super().__init__(factory.housekeeper, factory.limits, parser)
-        self._factory = factory
+        self.factory = factory
         self._handed_out = False
         self._answer: Deferred[Any] | None = None
         self._mail: Deferred[list[control.MailItem]] | None = None
@@ -121,8 +121,8 @@ class ProviderConnection(FramedProtocol):
 
     def register(self) -> "Deferred[bytes]":
         """Make the mailbox. Fires with its token (32 bytes); fails with `RegistrationRefused`."""
-        key = bytes(self._factory.mailbox_key.verify_key)
-        return self._ask(control.Register(key, self._sign(control.REGISTER_LABEL)))
+        key = bytes(self.factory.mailbox_key.verify_key)
+        return self._ask(control.Register(key, self.signature(control.REGISTER_LABEL)))
 
     def login(self, token: bytes, listing: str = "", credential: bytes = b"") -> "Deferred[int]":
         """Open the mailbox. Fires with the number of slots of every pull; fails with `RegistrationRefused`.
@@ -131,8 +131,8 @@ class ProviderConnection(FramedProtocol):
         what lets it send, where the edge asks for that. Afterwards `push` says whether mail is pushed, and `kept` for
         how long the mailbox is kept without a login.
         """
-        key = bytes(self._factory.mailbox_key.verify_key)
-        return self._ask(control.Login(key, token, self._sign(control.LOGIN_LABEL), listing, credential))
+        key = bytes(self.factory.mailbox_key.verify_key)
+        return self._ask(control.Login(key, token, self.signature(control.LOGIN_LABEL), listing, credential))
 
     def submit(self, first_hop: bytes, epoch: int, packet: bytes) -> bool:
         """Ask the provider to pass a packet to the node `first_hop`. False where it was not sent: not logged in, or
@@ -186,7 +186,7 @@ class ProviderConnection(FramedProtocol):
         if self.ended:
             return
         self._handed_out = True
-        self._factory.connected.callback(self)
+        self.factory.connected.callback(self)
 
     def frames_received(self, frames: list[Frame]) -> None:
         for frame in frames:
@@ -211,13 +211,13 @@ class ProviderConnection(FramedProtocol):
     def lost(self) -> None:
         waiting = [self._answer, self._mail]
         self._answer = self._mail = None
-        if not self._handed_out and not self._factory.connected.called:
-            waiting.append(self._factory.connected)
+        if not self._handed_out and not self.factory.connected.called:
+            waiting.append(self.factory.connected)
         for deferred in waiting:
             if deferred is not None:
                 deferred.errback(self.reason)
         if self._handed_out:
-            self._factory.tell_lost()
+            self.factory.tell_lost()
 
     def _take_pushed(self, items: list[control.MailItem]) -> None:
         """Every frame has one answer, whatever was in it, before anybody can have done anything with it."""
@@ -230,9 +230,10 @@ class ProviderConnection(FramedProtocol):
         if self.up:
             self.send(control.encode_pull(numbers, self.slots))
 
-    def _sign(self, label: bytes) -> bytes:
-        exporter = self._factory.security.exporter(self.transport, label)
-        return bytes(self._factory.mailbox_key.sign(exporter).signature)
+    def signature(self, label: bytes) -> bytes:
+        """The mailbox key's signature (64 bytes) of the exporter for `label`: worth nothing on another connection."""
+        exporter = self.factory.security.exporter(self.transport, label)
+        return bytes(self.factory.mailbox_key.sign(exporter).signature)
 
     def _ask(self, request: control.Register | control.Login) -> "Deferred[Any]":
         if self.up or self._answer is not None or self.ended:

@@ -53,19 +53,19 @@ class Housekeeper:
     def __init__(self, clock: IReactorTime, interval: float) -> None:
         self.clock: Any = clock
         self._interval = interval
-        self._connections: dict[FramedProtocol, None] = {}
+        self.connections: dict[FramedProtocol, None] = {}
         self._timer: IDelayedCall | None = None
         self._empty: Deferred[None] | None = None
         self._giving_up: IDelayedCall | None = None
 
     def watch(self, connection: "FramedProtocol") -> None:
-        self._connections[connection] = None
+        self.connections[connection] = None
         if self._timer is None:
             self._timer = self.clock.callLater(self._interval, self._tick)
 
     def unwatch(self, connection: "FramedProtocol") -> None:
-        self._connections.pop(connection, None)
-        if not self._connections and self._timer is not None:
+        self.connections.pop(connection, None)
+        if not self.connections and self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._tell_empty()
@@ -78,17 +78,17 @@ class Housekeeper:
         if self._empty is None:
             self._empty = Deferred()
             self._giving_up = self.clock.callLater(within, self._abort_all)
-            for connection in list(self._connections):
+            for connection in list(self.connections):
                 connection.close()
             self._tell_empty()
         return self._empty
 
     def _abort_all(self) -> None:
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.abort()
 
     def _tell_empty(self) -> None:
-        if self._empty is not None and not self._connections and not self._empty.called:
+        if self._empty is not None and not self.connections and not self._empty.called:
             if self._giving_up is not None and self._giving_up.active():
                 self._giving_up.cancel()
             self._empty.callback(None)
@@ -96,9 +96,9 @@ class Housekeeper:
     def _tick(self) -> None:
         self._timer = None
         now = self.clock.seconds()
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.check(now)
-        if self._connections:
+        if self.connections:
             self._timer = self.clock.callLater(self._interval, self._tick)
 
 

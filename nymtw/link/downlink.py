@@ -1,4 +1,4 @@
-"""Mail that an edge pushes: at a fixed rate, filled with dummies, so that whoever watches a client's line sees no
+"""Mail that an edge pushes: at a fixed rate, filled with dummies, so that an observer of a client's line sees no
 difference between idle and receiving; or at once, for those who would rather have it so.
 """
 

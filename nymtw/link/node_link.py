@@ -73,7 +73,8 @@ class NodeLinks:
     does not read, its packets wait here and not in the transport. `sent` means: handed to the connection.
 
     Lines that `set_lines` gives rates to are padded: `schedule` (`ILinkSchedule`) says when they send, `padding`
-    counts.
+    counts. `incoming` and `outgoing` have the connections from and to peers by identity, `pending` and `pending_bytes`
+    the packets that wait.
     """
 
     def __init__(
@@ -101,13 +102,13 @@ class NodeLinks:
         self.housekeeper = Housekeeper(reactor, min(self.limits.handshake, self.limits.half_frame) / 4)
         self.pending = 0
         self._admit = admit
-        self._pending_bytes = 0
-        self._links: dict[bytes, OutgoingLink] = {}
+        self.pending_bytes = 0
+        self.outgoing: dict[bytes, OutgoingLink] = {}
         self._lines: Mapping[bytes, Rates] = {}
         self.schedule: Any = schedule or ConstantSlots()
         self.slots = SlotClock(reactor)
         self.padding = PaddingCounts()
-        self._receivers: dict[bytes, _Receiver] = {}
+        self.incoming: dict[bytes, _Receiver] = {}
         self._dirty: list[OutgoingLink] = []
         self._flushing: IDelayedCall | None = None
         self._joining = False  # `send_many` is at work
@@ -124,35 +125,35 @@ class NodeLinks:
         """
         if self._stopped:
             return
-        for peer, link in list(self._links.items()):
+        for peer, link in list(self.outgoing.items()):
             if peers.get(peer) != link.address:
-                del self._links[peer]
+                del self.outgoing[peer]
                 link.abort(DropReason.LINK_DOWN)
         for peer, (host, port) in peers.items():
-            if peer not in self._links:
-                self._links[peer] = link = OutgoingLink(self, peer, host, port)
+            if peer not in self.outgoing:
+                self.outgoing[peer] = link = OutgoingLink(self, peer, host, port)
                 link.pad(self._lines.get(peer, {}))
-        for receiver in list(self._receivers.values()):
+        for receiver in list(self.incoming.values()):
             if not self._admit(receiver.peer):
                 receiver.abort()
 
     def set_lines(self, lines: Mapping[bytes, Rates]) -> None:
         """Which lines are padded, by peer, and how many frames of each size class they send a second."""
         self._lines = lines
-        for peer, link in self._links.items():
+        for peer, link in self.outgoing.items():
             link.pad(lines.get(peer, {}))
 
     def send(self, peer: bytes, epoch: int, packet: bytes) -> None:
         """Queue a packet (of a length that a size class has) for `peer`. Never waits, never raises for a bad peer."""
-        link = self._links.get(peer)
+        link = self.outgoing.get(peer)
         if link is None:
             self.dropped(DropReason.SHUTDOWN if self._stopped else DropReason.UNKNOWN_NEXT_HOP, 1)
             return
         link.add(self.clock.seconds(), encode_packet(epoch, packet))
         while link.queued_bytes > self.limits.queue_bytes_per_peer:
             link.drop_oldest(DropReason.LINK_QUEUE_FULL)
-        while self._pending_bytes > self.limits.queue_bytes:
-            max(self._links.values(), key=_queued_bytes).drop_oldest(DropReason.LINK_QUEUE_FULL)
+        while self.pending_bytes > self.limits.queue_bytes:
+            max(self.outgoing.values(), key=_queued_bytes).drop_oldest(DropReason.LINK_QUEUE_FULL)
         if not link.dirty and not link.padded:
             link.dirty = True
             self._dirty.append(link)
@@ -172,18 +173,18 @@ class NodeLinks:
 
     def up(self) -> tuple[int, int]:
         """How many connections of admitted peers there are, and how many to peers that have admitted this node."""
-        outgoing = sum(link.connection is not None and link.connection.up for link in self._links.values())
-        return len(self._receivers), outgoing
+        outgoing = sum(link.connection is not None and link.connection.up for link in self.outgoing.values())
+        return len(self.incoming), outgoing
 
     def came(self, length: int) -> None:
         """For `OutgoingLink`: a packet of so many bytes was queued."""
         self.pending += 1
-        self._pending_bytes += length
+        self.pending_bytes += length
 
     def taken(self, count: int, length: int) -> None:
         """For `OutgoingLink`: so many packets and bytes have left a queue."""
         self.pending -= count
-        self._pending_bytes -= length
+        self.pending_bytes -= length
 
     def _flush(self) -> None:
         """Packets for one peer that came together leave together, each in a TLS record of its own."""
@@ -199,16 +200,16 @@ class NodeLinks:
         """For receivers: whether to admit this peer. Its newest connection counts: the older one may be half dead."""
         if self._stopped or not self._admit(peer):
             return False
-        older = self._receivers.get(peer)
-        self._receivers[peer] = receiver
+        older = self.incoming.get(peer)
+        self.incoming[peer] = receiver
         if older is not None:
             older.abort()
         return True
 
     def is_gone(self, receiver: _Receiver) -> None:
         """For receivers: this one's connection is lost."""
-        if self._receivers.get(receiver.peer) is receiver:
-            del self._receivers[receiver.peer]
+        if self.incoming.get(receiver.peer) is receiver:
+            del self.incoming[receiver.peer]
 
     # the end
 
@@ -224,7 +225,7 @@ class NodeLinks:
             self._flushing.cancel()
             self._flushing = None
         self.slots.stop()
-        links, self._links = self._links, {}
+        links, self.outgoing = self.outgoing, {}
         for link in links.values():
             link.close(DropReason.SHUTDOWN)
         return self.housekeeper.close_all(self.limits.closing)

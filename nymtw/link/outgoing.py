@@ -1,7 +1,7 @@
 """The link to one node: a bounded queue, one connection, and reconnects with jitter.
 
-On a padded line frames leave in its slots, from lanes of their own (`nymtw.link.padding`), and the connection is made
-at once; on any other one when there is something to send, and they leave as they come.
+On a padded line frames leave in its slots, from slot queues (`nymtw.link.padding`), and the connection is made at
+once. On any other line it is made when there is something to send, and frames leave as they come.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from nymtw.drop_reasons import DropReason
 from nymtw.link.connection import FramedProtocol, Housekeeper
 from nymtw.link.frames import Frame, FrameParser, FrameType
 from nymtw.link.limits import LinkLimits
-from nymtw.link.padding import LONGEST_WAIT, Lane, PaddingCounts, Rates, SlotClock, lanes_for
+from nymtw.link.padding import LONGEST_WAIT, PaddingCounts, Rates, SlotClock, SlotQueue, slot_queues
 
 # TLS records on one connection before it is renewed: AES-GCM wants new keys long before 2**24.5 (RFC 8446, 5.5).
 MOST_RECORDS: Final = 1 << 23
@@ -85,7 +85,7 @@ class OutgoingLink(ClientFactory):
         self.queue: deque[tuple[float, bytes]] = deque()  # when it came, encoded frame
         self.queued_bytes = 0
         self.rates: Rates = _NO_RATES
-        self._lanes: dict[int, Lane] = {}  # by the length of their frames
+        self._slot_queues: dict[int, SlotQueue] = {}  # by the length of their frames
         self.dirty = False  # waits for the next flush of all links
         self.connection: Sender | None = None
         self._connecting = False
@@ -102,25 +102,27 @@ class OutgoingLink(ClientFactory):
     @property
     def padded(self) -> bool:
         """Whether frames leave in slots."""
-        return bool(self._lanes)
+        return bool(self._slot_queues)
 
     def pad(self, rates: Rates) -> None:
         """Send so many frames of each size class a second from now on; none: frames leave as they come."""
         if rates == self.rates:
             return
         links, self.rates = self.links, rates
-        for lane in self._lanes.values():
-            lane.closed = True
+        for slot_queue in self._slot_queues.values():
+            slot_queue.closed = True
         waiting = sorted(chain.from_iterable(self._queues()))
         self.queue.clear()
-        self._lanes = lanes_for(self, rates, links.schedule.slots, links.random, links.padding)
+        self._slot_queues = slot_queues(self, rates, links.schedule.slots, links.random, links.padding)
         for came, frame in waiting:
-            (self._lanes[len(frame)].waiting if len(frame) in self._lanes else self.queue).append((came, frame))
-        if self._lanes:
+            (self._slot_queues[len(frame)].waiting if len(frame) in self._slot_queues else self.queue).append(
+                (came, frame)
+            )
+        if self._slot_queues:
             while self.queue:
                 self.drop_oldest(DropReason.LINE_FULL)  # of a size that has no slots
-            for lane in self._lanes.values():
-                links.slots.add(lane)
+            for slot_queue in self._slot_queues.values():
+                links.slots.add(slot_queue)
         self.flush()
 
     def add(self, now: float, frame: bytes) -> None:
@@ -128,12 +130,12 @@ class OutgoingLink(ClientFactory):
         length = len(frame)
         self.queued_bytes += length
         self.links.came(length)
-        lane = self._lanes.get(length)
-        if lane is not None:
-            lane.waiting.append((now, frame))
+        slot_queue = self._slot_queues.get(length)
+        if slot_queue is not None:
+            slot_queue.waiting.append((now, frame))
             return
         self.queue.append((now, frame))
-        if self._lanes:
+        if self._slot_queues:
             self.drop_oldest(DropReason.LINE_FULL)  # of a size that has no slots on this line
 
     def drop_oldest(self, reason: DropReason) -> None:
@@ -150,9 +152,9 @@ class OutgoingLink(ClientFactory):
             self.links.dropped(reason, count)
 
     def _queues(self) -> list[deque[tuple[float, bytes]]]:
-        return [self.queue, *(lane.waiting for lane in self._lanes.values())]
+        return [self.queue, *(slot_queue.waiting for slot_queue in self._slot_queues.values())]
 
-    # what a lane calls
+    # what a slot queue calls
 
     def ready(self) -> Sender | None:
         """The connection, if frames can leave; else it is being made."""
@@ -161,15 +163,15 @@ class OutgoingLink(ClientFactory):
             return None
         return self.connection
 
-    def take(self, lane: Lane) -> bytes:
-        """The oldest frame of a lane, which leaves now."""
-        frame = lane.waiting.popleft()[1]
+    def take(self, slot_queue: SlotQueue) -> bytes:
+        """The oldest frame of a slot queue, which leaves now."""
+        frame = slot_queue.waiting.popleft()[1]
         self._take(len(frame))
         return frame
 
-    def drop(self, lane: Lane, reason: DropReason) -> None:
-        """The oldest frame of a lane has waited for too long."""
-        self.take(lane)
+    def drop(self, slot_queue: SlotQueue, reason: DropReason) -> None:
+        """The oldest frame of a slot queue has waited for too long."""
+        self.take(slot_queue)
         self.links.dropped(reason, 1)
 
     def was_sent(self, packets: int, records: int) -> None:
@@ -187,7 +189,7 @@ class OutgoingLink(ClientFactory):
             connection.write_now()
 
     def _look(self) -> None:
-        if (self.queue or self._lanes) and not self._closed:
+        if (self.queue or self._slot_queues) and not self._closed:
             self._connect()
 
     def _take(self, length: int, count: int = 1) -> None:
@@ -278,7 +280,7 @@ class OutgoingLink(ClientFactory):
     def _drop_stale(self, reason: DropReason) -> None:
         """Packets do not wait long for a peer that is dead or slow: their acks would be late anyway."""
         now = self.links.clock.seconds()
-        patience = LONGEST_WAIT if self._lanes and self._up_since is not None else self.links.limits.patience
+        patience = LONGEST_WAIT if self._slot_queues and self._up_since is not None else self.links.limits.patience
         for queue in self._queues():
             while queue and queue[0][0] < now - patience:
                 self._take(len(queue.popleft()[1]))
@@ -288,8 +290,8 @@ class OutgoingLink(ClientFactory):
         """Write what the connection takes and drop the rest; the connection stays for its owner to close."""
         self._closed = True
         self.flush()
-        for lane in self._lanes.values():
-            lane.closed = True
+        for slot_queue in self._slot_queues.values():
+            slot_queue.closed = True
         self.drop_all(reason)
         if self._retry is not None:
             self._retry.cancel()

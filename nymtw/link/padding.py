@@ -1,7 +1,7 @@
 """Padded lines: frames leave in slots that a published rate decides on, a packet if one waits, else a dummy.
 
-What an observer of the line counts and times is then the same whoever sends to whom. A line that is offered more than
-its rate for long drops the oldest: its pattern says nothing of that either.
+What an observer of the line counts and times is then the same for any senders and recipients. A line that is offered
+more than its rate for long drops the oldest packets: its pattern says nothing of that either.
 """
 
 import heapq
@@ -48,22 +48,22 @@ class Line(Protocol):
 
 
 class PaddedLink(Protocol):
-    """What a lane asks of its link, and tells it."""
+    """What a slot queue asks of its link, and tells it."""
 
     def ready(self) -> Line | None:
         """The connection, if frames can leave; else it is being made."""
 
-    def take(self, lane: "Lane") -> bytes:
-        """The oldest frame of a lane, which leaves now."""
+    def take(self, slot_queue: "SlotQueue") -> bytes:
+        """The oldest frame of a slot queue, which leaves now."""
 
-    def drop(self, lane: "Lane", reason: DropReason) -> None:
-        """The oldest frame of a lane has waited for too long."""
+    def drop(self, slot_queue: "SlotQueue", reason: DropReason) -> None:
+        """The oldest frame of a slot queue has waited for too long."""
 
     def was_sent(self, packets: int, records: int) -> None:
         """A slot was used: so many packets, so many records."""
 
 
-class Lane:
+class SlotQueue:
     """The slots of one size class on one line, and the packets that wait for them (since when, encoded frame)."""
 
     __slots__ = (
@@ -135,15 +135,15 @@ class SlotClock:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock: Any = clock
-        self._heap: list[tuple[float, int, Lane]] = []
+        self._heap: list[tuple[float, int, SlotQueue]] = []
         self._order = count()
         self._timer: IDelayedCall | None = None
 
-    def add(self, lane: Lane) -> None:
-        """Give this lane its slots from now on, until it is `closed`."""
-        gap, lane.frames = next(lane.slots)
-        lane.due = self._clock.seconds() + gap
-        heapq.heappush(self._heap, (lane.due, next(self._order), lane))
+    def add(self, slot_queue: SlotQueue) -> None:
+        """Give this slot queue its slots from now on, until it is `closed`."""
+        gap, slot_queue.frames = next(slot_queue.slots)
+        slot_queue.due = self._clock.seconds() + gap
+        heapq.heappush(self._heap, (slot_queue.due, next(self._order), slot_queue))
         self._arm()
 
     def stop(self) -> None:
@@ -170,29 +170,29 @@ class SlotClock:
         self._timer = None
         heap, now = self._heap, self._clock.seconds()
         while heap and heap[0][0] <= now + _ROUNDING:
-            lane = heap[0][2]
-            if lane.closed:
+            slot_queue = heap[0][2]
+            if slot_queue.closed:
                 heapq.heappop(heap)
                 continue
-            lane.fire(now)
-            if not heap or heap[0][2] is not lane:  # what was sent has led to the end of it all
+            slot_queue.fire(now)
+            if not heap or heap[0][2] is not slot_queue:  # what was sent has led to the end of it all
                 break
-            lane.go_on(now)
-            heapq.heapreplace(heap, (lane.due, next(self._order), lane))
+            slot_queue.go_on(now)
+            heapq.heapreplace(heap, (slot_queue.due, next(self._order), slot_queue))
         self._arm()
 
 
-def lanes_for(
+def slot_queues(
     link: PaddedLink,
     rates: Rates,
     slots: Callable[[float, Random], Iterator[tuple[float, int]]],
     random: Random,
     counts: PaddingCounts,
-) -> dict[int, Lane]:
-    """The lanes of a line, by the length of their frames."""
-    lanes = {}
+) -> dict[int, SlotQueue]:
+    """The slot queues of a line, by the length of their frames."""
+    queues = {}
     for size_class, rate in rates.items():
         if rate > 0:
-            lane = Lane(link, size_class, rate, slots(rate, random), random, counts)
-            lanes[len(encode_dummy(size_class, bytes(GEOMETRIES[SizeClass(size_class)].packet_length)))] = lane
-    return lanes
+            slot_queue = SlotQueue(link, size_class, rate, slots(rate, random), random, counts)
+            queues[len(encode_dummy(size_class, bytes(GEOMETRIES[SizeClass(size_class)].packet_length)))] = slot_queue
+    return queues

@@ -54,7 +54,7 @@ class _UnbufferedTLSFactory(TLSMemoryBIOFactory):
 
 
 @implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
-class _ConnectionCreator:
+class ConnectionCreator:
     """Makes the OpenSSL object of each connection from one context."""
 
     def __init__(self, context: SSL.Context) -> None:
@@ -71,13 +71,13 @@ class TLSSecurity:
     """TLS 1.3 by pyOpenSSL. `signing_key` is the node's identity; None for a client, which shows no certificate."""
 
     def __init__(self, signing_key: SigningKey | None) -> None:
-        self._key_and_certificate = None if signing_key is None else _make_certificate(signing_key)
+        self._key_and_certificate = None if signing_key is None else make_certificate(signing_key)
 
     def server(self, factory: Any, ask_peer: bool) -> IProtocolFactory:
-        return _wrap(self._context(partial(_verify, None) if ask_peer else None), False, factory)
+        return _wrap(self.new_context(partial(verify_certificate, None) if ask_peer else None), False, factory)
 
     def client(self, factory: Any, expected_identity: bytes) -> IProtocolFactory:
-        return _wrap(self._context(partial(_verify, expected_identity)), True, factory)
+        return _wrap(self.new_context(partial(verify_certificate, expected_identity)), True, factory)
 
     def peer_identity(self, transport: Any) -> bytes | None:
         return _identity(transport.getPeerCertificate())
@@ -85,7 +85,8 @@ class TLSSecurity:
     def exporter(self, transport: Any, label: bytes) -> bytes:
         return bytes(transport.getHandle().export_keying_material(label, EXPORTER_LENGTH))
 
-    def _context(self, verify: Callable[..., bool] | None) -> SSL.Context:
+    def new_context(self, verify: Callable[..., bool] | None) -> SSL.Context:
+        """What the connections of one factory have in common; `verify` is None where no certificate is asked for."""
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         # No resumption: every connection proves its keys anew.
@@ -104,10 +105,10 @@ class TLSSecurity:
 def _wrap(context: SSL.Context, is_client: bool, factory: Any) -> IProtocolFactory:
     # The clock serves the aggregation of writes alone, which is not used here.
     clock = cast(IReactorTime, object())
-    return cast(IProtocolFactory, _UnbufferedTLSFactory(_ConnectionCreator(context), is_client, factory, clock))
+    return cast(IProtocolFactory, _UnbufferedTLSFactory(ConnectionCreator(context), is_client, factory, clock))
 
 
-def _verify(
+def verify_certificate(
     expected: bytes | None, connection: SSL.Connection, certificate: Any, errno: int, depth: int, ok: int
 ) -> bool:
     """Only the key counts: the peer proves in the handshake that it holds it, and names and dates say nothing."""
@@ -126,7 +127,7 @@ def _identity(certificate: Any) -> bytes | None:
     return key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else None
 
 
-def _make_certificate(signing_key: SigningKey) -> tuple[Ed25519PrivateKey, x509.Certificate]:
+def make_certificate(signing_key: SigningKey) -> tuple[Ed25519PrivateKey, x509.Certificate]:
     """A certificate without a name and, as RFC 5280 section 4.1.2.5 writes it, without an end."""
     key = Ed25519PrivateKey.from_private_bytes(bytes(signing_key))
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nymtw")])

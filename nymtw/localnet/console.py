@@ -15,16 +15,16 @@ class Console:
         self._file = sys.stdout if file is None else file
         self.is_terminal = self._file.isatty()
         self._shown = ""
-        self._bar: Any = None
+        self.bar: Any = None
 
-    def say(self, text: str = "") -> None:
+    def write_line(self, text: str = "") -> None:
         """One or more lines that stay."""
         cleared, self._shown = _CLEAR if self._shown else "", ""
-        if self._bar is not None:
-            self._bar.clear()
+        if self.bar is not None:
+            self.bar.clear()
         self._write(f"{cleared}{text}\n")
-        if self._bar is not None:
-            self._bar.refresh()
+        if self.bar is not None:
+            self.bar.refresh()
 
     def show(self, text: str) -> None:
         """The line that changes; nothing where the output is no terminal."""
@@ -37,9 +37,9 @@ class Console:
         if not self.is_terminal:
             return
         try:
-            if self._bar is None:
-                self._bar = _Bar(total=total, unit=" fragments", file=self._file, leave=False, dynamic_ncols=True)
-            self._bar.update(done - self._bar.n)
+            if self.bar is None:
+                self.bar = _Bar(total=total, unit=" fragments", file=self._file, leave=False, dynamic_ncols=True)
+            self.bar.update(done - self.bar.n)
         except OSError:
             return
         if done == total:
@@ -47,7 +47,7 @@ class Console:
 
     def end_progress(self) -> None:
         """Take the bar away."""
-        bar, self._bar = self._bar, None
+        bar, self.bar = self.bar, None
         if bar is not None:
             try:
                 bar.close()

@@ -36,7 +36,13 @@ class Layout:
 
 
 def lay_out(
-    home: Path, mixnodes_per_layer: int, providers: int, gateways: int, rates: Rates, padded: bool = False
+    home: Path,
+    mixnodes_per_layer: int,
+    providers: int,
+    gateways: int,
+    rates: Rates,
+    padded: bool = False,
+    usual_ports: bool = True,
 ) -> Layout:
     """Choose ports, and make the identity keys that others must know before their owners have started.
 
@@ -45,7 +51,7 @@ def lay_out(
     """
     size = Size(mixnodes_per_layer, providers, gateways)
     names = [(kind, name) for kind in NODE_KINDS for name in kind.names(size)]
-    picker = PortPicker()
+    picker = PortPicker(usual_ports)
     [directory_port] = picker.pick(DIRECTORY_PORT)
     node_ports = dict(zip((name for _, name in names), picker.pick(NODE_PORT, len(names)), strict=True))
     with_clients = [name for kind, name in names if kind.has_clients]

@@ -80,10 +80,10 @@ class Localnet:
             await directory.close()
 
     async def restart_elsewhere(self) -> None:
-        """Stop what runs, and choose ports again, for the next `start`."""
+        """Stop what runs, and choose ports again, for the next `start`: unusual ones, which no other localnet wants."""
         await self.processes.stop()
         self.processes = Processes(self._reactor, self.home, self.logs)
-        self.layout = lay_out(self.home, *self._size, self._rates, self._padded)
+        self.layout = lay_out(self.home, *self._size, self._rates, self._padded, usual_ports=False)
 
     async def complete(self, show: Callable[[str], None] = lambda text: None) -> None:
         """Start the others, a few at a time, and wait until every node has announced itself and the clients' loops come
@@ -121,7 +121,11 @@ class Localnet:
         try:
             return await self.processes.stop()
         finally:
-            os.close(self._lock)
+            self.release()
+
+    def release(self) -> None:
+        """Let others use the folder; `stop` does it, too."""
+        os.close(self._lock)
 
     def _check(self) -> None:
         try:

@@ -10,10 +10,11 @@ _TRIES = 1000
 
 
 class PortPicker:
-    """Picks free ports, each once."""
+    """Picks free ports, each once; without `usual` never the usual ones, which others may be about to take."""
 
-    def __init__(self) -> None:
+    def __init__(self, usual: bool = True) -> None:
         self._given: set[int] = set()
+        self._usual = usual
 
     def pick(self, usual: int, count: int = 1) -> tuple[int, ...]:
         """`count` ports: `usual` and those that follow it if all of them are free, else any that are.
@@ -21,7 +22,7 @@ class PortPicker:
         Raises `ListenError` if the machine has no free ports.
         """
         wanted = range(usual, usual + count)
-        if not self._given.intersection(wanted) and all(map(is_free, wanted)):
+        if self._usual and not self._given.intersection(wanted) and all(map(is_free, wanted)):
             chosen: Iterable[int] = wanted
         else:
             chosen = [self._any() for _ in range(count)]
@@ -30,7 +31,7 @@ class PortPicker:
 
     def _any(self) -> int:
         for _ in range(_TRIES):
-            port = _ephemeral()
+            port = ephemeral()
             if port not in self._given:
                 self._given.add(port)
                 return port
@@ -50,7 +51,8 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _ephemeral() -> int:
+def ephemeral() -> int:
+    """A port of the loopback address that the system chooses, and that is free."""
     with socket.socket() as probe:
         try:
             probe.bind((LOOPBACK, 0))

@@ -67,8 +67,8 @@ class Processes:
         self._running: dict[str, Process] = {}
         # The children hold the end that reads, this process alone the end that writes: it closes when this process
         # ends, however it ends.
-        self._lifeline, self._held = os.pipe()
-        self._environment = {**os.environ, "NYMTW_HOME": str(home), VARIABLE: str(self._lifeline)}
+        self._pipe, self._held = os.pipe()
+        self._environment = {**os.environ, "NYMTW_HOME": str(home), VARIABLE: str(self._pipe)}
         self._watch: Any = None
 
     def start(self, component: Component) -> Process:
@@ -84,7 +84,7 @@ class Processes:
                 stderr=log,
                 env=self._environment,
                 cwd=self._logs,
-                pass_fds=[self._lifeline],
+                pass_fds=[self._pipe],
                 # A group of its own: Ctrl-C reaches the parent alone, which then stops its children in order.
                 process_group=0,
             )
@@ -133,10 +133,10 @@ class Processes:
         self._signal(signal.SIGKILL)
         for process in self:
             process.popen.wait()
-        for descriptor in (self._lifeline, self._held):
+        for descriptor in (self._pipe, self._held):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-        self._lifeline = self._held = -1
+        self._pipe = self._held = -1
 
     def _alive(self) -> list[Process]:
         return [process for process in self if process.status is None]

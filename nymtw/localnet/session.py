@@ -86,14 +86,14 @@ class Session:
             rates = Rates.for_machine(machine, len(CLIENTS), processes)
         else:
             rates = Rates(asked, len(CLIENTS), processes)
-        self._console.say(explained(machine, rates, asked is not None))
+        self._console.write_line(explained(machine, rates, asked is not None))
         return rates
 
     def _keep_folder(self, folder: Path) -> None:
         """What went wrong is in there."""
         if self._temporary is not None:
             self._temporary = None
-            self._console.say(f"Keys and logs are kept in {folder}")
+            self._console.write_line(f"Keys and logs are kept in {folder}")
 
     def _folder(self) -> Path:
         if self._options["dir"] is not None:
@@ -108,9 +108,9 @@ class Session:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     async def _complete(self, localnet: Localnet) -> None:
-        say = self._console.say
+        write_line = self._console.write_line
         for attempt in range(1, ATTEMPTS + 1):
-            say(f"Starting {len(localnet.layout.components)} processes; their logs are in {localnet.logs}")
+            write_line(f"Starting {len(localnet.layout.components)} processes; their logs are in {localnet.logs}")
             try:
                 await localnet.start()
                 await localnet.complete(self._show)
@@ -119,11 +119,11 @@ class Session:
                 if attempt == ATTEMPTS or self._interrupted.called:
                     raise
                 # Somebody took it after it was chosen: another localnet that is being started, most likely.
-                say(f"{error}\nTrying other ports.")
+                write_line(f"{error}\nTrying other ports.")
                 await localnet.restart_elsewhere()
-        say("The network is complete:")
-        say(table(localnet.layout))
-        say(f"Directory {localnet.layout.directory_url}, its key {localnet.layout.directory_key}")
+        write_line("The network is complete:")
+        write_line(table(localnet.layout))
+        write_line(f"Directory {localnet.layout.directory_url}, its key {localnet.layout.directory_key}")
         localnet.processes.watch(self._died)
 
     def _show(self, text: str) -> None:
@@ -132,7 +132,7 @@ class Session:
         now = self._reactor.seconds()
         if not self._console.is_terminal and now - self._told >= TELL_INTERVAL:
             self._told = now
-            self._console.say(text)
+            self._console.write_line(text)
 
     async def _use(self, localnet: Localnet) -> int:
         mail = Mail(self._reactor, localnet, self._keep)
@@ -142,13 +142,13 @@ class Session:
         if not isinstance(first.kept, bytes):
             raise NymtwError("bob has received another message than alice sent")
         text = first.kept.decode(errors="replace")
-        self._console.say(f"alice to bob: {text!r} arrived after {first.seconds:.3f} s")
+        self._console.write_line(f"alice to bob: {text!r} arrived after {first.seconds:.3f} s")
         agrees = True if self._file is None else await self._send(mail, self._file)
         if self._options["exit"]:
             return 0 if agrees else 1
-        mail.close()  # what comes from now on is for whoever uses these clients
+        mail.close()  # what comes from now on is for the users of these clients
         self._settled = agrees
-        self._console.say("Running until Ctrl-C.")
+        self._console.write_line("Running until Ctrl-C.")
         await Deferred()
         return 0
 
@@ -163,12 +163,12 @@ class Session:
             raise NymtwError("bob has received something that is not a file")
         content = delivered.kept.read_bytes()
         sent, received = hashlib.sha256(file.content).hexdigest(), hashlib.sha256(content).hexdigest()
-        console.say(f"sent      {sent}  {file.name}")
-        console.say(f"received  {received}  {delivered.kept}")
+        console.write_line(f"sent      {sent}  {file.name}")
+        console.write_line(f"received  {received}  {delivered.kept}")
         if sent != received:
-            console.say("The two differ.")
+            console.write_line("The two differ.")
             return False
-        console.say(
+        console.write_line(
             f"The two agree: {len(content)} bytes in {delivered.fragments} fragments took {delivered.seconds:.1f} s."
         )
         return True
@@ -190,7 +190,7 @@ class Session:
         return self._received
 
     def _died(self, process: Process) -> None:
-        self._console.say(process.epitaph())
+        self._console.write_line(process.epitaph())
 
     async def _stop(self) -> None:
         self._console.end_progress()
@@ -198,4 +198,4 @@ class Session:
             if self._localnet is not None:
                 killed = await self._localnet.stop()
                 if killed:
-                    self._console.say(f"Did not stop in time and were killed: {', '.join(killed)}")
+                    self._console.write_line(f"Did not stop in time and were killed: {', '.join(killed)}")

@@ -136,6 +136,11 @@ class Ledger:
         same = (partial.kind, partial.total) == (fragment.kind, fragment.total)
         return same and partial.received + 1 == partial.count and not _has(partial.bitmap, fragment.number)
 
+    @property
+    def incomplete(self) -> frozenset[bytes]:
+        """The keys (scope + message id) of incomplete messages."""
+        return frozenset(self._partial)
+
     def add(self, fragment: Fragment, now: float, scope: bytes = b"") -> Arrival:
         """Register a fragment, and return what to do with it."""
         key = scope + fragment.message_id
@@ -286,15 +291,16 @@ class Reassembler:
         """The message that `fragment` would complete, None if it would not. Nothing changes: `add` is still to come."""
         return self._joined(scope + fragment.message_id, fragment) if self.ledger.completes(fragment, scope) else None
 
+    @property
+    def held(self) -> dict[bytes, int]:
+        """Bytes of content in memory of each incomplete message, by its key (scope + message id)."""
+        return {key: sum(map(len, contents.values())) for key, contents in self._contents.items()}
+
     def expire(self, now: float) -> list[bytes]:
         """Give up messages that are too old. Returns the keys (scope + message id) given up since the last call."""
         self._forget_dropped(now)
         dropped, self._dropped = self._dropped, []
         return dropped
-
-    def held(self) -> dict[bytes, int]:
-        """The bytes of content that are kept of each incomplete message, by its key."""
-        return {key: sum(map(len, contents.values())) for key, contents in self._contents.items()}
 
     def _joined(self, key: bytes, last: Fragment) -> bytes:
         contents = {**self._contents.get(key, {}), last.number: last.content}

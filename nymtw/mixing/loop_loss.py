@@ -33,11 +33,13 @@ LATE: Final = "late"  # a window of seconds: loops that took longer than what wa
 BLOCKED: Final = "blocked"  # a moment in which none of at least `FEWEST_DUE` came back
 
 GRACE: Final = 0.5  # seconds beyond the drawn delays and what loops usually take
-MOST_USUAL: Final = 1.0  # seconds that links and slots may usually take: whoever slows them slowly gets no further
+MOST_USUAL: Final = (
+    1.0  # seconds that links and slots may usually take: an attacker who slows them gradually gets no further
+)
 LATE_WINDOW: Final = 20.0  # seconds
 FEWEST_DUE: Final = 6  # at natural loss all of them are lost by chance once in 10^12 moments
 _LEARN: Final = 0.02  # the weight of a loop in the running mean of what they usually take
-_STALL: Final = 0.5  # seconds: who looks later than this was held up himself
+_STALL: Final = 0.5  # seconds: a look that comes later than this was held up itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class ByChance:
 @dataclass(slots=True)
 class _Window:
     ends: float
-    judged: float  # when every loop of it has had its time
+    complete_at: float  # when every loop of it has had its time
     sent: int = 0
     waiting: set[bytes] = field(default_factory=set)
 
@@ -137,7 +139,7 @@ class LoopLedger:
         window = self._windows[-1]
         window.sent += 1
         window.waiting.add(loop)
-        window.judged = max(window.judged, now + delays + PATIENCE)
+        window.complete_at = max(window.complete_at, now + delays + PATIENCE)
         self.sent += 1
 
     def came_back(self, loop: bytes) -> bool:
@@ -149,10 +151,10 @@ class LoopLedger:
                 return True
         return False
 
-    def judged(self, now: float) -> list[LoopLoss]:
+    def finished(self, now: float) -> list[LoopLoss]:
         """The windows that are over, the oldest first, each once."""
         losses = []
-        while self._windows and self._windows[0].judged <= now:
+        while self._windows and self._windows[0].complete_at <= now:
             window = self._windows.popleft()
             self.lost += len(window.waiting)
             losses.append(LoopLoss(window.sent, window.sent - len(window.waiting), self.seconds))

@@ -239,9 +239,13 @@ class ReplayGuard:
             self.flush()
             self.sync()
         finally:
-            for held in self._epochs.values():
-                held.close()
-            self._epochs.clear()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the files and write nothing more, as the end of a killed process does."""
+        for held in self._epochs.values():
+            held.close()
+        self._epochs.clear()
 
     def _open(self, epoch: int) -> _Epoch:
         path = None if self._folder is None else self._folder / f"replay-{epoch}.tags"

@@ -154,10 +154,10 @@ class MixLoops(Service):
     def _look(self) -> None:
         self._call = self._clock.callLater(_LOOK_INTERVAL, self._look)
         now = self._clock.seconds()
-        for loss in (*self.ledger.judged(now), *self.times.look(now)):
-            self._judge(loss)
+        for loss in (*self.ledger.finished(now), *self.times.look(now)):
+            self._decide(loss)
 
-    def _judge(self, loss: LoopLoss) -> None:
+    def _decide(self, loss: LoopLoss) -> None:
         if loss.kind == LOSS:
             self.last = loss
         action = self.policy.decide(loss)

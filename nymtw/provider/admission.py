@@ -38,6 +38,11 @@ class OpenAdmission:
         self._buckets: dict[bytes, TokenBucket] = {}
         self._sweep_at = _LEAST_SWEPT
 
+    @property
+    def remembered(self) -> int:
+        """The number of clients whose buckets are kept."""
+        return len(self._buckets)
+
     def verify(self, mailbox: bytes, credential: bytes) -> "TokenBucket":
         """The client's bucket. Full buckets are forgotten, because they equal new ones."""
         bucket = self._buckets.get(mailbox)

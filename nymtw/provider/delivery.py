@@ -98,7 +98,7 @@ class Deliveries:
         self._finish(number, None)
 
     def _refused(self, failure: Failure, number: int) -> None:
-        # Whoever was given up on has been counted already, and was cancelled: what it says of that is no fault.
+        # A delivery that was given up is counted and cancelled already: its error is no fault.
         if number in self._waiting:
             self._finish(number, self._reason(failure))
 
@@ -111,7 +111,7 @@ class Deliveries:
         self._timer = None
         now = self._clock.seconds()
         if self._end(lambda deadline: deadline <= now, DropReason.PROVIDER_ERROR):
-            self._say("did not answer in time")
+            self._log_fault("did not answer in time")
         if self._waiting:
             earliest = next(iter(self._waiting.values()))[0]
             self._timer = self._clock.callLater(max(0.0, earliest - now), self._expire)
@@ -128,7 +128,7 @@ class Deliveries:
             try:
                 answer.cancel()
             except Exception as error:
-                self._say(f"raised {type(error).__name__} when it was cancelled")
+                self._log_fault(f"raised {type(error).__name__} when it was cancelled")
         return len(ended)
 
     def _reason(self, failure: Failure) -> DropReason:
@@ -139,16 +139,16 @@ class Deliveries:
         if failure.check(EncodingError):
             return DropReason.MALFORMED_PAYLOAD
         if failure.check(DiskError):
-            self._say(f"says {failure.value}")
+            self._log_fault(f"says {failure.value}")
             return DropReason.DISK_ERROR
         # The text of the error may hold what the packet held: only its type and its place are said.
         frames = failure.frames
         where = f" ({frames[-1][1]}:{frames[-1][2]})" if frames else ""
-        self._say(f"raised {failure.type.__name__ if failure.type else 'an error'}{where}")
+        self._log_fault(f"raised {failure.type.__name__ if failure.type else 'an error'}{where}")
         return DropReason.PROVIDER_ERROR
 
-    def _say(self, fault: str) -> None:
-        """Each kind of fault is said once: whoever sends packets must not be able to fill the log."""
+    def _log_fault(self, fault: str) -> None:
+        """Log each kind of fault once: senders of packets must not be able to fill the log."""
         if fault not in self._faults and len(self._faults) < _KINDS_OF_FAULT:
             self._faults.add(fault)
             self._log.error(

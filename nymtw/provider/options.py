@@ -15,7 +15,7 @@ from nymtw.node.home import NodeHome
 from nymtw.node.option_types import number
 from nymtw.node.tap import port_number
 from nymtw.provider.services.installed_plugins import RESERVED, Implementations, find_implementations, load_options
-from nymtw.provider.services.plugin_listing import help_text, list_text
+from nymtw.provider.services.plugin_texts import help_text, list_text
 
 HEADING = "A provider. What is given on the command line overrides this file."
 DEFAULT_IMPLEMENTATION: Final = "store"
@@ -132,7 +132,7 @@ class EdgeOptions(MixOptions):
         own = {name: load_options(factory) for name, factory in zip(names, factories, strict=True)}
         for name, options in own.items():
             check_options(name, options, type(self))
-        check_together(names, own)
+        check_distinct(names, own)
         bases: tuple[Any, ...] = (_Merged, *dict.fromkeys(own.values()), type(self))
         merged: EdgeOptions = type("Options", bases, {"factories": factories, "__doc__": type(self).__doc__})()
         merged.parent = self.parent
@@ -204,7 +204,7 @@ def check_options(name: str, own: type[usage.Options], command: type[EdgeOptions
         raise PluginError(f"the provider {name!r} is broken: {options} is an option of {command.program} itself")
 
 
-def check_together(names: Sequence[str], own: Mapping[str, type[usage.Options]]) -> None:
+def check_distinct(names: Sequence[str], own: Mapping[str, type[usage.Options]]) -> None:
     """Raises `PluginError` if an implementation is named twice, or two have an option of the same name."""
     if len(set(names)) != len(names):
         raise PluginError(f"--impl={next(name for name in names if names.count(name) > 1)} is given twice")

@@ -27,7 +27,7 @@ class PublicClients:
         """`provider`: this provider's identity, 32 bytes; `network`: the network's id, 16 bytes."""
         self._provider = provider
         self._network = network
-        self._limit = limit
+        self.limit = limit
         self._places: dict[bytes, int] = {}
         self._addresses: list[str] = []  # by place; "" for a free place
         self._free: list[int] = []
@@ -47,7 +47,7 @@ class PublicClients:
             parsed = Address.parse(address, self._network)
         except AddressError:
             return False
-        full = len(self._places) >= self._limit and mailbox not in self._places
+        full = len(self._places) >= self.limit and mailbox not in self._places
         if full or (parsed.mailbox, parsed.provider) != (mailbox, self._provider):
             return False
         if mailbox not in self._places:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from twisted.python import usage
 
+from nymtw.directory.profiles import PROFILES
 from nymtw.simulate.workload import Workload
 
 ENGINES = ("model", "network")
@@ -41,6 +42,7 @@ class Options(usage.Options):
         ["edges", None, 2, "Providers", _number(1, 50)],
         ["mixnodes", None, 2, "Mixnodes in each of the three layers", _number(1, 20)],
         ["workload", None, None, "A TOML file: rates and times of the network, and the message that is sent"],
+        ["profile", None, None, "Rates, delays and padding of these profiles, with commas: default, safer, faster"],
         ["attack", None, "ml,correlation,ledger", "Attacks, with commas between them"],
         ["trials", None, 100, "Trials", _number(1, 100_000)],
         ["seed", None, 1, "The seed of the first trial; each has the next number", _number(0, 2**31)],
@@ -58,6 +60,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.attacks: list[str] = []
+        self.profiles: list[str] = []
 
     def postOptions(self) -> None:
         """Raises `UsageError` for values that do not go together."""
@@ -67,6 +70,10 @@ class Options(usage.Options):
         unknown = [name for name in self.attacks if name not in PASSIVE]
         if unknown or not self.attacks:
             raise usage.UsageError(f"--attack: {', '.join(unknown) or 'none'}; there are: {', '.join(PASSIVE)}")
+        self.profiles = [name.strip() for name in (self["profile"] or "").split(",") if name.strip()]
+        unknown = [name for name in self.profiles if name not in PROFILES]
+        if unknown:
+            raise usage.UsageError(f"--profile: {', '.join(unknown)}; there are: {', '.join(PROFILES)}")
         for option, values in (("engine", ENGINES), ("crypto", ("none", "sphinx")), ("rows", ROW_FORMATS)):
             if self[option] is not None and self[option] not in values:
                 raise usage.UsageError(f"--{option}: {self[option]!r:.40} is not one of {', '.join(values)}")
@@ -85,3 +92,5 @@ class Options(usage.Options):
         """Raises `UsageError` where the engine cannot do what the workload says."""
         if self["engine"] == "network" and workload.message.kind != "message":
             raise usage.UsageError(f"a workload with kind = {workload.message.kind!r} needs --engine model")
+        if self["engine"] == "network" and self.profiles:
+            raise usage.UsageError("--profile needs --engine model")

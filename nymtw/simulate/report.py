@@ -10,8 +10,18 @@ from typing import Any
 import msgspec
 
 from nymtw.simulate.run import Costs, Plan, Trial
+from nymtw.sphinx import SizeClass
+from nymtw.sphinx.geometry import GEOMETRIES
 from nymtw.testing.attacks.figures import Figures, figures
 
+_PACKET = GEOMETRIES[SizeClass.REGULAR].packet_length
+_COSTS = (
+    "latency, median / 95 %",
+    "waiting for lines",
+    "a client's line",
+    "frames at edges, times",
+    "work of a mixnode",
+)
 _HEAD = ("attack", "trials", "AUC of the true pair", "95 % interval", "rank of the sender")
 
 
@@ -23,11 +33,13 @@ def summed(plan: Plan, trials: Sequence[Trial]) -> dict[str, Figures]:
     }
 
 
-def command(plan: Plan, seed: int, trials: int, workload: str | None) -> str:
+def command(plan: Plan, seed: int, trials: int, workload: str | None, profiles: str = "") -> str:
     """The words that repeat it."""
     words = ["nymtw", "simulate", f"--clients={plan.clients}", f"--edges={plan.edges}", f"--mixnodes={plan.mixnodes}"]
     if workload is not None:
         words.append(f"--workload={workload}")
+    if profiles:
+        words.append(f"--profile={profiles}")
     words += [f"--attack={','.join(plan.attacks)}", f"--trials={trials}", f"--seed={seed}", f"--engine={plan.engine}"]
     if plan.engine == "network":
         words.append(f"--crypto={plan.crypto}")
@@ -43,6 +55,29 @@ def table(results: dict[str, Figures]) -> str:
         (name, str(one.trials), f"{one.auc:.3f}", f"{one.low:.3f} to {one.high:.3f}", f"{one.sender_rank:.3f}")
         for name, one in results.items()
     ]
+    return _aligned(lines)
+
+
+def comparison(profiles: dict[str, tuple[dict[str, Figures], Costs]]) -> str:
+    """One line a profile: what attacks make of it, and what it costs."""
+    attacks = list(next(iter(profiles.values()))[0])
+    lines = [("profile", *(f"{name}: AUC" for name in attacks), *_COSTS)]
+    for name, (results, costs) in profiles.items():
+        lines.append(
+            (
+                name,
+                *(f"{one.auc:.3f} ({one.low:.3f} to {one.high:.3f})" for one in results.values()),
+                f"{costs.latency * 1e3:.0f} / {costs.latency_95 * 1e3:.0f} ms",
+                f"{costs.added * 1e3:.1f} ms",
+                f"{costs.client_rate * _PACKET / 1e3:.0f} kB/s",
+                f"{costs.overhead:.2f}",
+                f"{costs.unwraps:.0f}",
+            )
+        )
+    return _aligned(lines)
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
@@ -57,16 +92,24 @@ def costs_text(costs: Costs) -> str:
         f"Latency to the mailbox: median {costs.latency * 1e3:.0f} ms, 95 % below {costs.latency_95 * 1e3:.0f} ms; "
         f"added by waiting for lines: median {costs.added * 1e3:.1f} ms.\n"
         f"Frames at edges: {costs.frames}, {costs.dummies} of them dummies ({costs.overhead:.2f} times what is none); "
-        f"a client sends {costs.client_rate:.1f} packets a second."
+        f"a client sends {costs.client_rate:.1f} packets a second.\n"
+        f"A mixnode gets {costs.mixnode_packets:.0f} packets and {costs.mixnode_dummies:.0f} dummies a second: the "
+        f"work of {costs.unwraps:.0f} packets."
     )
 
 
 def write(
-    folder: Path, plan: Plan, seed: int, trials: Sequence[Trial], costs: Costs, workload: str | None
+    folder: Path,
+    plan: Plan,
+    seed: int,
+    trials: Sequence[Trial],
+    costs: Costs,
+    workload: str | None,
+    profile: str = "",
 ) -> dict[str, Figures]:
     """Write report.md and report.json; equal seeds write equal files. Raises `OSError`."""
     results = summed(plan, trials)
-    again = command(plan, seed, len(trials), workload)
+    again = command(plan, seed, len(trials), workload, profile)
     network = msgspec.to_builtins(plan.workload)
     content: dict[str, Any] = {
         "version": version("nymtw"),

@@ -1,5 +1,6 @@
 """Trials: each one is a network from its seed, one message in it, and the attacks on what was seen."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
@@ -73,7 +74,8 @@ class Trial:
 @dataclass(frozen=True)
 class Costs:
     """Of one trial. Seconds that a real packet took to its mailbox (median, 95th percentile) and that lines added
-    (median, all hops); frames on lines at edges, dummies among them; packets that a client sends a second.
+    (median, all hops); frames on lines at edges, dummies among them; packets that a client sends a second; packets and
+    dummies that reach a mixnode a second, on average over all of them.
     """
 
     latency: float
@@ -82,11 +84,18 @@ class Costs:
     frames: int
     dummies: int
     client_rate: float
+    mixnode_packets: float
+    mixnode_dummies: float
 
     @property
     def overhead(self) -> float:
         """Frames over those that are no dummies."""
         return self.frames / max(1, self.frames - self.dummies)
+
+    @property
+    def unwraps(self) -> float:
+        """What a mixnode does a second, in packets: a dummy is a quarter of one (`benchmarks/padding.py`)."""
+        return self.mixnode_packets + self.mixnode_dummies / 4
 
 
 def run(plan: Plan, seeds: Iterable[int], done: Callable[[Trial], None] = lambda trial: None) -> list[Trial]:
@@ -94,12 +103,12 @@ def run(plan: Plan, seeds: Iterable[int], done: Callable[[Trial], None] = lambda
     trials = []
     for seed in seeds:
         rows, scene, sender, recipient = observe(plan, seed)
-        trials.append(judge(plan, seed, rows, scene, sender, recipient))
+        trials.append(evaluate(plan, seed, rows, scene, sender, recipient))
         done(trials[-1])
     return trials
 
 
-def judge(plan: Plan, seed: int, rows: Rows, scene: Scene, sender: str, recipient: str) -> Trial:
+def evaluate(plan: Plan, seed: int, rows: Rows, scene: Scene, sender: str, recipient: str) -> Trial:
     """Attack one trial. The true pair is ranked among those of different edges, as it is one."""
     neighbours = [client for client, edge in scene.home.items() if edge == scene.home.get(sender)]
     ranks = {}
@@ -199,7 +208,9 @@ def costs(rows: Rows, plan: Plan) -> Costs:
     links = 4 * plan.workload.network.latency
     added = np.array([ended[packet] - begun[packet] - drawn[packet] - links for packet in both] or [float("nan")])
     at_edges = np.isin(direction, _PADDED)
+    to_mixnodes = np.isin(direction, (Direction.IN, Direction.ACROSS))
     seconds = float(time.max() - time.min()) if len(time) else 0.0
+    of_mixnodes = seconds * 3 * plan.mixnodes or math.inf
     return Costs(
         latency=float(np.median(took)),
         latency_95=float(np.quantile(took, 0.95)),
@@ -207,6 +218,8 @@ def costs(rows: Rows, plan: Plan) -> Costs:
         frames=int(at_edges.sum()),
         dummies=int((at_edges & (kind == Kind.DUMMY)).sum()),
         client_rate=float(sent.sum()) / seconds / plan.clients if seconds else 0.0,
+        mixnode_packets=float((to_mixnodes & (kind != Kind.DUMMY)).sum()) / of_mixnodes,
+        mixnode_dummies=float((to_mixnodes & (kind == Kind.DUMMY)).sum()) / of_mixnodes,
     )
 
 

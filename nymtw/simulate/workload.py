@@ -7,13 +7,14 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from nymtw.directory.config import RecommendedSection
+from nymtw.directory.profiles import PROFILES
 from nymtw.errors import ConfigError
 from nymtw.message.envelope import BLOCK_LENGTH
 from nymtw.message.fragments import FRAGMENT_CAPACITY
 from nymtw.node.config import read_config
-from nymtw.topology.document import Recommended
 
-_DEFAULT: Final = Recommended()
+_DEFAULT: Final = RecommendedSection()
 _LONGEST: Final = 86400.0  # seconds
 
 Rate = Annotated[float, Meta(ge=0, le=10_000)]
@@ -89,3 +90,18 @@ def read_workload(name: str | None) -> Workload:
     if not workload.network.sending_rate:
         raise ConfigError("a message needs a sending_rate that is not 0")
     return workload
+
+
+def in_profile(workload: Workload, profile: str) -> Workload:
+    """The same message in a network whose directory recommends this profile, padded lines included."""
+    told = msgspec.structs.replace(_DEFAULT, **PROFILES[profile])
+    network = NetworkSection(
+        sending_rate=told.message_sending_rate,
+        loop_rate=told.loop_cover_traffic_rate,
+        mean_delay=told.average_packet_delay,
+        line_wait=told.line_wait,
+        line_headroom=told.line_headroom,
+        latency=workload.network.latency,
+        service_rate=workload.network.service_rate,
+    )
+    return msgspec.structs.replace(workload, network=network)

@@ -111,7 +111,7 @@ def build_alternatives(
     size_class: SizeClass = SizeClass.REGULAR,
     random: random_module.Random | None = None,
 ) -> tuple[bytes, list[bytes]]:
-    """One header, and a payload for each of `messages`: whoever is given them sends one, and nobody on the way can tell
+    """One header, and a payload for each of `messages`: their holder sends one, and nobody on the way can tell
     which. Arguments and errors as `build_packet`; a packet is the header (348 bytes) and one payload.
 
     Only one may be sent: every node takes the second for a replay.

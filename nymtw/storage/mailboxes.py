@@ -59,13 +59,19 @@ _EXPIRE = (
 _Item = tuple[bytes, int, bytes, int, int]
 
 
+def open_database(path: str) -> sqlite3.Connection:
+    """A connection in autocommit mode. Raises `sqlite3.Error`."""
+    return sqlite3.connect(path, isolation_level=None)
+
+
 @implementer(IMailboxStore)
 class SQLiteMailboxes:
     """An `IMailboxStore` in one SQLite file (mode 0600), or in memory for the path ":memory:".
 
     `commit_interval`: seconds from the first change to the commit that makes it durable; `wall_clock`: seconds since
-    1970. Deferreds fail with `DiskError` if the disk refuses the commit; nothing of that commit is kept. Reading
-    answers at once. Raises `DiskError` if the file cannot be opened.
+    1970; `connect` opens the file in autocommit mode. `usage`: what every mailbox holds. Deferreds fail with
+    `DiskError` if the disk refuses the commit; nothing of that commit is kept. Reading answers at once. Raises
+    `DiskError` if the file cannot be opened.
     """
 
     def __init__(
@@ -75,13 +81,14 @@ class SQLiteMailboxes:
         commit_interval: float = 0.005,
         limits: MailboxLimits | None = None,
         wall_clock: Callable[[], float] = time.time,
+        connect: Callable[[str], sqlite3.Connection] = open_database,
     ) -> None:
         self._clock: Any = clock
         self._wall_clock = wall_clock
         self._sweeper: IDelayedCall | None = None
         self._interval = commit_interval
         self.limits = limits or MailboxLimits()
-        self._usage = MailboxUsage(self.limits)
+        self.usage = MailboxUsage(self.limits)
         self._subscribers = Subscribers()
         self._path = str(path)
         self._timer: IDelayedCall | None = None
@@ -93,7 +100,7 @@ class SQLiteMailboxes:
         try:
             if self._path != ":memory:":
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._database = sqlite3.connect(self._path, isolation_level=None)
+            self._database = connect(self._path)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.executescript(_SCHEMA)
@@ -124,7 +131,7 @@ class SQLiteMailboxes:
 
     def _count_all(self) -> None:
         """Count the items and bytes in the file."""
-        self._usage.start_from(
+        self.usage.start_from(
             (mailbox for (mailbox,) in self._database.execute("SELECT mailbox FROM mailboxes")),
             self._database.execute("SELECT mailbox, COUNT(*), SUM(size) FROM items GROUP BY mailbox"),
         )
@@ -134,7 +141,7 @@ class SQLiteMailboxes:
 
     def register(self, mailbox: bytes, public_key: bytes, token_hash: bytes) -> "Deferred[None]":
         try:
-            self._usage.expect(mailbox)
+            self.usage.expect(mailbox)
         except NymtwError:
             return fail()
         self._registrations[mailbox] = (public_key, token_hash)
@@ -150,14 +157,14 @@ class SQLiteMailboxes:
         return None if row is None else MailboxRecord(*row)
 
     def count(self) -> int:
-        return len(self._usage.counts)
+        return len(self.usage.counts)
 
     def subscribe(self, callback: Callable[[bytes], object]) -> None:
         self._subscribers.add(callback)
 
     def store(self, mailbox: bytes, kind: int, content: bytes) -> "Deferred[None]":
         try:
-            self._usage.take(mailbox, len(content))
+            self.usage.take(mailbox, len(content))
         except NymtwError:
             return fail()
         self._items.append((mailbox, kind, content, int(self._wall_clock()), len(content)))
@@ -220,8 +227,8 @@ class SQLiteMailboxes:
             self._write(registrations, items, confirmed, touched)
         except sqlite3.Error as problem:
             error = DiskError(f"{self._path}: {problem}")
-            self._usage.not_registered(registrations)
-            self._usage.count_out((mailbox, size) for mailbox, _, _, _, size in items)
+            self.usage.not_registered(registrations)
+            self.usage.count_out((mailbox, size) for mailbox, _, _, _, size in items)
         for deferred in waiting:
             if error is None:
                 deferred.callback(None)
@@ -252,27 +259,27 @@ class SQLiteMailboxes:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
-        self._usage.registered(registrations)
-        self._usage.count_out(deleted)
+        self.usage.registered(registrations)
+        self.usage.count_out(deleted)
 
     # items that are too old
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
-        mailboxes = self.limits.expire and (self._usage.counts or self._registrations)
-        if self._sweeper is None and (self._usage.bytes or mailboxes):
-            interval = sweep_interval(self._usage.limits) if seconds is None else seconds
+        mailboxes = self.limits.expire and (self.usage.counts or self._registrations)
+        if self._sweeper is None and (self.usage.bytes or mailboxes):
+            interval = sweep_interval(self.usage.limits) if seconds is None else seconds
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:
         """Delete items and mailboxes that are too old, some at a time. The oldest items have the lowest numbers."""
         self._sweeper = None
         self._commit()
-        before = int(self._wall_clock() - self._usage.limits.item_age)
+        before = int(self._wall_clock() - self.usage.limits.item_age)
         try:
             gone = self._database.execute(_EXPIRE, (SWEEP, before)).fetchall()
         except sqlite3.Error:
             gone = []  # the disk refuses: the next sweep tries again
-        self._usage.count_out(gone)
+        self.usage.count_out(gone)
         more = self._delete_expired()
         self._arm_sweeper(self._interval if more or len(gone) == SWEEP else None)
 
@@ -298,6 +305,6 @@ class SQLiteMailboxes:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             return False  # the disk refuses: the next sweep tries again
-        self._usage.count_out(gone)
-        self._usage.expired(removed)
+        self.usage.count_out(gone)
+        self.usage.expired(removed)
         return True

@@ -90,7 +90,7 @@ class PostgreSQLMailboxes:
         self._interval = commit_interval
         self._wall_clock = wall_clock
         self.limits = limits or MailboxLimits()
-        self._usage = MailboxUsage(self.limits)
+        self.usage = MailboxUsage(self.limits)
         self._subscribers = Subscribers()
         self._make_worker = worker
         self._reactor = reactor
@@ -120,13 +120,18 @@ class PostgreSQLMailboxes:
             await self._close()
             raise
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory, in bytes, of the items that wait for a transaction."""
+        return self._batch.cost
+
     # IMailboxStore
 
     def register(self, mailbox: bytes, public_key: bytes, token_hash: bytes) -> "Deferred[None]":
         if not self._ready:
             return fail(DiskError(_AWAY))
         try:
-            self._usage.expect(mailbox)
+            self.usage.expect(mailbox)
         except NymtwError:
             return fail()
         self._batch.registrations[mailbox] = (public_key, token_hash, int(self._wall_clock()))
@@ -147,7 +152,7 @@ class PostgreSQLMailboxes:
         return found.addErrback(self._not_found)
 
     def count(self) -> int:
-        return len(self._usage.counts)
+        return len(self.usage.counts)
 
     def subscribe(self, callback: Callable[[bytes], object]) -> None:
         self._subscribers.add(callback)
@@ -159,7 +164,7 @@ class PostgreSQLMailboxes:
         if self._batch.cost + cost > MOST_WAITING:
             return fail(DiskError("the mailbox database is too slow"))
         try:
-            self._usage.take(mailbox, len(content))
+            self.usage.take(mailbox, len(content))
         except NymtwError:
             return fail()
         self._batch.cost += cost
@@ -234,9 +239,9 @@ class PostgreSQLMailboxes:
 
     def _written(self, written: tuple[list[tuple[bytes, int]], list[bytes]], batch: Batch) -> None:
         gone, removed = written
-        self._usage.registered(batch.registrations)
-        self._usage.count_out(gone)
-        self._usage.expired(removed)
+        self.usage.registered(batch.registrations)
+        self.usage.count_out(gone)
+        self.usage.expired(removed)
         if batch.expire_before is not None:
             self._arm_sweeper(self._interval if len(gone) >= SWEEP or len(removed) >= SWEEP else None)
         for deferred in batch.everybody:
@@ -255,8 +260,8 @@ class PostgreSQLMailboxes:
 
     def _undo(self, batch: Batch) -> None:
         """Subtract what was not stored. If that is uncertain, everything is counted again after reconnecting."""
-        self._usage.not_registered(batch.registrations)
-        self._usage.count_out((mailbox, size) for mailbox, _, _, _, size in batch.items)
+        self.usage.not_registered(batch.registrations)
+        self.usage.count_out((mailbox, size) for mailbox, _, _, _, size in batch.items)
 
     def _go_on_writing(self, busy: "Deferred[None]") -> None:
         self._writing = None
@@ -311,7 +316,7 @@ class PostgreSQLMailboxes:
         if self._closed:
             await gatherResults([writer.close(), reader.close()])
             raise DiskError(_AWAY)
-        self._usage.start_from(*held)
+        self.usage.start_from(*held)
         self._retry = _FIRST_RETRY
         self._ready = True
         self._arm_sweeper()
@@ -365,9 +370,9 @@ class PostgreSQLMailboxes:
     # items that are too old
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
-        mailboxes = self.limits.expire and (self._usage.counts or self._batch.registrations)
-        if self._sweeper is None and not self._closed and (self._usage.bytes or mailboxes):
-            interval = sweep_interval(self._usage.limits) if seconds is None else seconds
+        mailboxes = self.limits.expire and (self.usage.counts or self._batch.registrations)
+        if self._sweeper is None and not self._closed and (self.usage.bytes or mailboxes):
+            interval = sweep_interval(self.usage.limits) if seconds is None else seconds
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:

@@ -115,6 +115,15 @@ class FakeClock:
         self._push(call)
         return call
 
+    def stall(self, seconds: float) -> None:
+        """Let time pass without running what falls due, as for a process that is suspended; `advance` runs it late."""
+        self._now += seconds
+
+    @property
+    def entries(self) -> int:
+        """Calls in memory, those that were cancelled and not yet removed among them."""
+        return len(self._heap)
+
     def getDelayedCalls(self) -> list[ScheduledCall]:
         """The waiting calls, in no particular order."""
         return [call for _, sequence, call in self._heap if call._sequence == sequence and call._state == "active"]

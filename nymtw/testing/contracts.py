@@ -381,7 +381,7 @@ class CredentialVerifierContract:
         answers = {allowance.take() for _ in range(MANY)}
         assert all(answer is None or isinstance(answer, DropReason) for answer in answers)
 
-    def test_whoever_logs_in_again_and_again_gets_no_more_by_it(self) -> None:
+    def test_repeated_logins_give_no_more(self) -> None:
         clock = FakeClock()
         verifier = self.make_verifier(clock)
         allowance = self.verify(clock, verifier)

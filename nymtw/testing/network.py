@@ -66,6 +66,10 @@ class MemoryNetwork:
             self._hosts[name] = MemoryHost(self, name, address)
         return self._hosts[name]
 
+    def is_alive(self, name: str) -> bool:
+        """Whether there is a host of this name that was not killed."""
+        return name in self._hosts
+
     def kill(self, name: str) -> None:
         """Do to the host what kill -9 does to a process: its timers never fire, its ports are closed, the other ends of
         its connections see a reset, and no code in it is called."""

@@ -90,6 +90,7 @@ class ServiceContract:
             person = bench.asker()
             person.ask(self.request, 50)
             bench.clock.advance_until(lambda: len(person.answers) >= self.answers, self.limit)
+            assert len(person.answers) >= self.answers
 
     def test_what_nobody_should_send_is_contained(self, bench: ServiceBench) -> None:
         random, address = bench.random, bench.service_host.address

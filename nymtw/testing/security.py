@@ -26,7 +26,7 @@ class MemorySecurity:
     """
 
     def __init__(self, identity: bytes | None, random: "random.Random", impairment: "Impairment | None" = None) -> None:
-        self._identity = identity
+        self.identity = identity
         self._random = random
         self._impairment = impairment
 
@@ -44,7 +44,7 @@ class MemorySecurity:
         return hashlib.blake2b(label, key=secret, digest_size=EXPORTER_LENGTH).digest()
 
     def hello(self) -> bytes:
-        return (self._identity or _ANONYMOUS) + self._random.randbytes(32)
+        return (self.identity or _ANONYMOUS) + self._random.randbytes(32)
 
     def impair(self, deliver: Any) -> Any:
         """A consumer of arriving bytes, which calls `deliver` with those after the hello."""

@@ -199,7 +199,7 @@ class Asker:
     def ask(self, message: bytes, blocks: int = 20) -> None:
         """Send a message to the service, with so many reply blocks."""
         tag = self.tag if blocks else None
-        self._say(Envelope(data=message, tag=tag, blocks=self.blocks(blocks)))
+        self._deliver(Envelope(data=message, tag=tag, blocks=self.blocks(blocks)))
 
     def blocks(self, number: int) -> tuple[ReplyBlock, ...]:
         """New reply blocks."""
@@ -229,7 +229,7 @@ class Asker:
         envelope = Envelope.parse(body)
         if envelope.kind is EnvelopeKind.REQUEST:
             blocks = self.blocks(parse_request(envelope.data))
-            self._say(Envelope(EnvelopeKind.BLOCKS, b"", self.tag, blocks))
+            self._deliver(Envelope(EnvelopeKind.BLOCKS, b"", self.tag, blocks))
         else:
             self.answers.append(envelope.data)
 
@@ -243,9 +243,9 @@ class Asker:
         self._timer = None
         for tag, message_id, count in self._receipts.due(self._bench.clock.seconds()):
             received = self._reassembler.ledger.received(message_id, count)
-            self._say(Envelope(EnvelopeKind.RECEIPT, ReplyReceipt(message_id, count, received).encode(), tag))
+            self._deliver(Envelope(EnvelopeKind.RECEIPT, ReplyReceipt(message_id, count, received).encode(), tag))
         if self._receipts.next_due is not None:
             self._timer = self._bench.clock.callLater(_LOOK, self._look)
 
-    def _say(self, envelope: Envelope) -> None:
+    def _deliver(self, envelope: Envelope) -> None:
         self._bench.deliver_message(envelope.encode())

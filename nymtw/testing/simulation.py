@@ -7,7 +7,6 @@ The services are those of the real programs. Only what surrounds them is replace
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +21,6 @@ from nymtw.client.service import Environment as ClientEnvironment
 from nymtw.directory.config import DirectoryConfig, DirectorySection, RecommendedSection
 from nymtw.directory.core import Directory
 from nymtw.encoding import key_text
-from nymtw.gateway.options import GatewayConfig, GatewaySection
-from nymtw.gateway.options import Options as GatewayCommandLine
-from nymtw.gateway.service import GatewayService
 from nymtw.interfaces import ICoverStrategy, IMixing, IRouteStrategy
 from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.mixing.delay_queue import DelayQueue
@@ -34,11 +30,10 @@ from nymtw.mixnode.service import MixnodeService
 from nymtw.node.engine.mix_node import Environment
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import KeyKind, save_private, save_public
-from nymtw.provider.options import EDGE_GIVEN, EdgeOptions, ProviderConfig, ProviderSection
-from nymtw.provider.options import Options as ProviderCommandLine
 from nymtw.provider.service import ProviderService
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.directories import SimulatedDirectories
+from nymtw.testing.edge_kinds import GATEWAY_KIND, PROVIDER_KIND, EdgeKind
 from nymtw.testing.impairment import Impairment
 from nymtw.testing.network import LOCALHOST, MemoryNetwork
 from nymtw.testing.observer import Observer
@@ -52,22 +47,7 @@ NODE_RATE: Final = 20
 START_LIMIT: Final = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Edge:
-    """How a provider or a gateway is made; `given`: options of its command line that belong to its section."""
-
-    options: type[EdgeOptions]
-    section: type[ProviderSection]
-    config: type[ProviderConfig]
-    service: type[ProviderService]
-    given: tuple[str, ...]
-
-
-MOST_RATE: Final = 10_000.0  # packets a second
-_PROVIDER: Final = _Edge(ProviderCommandLine, ProviderSection, ProviderConfig, ProviderService, EDGE_GIVEN)
-_GATEWAY: Final = _Edge(
-    GatewayCommandLine, GatewaySection, GatewayConfig, GatewayService, (*EDGE_GIVEN, "downlink-rate")
-)
+MOST_RATE: Final = 10_000.0  # packets a second: clients with rates of their own are let in
 
 
 class SimulatedNetwork:
@@ -134,7 +114,7 @@ class SimulatedNetwork:
         self.nodes: dict[str, Any] = {}
         self.impairments: dict[str, Impairment] = {}
         self._makers: dict[str, Callable[[], Any]] = {}
-        self._homes: dict[str, NodeHome] = {}
+        self.homes: dict[str, NodeHome] = {}
         self._starts: dict[str, int] = {}
         recommended = recommended or RecommendedSection()
         if not padded:
@@ -158,11 +138,11 @@ class SimulatedNetwork:
         for number in range(1, providers + 1):
             name = f"provider-{number}"
             doors[name] = self._identity("provider", name)
-            self._makers[name] = self._edge(_PROVIDER, name, next(ports), 9000 + number)
+            self._makers[name] = self._edge(PROVIDER_KIND, name, next(ports), 9000 + number)
         for number in range(1, gateways + 1):
             name = f"gateway-{number}"
             doors[name] = self._identity("gateway", name)
-            self._makers[name] = self._edge(_GATEWAY, name, next(ports), 9500 + number)
+            self._makers[name] = self._edge(GATEWAY_KIND, name, next(ports), 9500 + number)
         for number, name in enumerate(clients):
             door = (at or {}).get(name, f"provider-{number % max(1, providers) + 1}")
             self._makers[name] = self._client(name, door, key_text(bytes(doors[door].verify_key)))
@@ -240,7 +220,7 @@ class SimulatedNetwork:
         """Do to a node or client what kill -9 would do; what it has written to its home stays."""
         del self.nodes[name]
         self.network.kill(name)
-        self._homes[name].unlock()
+        self.homes[name].unlock()
 
     def stall(self, name: str, seconds: float) -> None:
         """Stop a node, a client or a directory for so long, as SIGSTOP would; then it goes on."""
@@ -282,18 +262,20 @@ class SimulatedNetwork:
         else:
             node.startService()
 
-    def _random(self, name: str) -> random.Random:
+    def random_of(self, name: str) -> random.Random:
+        """A source that follows from the seed and `name`."""
         return random.Random(f"{self.seed}/{name}")
 
-    def _home(self, role: str, name: str) -> NodeHome:
-        self._homes[name] = home = NodeHome(role, name, Path(self._folder.name))
+    def home(self, role: str, name: str) -> NodeHome:
+        """The folder of a node or client, kept in `homes`."""
+        self.homes[name] = home = NodeHome(role, name, Path(self._folder.name))
         return home
 
     def _identity(self, role: str, name: str) -> SigningKey:
         """An identity from the seed, put where the node will look for it."""
-        home = self._home(role, name)
+        home = self.home(role, name)
         home.create()
-        key = SigningKey(self._random(f"{name}/identity").randbytes(32))
+        key = SigningKey(self.random_of(f"{name}/identity").randbytes(32))
         save_private(home.config / "identity_private_key.pem", KeyKind.IDENTITY, bytes(key))
         save_public(home.config / "identity_public_key.pem", KeyKind.IDENTITY, bytes(key.verify_key))
         return key
@@ -301,7 +283,7 @@ class SimulatedNetwork:
     def _environment(self, name: str) -> Environment:
         # Each start draws anew: a client that is started again must not use the ids of its first messages twice.
         starts = self._starts[name] = self._starts.get(name, 0) + 1
-        source = self._random(f"{name}/{starts}")
+        source = self.random_of(f"{name}/{starts}")
         impairment = Impairment(self.network.host(name), source)
         kept = self.impairments.setdefault(name, impairment)
         impairment.loss, impairment.duplicate, impairment.reorder = kept.loss, kept.duplicate, kept.reorder
@@ -333,14 +315,14 @@ class SimulatedNetwork:
         def make() -> MixnodeService:
             return MixnodeService.from_config(
                 self.network.host(name),
-                self._home("mixnode", name),
+                self.home("mixnode", name),
                 MixnodeConfig(node=section),
                 self._environment(name),
             )
 
         return make
 
-    def _edge(self, kind: "_Edge", name: str, port: int, client_port: int) -> Callable[[], ProviderService]:
+    def _edge(self, kind: EdgeKind, name: str, port: int, client_port: int) -> Callable[[], ProviderService]:
         options = kind.options()
         options.parseOptions(list(self._implementations.get(name, ())))
         section = kind.section(
@@ -356,7 +338,7 @@ class SimulatedNetwork:
         def make() -> ProviderService:
             return kind.service.from_config(
                 self.network.host(name),
-                self._home(kind.service.role, name),
+                self.home(kind.service.role, name),
                 kind.config(node=section),
                 options.factories,
                 options,
@@ -373,7 +355,7 @@ class SimulatedNetwork:
             environment = self._environment(name)
             service = ClientService.from_config(
                 self.network.host(name),
-                self._home("client", name),
+                self.home("client", name),
                 ClientConfig(client=section, debug=self._debug),
                 None,
                 ClientEnvironment(

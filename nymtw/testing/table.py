@@ -1,7 +1,7 @@
 """Packets without cryptography: a table in memory says what is in each, so that long simulations take minutes.
 
 Lengths are the real ones, and so are replay tags, epochs and routes. The bytes of a packet are a number and what it
-carries: nothing is hidden from whoever reads them. Packets that are not in the table, those of reply blocks, are real.
+carries: nothing is hidden from their readers. Packets that are not in the table, those of reply blocks, are real.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -142,6 +142,11 @@ class MemoryTransport:
         self._in = other._out = Pipe(self._network, other, self)
         self.connected = other.connected = True
 
+    @property
+    def unread(self) -> int:
+        """Bytes that were written here and that the other end has not read."""
+        return self._out.size
+
     # ITransport
 
     def write(self, data: bytes) -> None:

@@ -2,16 +2,27 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from nymtw.ledger.cometbft.process import CometBFTProcess
+from nymtw.ledger.storage.replica import Replica
 from nymtw.node.metrics import counter, gauge
 
-if TYPE_CHECKING:
-    from nymtw.validator.service import LedgerPart
-
 _UNIT = 10**18  # of the smallest unit, one token
+
+
+class LedgerCounts(Protocol):
+    """What is measured of a ledger; its replica and its process are there once it has started."""
+
+    transactions: int
+    refused: int
+    replica: Replica | None
+    process: CometBFTProcess | None
+
+    @property
+    def waiting(self) -> int: ...
 
 
 class Answers:
@@ -25,7 +36,7 @@ class Answers:
         self.counts[method, path, code] += 1
 
 
-def validator_metrics(part: "LedgerPart", answers: Answers) -> Iterable[Metric]:
+def validator_metrics(part: LedgerCounts, answers: Answers) -> Iterable[Metric]:
     """What a validator has to show; nothing of the ledger before it has started."""
     found = CounterMetricFamily("nymtw_validator_answers", "HTTP answers.", labels=["method", "path", "code"])
     for (method, path, code), number in sorted(answers.counts.items()):

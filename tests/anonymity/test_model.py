@@ -83,7 +83,7 @@ def test_kinds_have_the_same_shares(covered: Watched, modelled: Rows, kind: Kind
     assert share(covered.rows, covered.start, covered.end) == pytest.approx(share(modelled, 14.0, 26.0), abs=0.06)
 
 
-def test_padded_lines_are_the_same_whoever_sends() -> None:
+def test_padded_lines_are_the_same_for_every_sender() -> None:
     network = Network(clients=6, edges=2)
     quiet = simulate(network, 10.0, 3)
     busy = simulate(network, 10.0, 4, [Transfer(0, 1, 1.0, 150)])

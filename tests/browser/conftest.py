@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from chromium import CHROMIUM_ARGUMENTS
 from heartbeats import signed_heartbeat
 from nacl.signing import SigningKey
 
@@ -23,16 +24,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))  # where programs are started and sites are served
 DEADLINE = 100.0
 PATHS = {"mixnode": "mixnodes", "provider": "mixproviders", "gateway": "gateways"}
-ARGUMENTS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 class Nodes(threading.Thread):
@@ -45,12 +36,12 @@ class Nodes(threading.Thread):
         self.over = threading.Event()
         self.failures: list[str] = []
 
-    def add(self, number: int, role: str = "mixnode", rate: int = 0, /, **said: Any) -> str:
+    def add(self, number: int, role: str = "mixnode", rate: int = 0, /, **details: Any) -> str:
         """A node from now on; returns its identity key as text."""
         from nymtw.encoding import key_text
 
         signing = SigningKey(number.to_bytes(32, "big"))
-        self.nodes[number] = {"role": role, "rate": rate, "signing": signing, "said": said}
+        self.nodes[number] = {"role": role, "rate": rate, "signing": signing, "details": details}
         return key_text(bytes(signing.verify_key))
 
     def post(self, path: str, body: Any) -> None:
@@ -73,7 +64,7 @@ class Nodes(threading.Thread):
 
     def add_now(self, number: int, rate: int) -> float:
         """A mixnode that has announced itself when this returns; returns when that was, in seconds since 1970."""
-        node = {"role": "mixnode", "rate": rate, "signing": SigningKey(number.to_bytes(32, "big")), "said": {}}
+        node = {"role": "mixnode", "rate": rate, "signing": SigningKey(number.to_bytes(32, "big")), "details": {}}
         self._speak(number, node)
         announced = time.time()
         self.nodes[number] = node
@@ -90,7 +81,7 @@ class Nodes(threading.Thread):
             keys=keys,
             timestamp=time.time_ns(),
             signing_key=node["signing"],
-            **{"version": "0.1.0", **place, **node["said"]},
+            **{"version": "0.1.0", **place, **node["details"]},
         )
         self.post(f"/api/presence/{PATHS[role]}", heartbeat)
         if role == "mixnode" and node["rate"]:
@@ -164,7 +155,12 @@ def chromium() -> Iterator[Callable[..., Any]]:
         folder = tempfile.mkdtemp(prefix="nymtw-chromium-")
         options = webdriver.ChromeOptions()
         options.binary_location = binary
-        for argument in (*ARGUMENTS, *arguments, f"--user-data-dir={folder}", f"--window-size={width},{height}"):
+        for argument in (
+            *CHROMIUM_ARGUMENTS,
+            *arguments,
+            f"--user-data-dir={folder}",
+            f"--window-size={width},{height}",
+        ):
             options.add_argument(argument)
         if phone:
             metrics = {"width": width, "height": height, "pixelRatio": 2.0}

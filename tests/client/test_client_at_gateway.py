@@ -32,7 +32,13 @@ AT_ONCE = {"gateway-1": ["--downlink-rate=0"]}
 
 def network(seed: int, **more: Any) -> SimulatedNetwork:
     """alice at a gateway, bob at a provider."""
-    sizes: dict[str, Any] = {"mixnodes_per_layer": 1, "providers": 1, "gateways": 1, "at": {"alice": "gateway-1"}}
+    sizes: dict[str, Any] = {
+        "mixnodes_per_layer": 1,
+        "providers": 1,
+        "gateways": 1,
+        "at": {"alice": "gateway-1"},
+        "crypto": "none",
+    }
     return SimulatedNetwork(seed, recommended=QUIET, refresh=5.0, **{**sizes, **more})
 
 
@@ -79,17 +85,17 @@ def test_without_a_provider_one_is_picked_and_a_gateway_where_there_are_none(tmp
     assert isinstance(good, Topology)
     doors = [node for node in good.nodes if node.role == "provider"]
     gateways = tuple(msgspec.structs.replace(node, role="gateway", identity=bytes([9]) * 32) for node in doors[:1])
-    alice = Person(net, "alice", tmp_path / "alice.db")
-    alice.core._address = None
+    mixnodes = tuple(node for node in good.nodes if node.role == "mixnode")
+    alice = Person(net, "alice", tmp_path / "alice.db", names_edge=False)
     alice.core.use_topology(msgspec.structs.replace(good, nodes=(*good.nodes, *gateways)))
     assert alice.core.address.provider in {node.identity for node in doors}
-    alice.core._address = None
-    mixnodes = tuple(node for node in good.nodes if node.role == "mixnode")
-    alice.core.use_topology(msgspec.structs.replace(good, nodes=mixnodes))
-    assert not alice.core.has_address
-    alice.core.use_topology(msgspec.structs.replace(good, nodes=(*mixnodes, *gateways)))
-    assert alice.core.address.provider == bytes([9]) * 32
+    bob = Person(net, "bob", tmp_path / "bob.db", names_edge=False)
+    bob.core.use_topology(msgspec.structs.replace(good, nodes=mixnodes))
+    assert not bob.core.has_address
+    bob.core.use_topology(msgspec.structs.replace(good, nodes=(*mixnodes, *gateways)))
+    assert bob.core.address.provider == bytes([9]) * 32
     alice.stop()
+    bob.stop()
 
 
 # -- in a network
@@ -109,7 +115,7 @@ def test_messages_go_both_ways_and_the_gateway_keeps_nothing_of_them(seed: int, 
         net.run_until(lambda: is_done(net.clients["bob"], sent), 300)
         net.run(5)
         assert alice.received == [b"hello yourself", long]
-        for stream in alice.core.streams._all:
+        for stream in alice.core.streams.all:
             stream.stop()
         net.run(10)
         assert waiting(net) == []
@@ -197,7 +203,7 @@ def test_a_second_login_takes_over_and_two_copies_do_not_fight_without_pause(see
             return counted
 
         for link in (first_link, other.service.link):
-            link._connected = count(link._connected)
+            link.connected = count(link.connected)
         net.run(100)
         assert 4 < logins < 25
         # Without the other it has its mailbox for itself.
@@ -209,9 +215,9 @@ def test_a_second_login_takes_over_and_two_copies_do_not_fight_without_pause(see
 
 def copy_of_alice(net: SimulatedNetwork) -> SimulatedClient:
     """Her folder, once more, at another host."""
-    home = net._home("client", "copy")
+    home = net.home("client", "copy")
     home.create()
-    here = net._homes["alice"]
+    here = net.homes["alice"]
     for name in ("config", "data"):
         shutil.copytree(here.path / name, home.path / name, dirs_exist_ok=True)
     source = random.Random(f"{net.seed} copy")

@@ -1,6 +1,7 @@
 """The core of a client: what leaves it and when, what becomes of what comes."""
 
 import itertools
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,9 @@ from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
 
 pytestmark = pytest.mark.long
+
+FULL = bool(os.environ.get("NYMTW_FULL"))
+COUNTED = 60.0 if FULL else 16.0  # seconds
 
 
 @pytest.mark.parametrize("push", [False, True])
@@ -103,7 +107,8 @@ def gaps(times: list[float]) -> list[float]:
 def blank_packet(*arguments: Any, more_acks: int = 0) -> Outgoing:
     """Instead of a packet: when one leaves does not depend on what is in it, and making it costs time here."""
     ends = ((b"p" * 32,), (10**8,) * 3, (b"p" * 32,), (10**8,) * 4)
-    return Outgoing(7, b"h" * 32, bytes(2413), arguments[-1].randbytes(21), b"", *ends)
+    (source,) = (each for each in arguments if isinstance(each, random.Random))
+    return Outgoing(7, b"h" * 32, bytes(2413), source.randbytes(21), b"", *ends)
 
 
 def emission_gaps(seed: int, sends: bool, broken: bool = False) -> list[float]:
@@ -130,7 +135,7 @@ def test_an_idle_client_and_a_sending_one_emit_alike(monkeypatch: pytest.MonkeyP
     idle: list[float] = []
     sending: list[float] = []
     broken: list[float] = []
-    for seed in range(20):
+    for seed in range(20 if FULL else 12):
         idle += emission_gaps(seed, sends=False)
         sending += emission_gaps(1000 + seed, sends=True)
         broken += emission_gaps(2000 + seed, sends=True, broken=True)
@@ -138,11 +143,11 @@ def test_an_idle_client_and_a_sending_one_emit_alike(monkeypatch: pytest.MonkeyP
     critical = 1.95 * ((len(idle) + len(sending)) / (len(idle) * len(sending))) ** 0.5
     assert distance(idle, sending) < critical
     assert distance(idle, broken) > critical
-    assert len(idle) > 10_000
+    assert len(idle) > 6_000
 
 
 def ledger(seed: int, full: bool, send: bool) -> tuple[int, int, int]:
-    """What the own edge counts in a minute: packets submitted, acks and messages for the mailbox."""
+    """What the own edge counts in a while: packets submitted, acks and messages for the mailbox."""
     net = Net(seed)
     alice = Person(net, "alice")
     bob = Person(net, "bob")
@@ -160,7 +165,7 @@ def ledger(seed: int, full: bool, send: bool) -> tuple[int, int, int]:
 
     net.deliver = deliver  # type: ignore[method-assign]
     before = len(alice.connection.sent)
-    net.clock.advance(60)
+    net.clock.advance(COUNTED)
     submitted = len(alice.connection.sent) - before
     refusals = alice.core.status()["refusals"]
     assert bool(refusals) == (full and send)
@@ -172,10 +177,11 @@ def ledger(seed: int, full: bool, send: bool) -> tuple[int, int, int]:
 @pytest.mark.parametrize("full", [False, True])
 def test_the_own_edge_counts_the_same_whether_one_sends_or_not(full: bool) -> None:
     idle, sending = ledger(1, full, False), ledger(2, full, True)
-    # Poisson counts of 1,500, 1,500 and 300: five deviations of their difference.
+    # Poisson counts, of 25, 25 and 5 a second: five deviations of their difference.
     for quiet, busy in zip(idle, sending, strict=True):
         assert abs(quiet - busy) < 5 * (quiet + busy) ** 0.5
-    assert sending[1] == pytest.approx(sending[0], rel=0.03), "an ack for each packet, stored or refused"
+    under_way = 25  # a second's packets
+    assert sending[1] == pytest.approx(sending[0], abs=under_way), "an ack for each packet, stored or refused"
 
 
 def test_without_rate_compliant_cover_the_sending_stream_is_silent_when_idle() -> None:
@@ -309,12 +315,12 @@ def test_a_disk_that_is_full_confirms_nothing(tmp_path: Path, push: bool) -> Non
 
     alice = Person(net, "alice")
     bob = Person(net, "bob", tmp_path / "bob.db", push=push, link=LinkControl(drop=drop))
-    limit = bob.store._one("PRAGMA page_count") + 8
-    bob.store._db.execute(f"PRAGMA max_page_count = {limit}")
+    limit = bob.database.execute("PRAGMA page_count").fetchone()[0] + 8
+    bob.database.execute(f"PRAGMA max_page_count = {limit}")
     data = random.Random(1).randbytes(80_000)
     accepted = alice.send(data, bob)
     run_until(net, lambda: bool(dropped))
-    bob.store._db.execute("PRAGMA max_page_count = 1000000")
+    bob.database.execute("PRAGMA max_page_count = 1000000")
     bob.connect()
     bob.listen()
     run_until(net, lambda: alice.state(accepted) is State.DONE and len(bob.received) == 1)
@@ -402,13 +408,13 @@ def test_reply_blocks_die_with_their_keys() -> None:
     bob.stop()
 
 
-def test_explain_follows_one_message() -> None:
+def test_the_trace_follows_one_message() -> None:
     net = Net(5)
     net.loss = 0.1
     alice, bob = Person(net, "alice"), Person(net, "bob")
     accepted = alice.send(bytes(8_000), bob, explain=True)
     run_until(net, lambda: alice.state(accepted) is State.DONE)
-    packets = alice.core.explain(accepted.message_id)
+    packets = alice.core.trace(accepted.message_id)
     assert {packet["fragment"] for packet in packets} == set(range(accepted.fragments))
     assert [hop["layer"] for hop in packets[0]["route"]] == [1, 2, 3, 0]
     again = [packet for packet in packets if packet["attempt"] > 1]
@@ -420,7 +426,7 @@ def test_explain_follows_one_message() -> None:
     assert len(arrived) >= accepted.fragments
     other = alice.send(b"x", bob)
     with pytest.raises(NymtwError, match="explain"):
-        alice.core.explain(other.message_id)
+        alice.core.trace(other.message_id)
     alice.stop()
     bob.stop()
 

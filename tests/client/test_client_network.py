@@ -42,7 +42,7 @@ def environment(network: SimulatedNetwork, name: str, seed: str = "") -> Environ
 
 def open_client(network: SimulatedNetwork, name: str, seed: str = "", **section: Any) -> Client:
     opening: Any = Client.open(
-        home=network._home("client", name),
+        home=network.home("client", name),
         config=ClientConfig(client=ClientSection(id=name, **section)),
         reactor=network.network.host(name),
         environment=environment(network, name, seed),
@@ -101,16 +101,16 @@ def test_a_client_that_asks_for_it_is_listed_for_as_long_as_it_does() -> None:
 
 def test_a_provider_whose_list_is_full_serves_the_client_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     with SimulatedNetwork(8, recommended=QUIET, clients=(), refresh=5.0, providers=1) as network:
-        monkeypatch.setattr(network.nodes["provider-1"].public_clients, "_limit", 0)
+        monkeypatch.setattr(network.nodes["provider-1"].public_clients, "limit", 0)
         alice = open_client(network, "alice", listed=True)
         assert alice.core.status()["ready"]
-        token = alice._service._store.setting(TOKEN_SETTING)
+        token = alice.service.store.setting(TOKEN_SETTING)
         assert token
-        monkeypatch.setattr(network.nodes["provider-1"].public_clients, "_limit", 1)
-        alice._service.link.drop()  # the next session asks again
+        monkeypatch.setattr(network.nodes["provider-1"].public_clients, "limit", 1)
+        alice.service.link.drop()  # the next session asks again
         network.run(15)
         assert len(alice.core.clients()) == 1
-        assert alice._service._store.setting(TOKEN_SETTING) == token
+        assert alice.service.store.setting(TOKEN_SETTING) == token
         wait(network, alice.close())
 
 
@@ -176,7 +176,7 @@ def test_an_asyncio_task_awaits_the_same_calls() -> None:
 
         async def main() -> bytes:
             opening = Client.open(
-                home=network._home("client", "alice"),
+                home=network.home("client", "alice"),
                 config=ClientConfig(client=ClientSection(id="alice")),
                 reactor=network.network.host("alice"),
                 environment=environment(network, "alice"),

@@ -28,7 +28,7 @@ SLOW = Rates(sending=2.0, loops=0.5, drops=0.0, fetching=2.0, mean_delay=0.02)  
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def logged() -> Iterator[list[str]]:
     lines: list[str] = []
 
     def observe(event: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ def good(net: Net) -> Topology:
     return net.good
 
 
-def test_a_missing_edge_of_its_own_is_a_state_that_is_said_once(net: Net, said: list[str]) -> None:
+def test_a_missing_edge_of_its_own_is_a_state_that_is_logged_once(net: Net, logged: list[str]) -> None:
     alice = Person(net, "alice")
     net.clock.advance(5)
     own = good(net).providers()[0].identity
@@ -68,13 +68,13 @@ def test_a_missing_edge_of_its_own_is_a_state_that_is_said_once(net: Net, said: 
         net.topology = good(net)
         net.clock.advance(2)
         assert alice.core.status()["trouble"] == ""
-        assert len(said) == 2 * (number + 1)
-    assert said[0] == "nothing is sent: this client's own provider or gateway is not in the topology"
-    assert said[1] == "The topology can be used again: sending goes on"
+        assert len(logged) == 2 * (number + 1)
+    assert logged[0] == "nothing is sent: this client's own provider or gateway is not in the topology"
+    assert logged[1] == "The topology can be used again: sending goes on"
     alice.stop()
 
 
-def test_another_trouble_is_said_too_and_only_the_end_of_the_last_is_the_end(net: Net, said: list[str]) -> None:
+def test_another_trouble_is_logged_too_and_only_the_end_of_the_last_is_the_end(net: Net, logged: list[str]) -> None:
     alice = Person(net, "alice")
     net.clock.advance(1)
     layer = [node.identity for node in good(net).mixnodes(2)]
@@ -84,7 +84,7 @@ def test_another_trouble_is_said_too_and_only_the_end_of_the_last_is_the_end(net
     net.clock.advance(5)
     net.topology = good(net)
     net.clock.advance(1)
-    assert [line[:32] for line in said] == [
+    assert [line[:32] for line in logged] == [
         "nothing is sent: layer 2 has no ",
         "nothing is sent: this client's o",
         "The topology can be used again: ",

@@ -12,7 +12,7 @@ from nymtw.testing.simulation import SimulatedNetwork
 def ask_for(network: SimulatedNetwork, least: str) -> None:
     """What an operator does with `--minimum-client-version` and a restart; time passes until clients know."""
     publisher = network.directory.publisher
-    publisher._terms = replace(publisher._terms, minimum_client_version=least)
+    publisher.terms = replace(publisher.terms, minimum_client_version=least)
     network.run(15)
 
 

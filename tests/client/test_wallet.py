@@ -53,9 +53,9 @@ def test_what_is_no_amount(text: str) -> None:
 
 
 def test_an_account_from_beginning_to_end(world: EmbeddedWorld, tmp_path: Path) -> None:
-    said: list[str] = []
+    progress: list[str] = []
     home = NodeHome("client", "alice", tmp_path)
-    wallet = Wallet(world.ledger, home, 30.0, said.append)
+    wallet = Wallet(world.ledger, home, 30.0, progress.append)
 
     def do(answer: Any) -> Any:
         return world.wait(answer)
@@ -65,7 +65,7 @@ def test_an_account_from_beginning_to_end(world: EmbeddedWorld, tmp_path: Path) 
     made = do(wallet.new())
     address = parse_address(made["address"])
     assert made["height"] == 1
-    assert len(said) == 2
+    assert len(progress) == 2
     assert do(wallet.new()) == {"address": made["address"]}  # the same key, the same account
     assert (home.config / "account_private_key.pem").stat().st_mode & 0o77 == 0
     for watcher in WATCHERS[:2]:

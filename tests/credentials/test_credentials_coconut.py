@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pytest
 from credential_parts import CONTEXT, EXPIRY, PARAMETERS, THRESHOLD, VALUE, drawn, issue_credential
+from credential_refusals import assert_refused
 
 from nymtw.credentials import blind, coconut, curve, keys, proofs
 from nymtw.credentials.blind import BlindShare, Signature, collect, unblind
@@ -15,15 +16,7 @@ from nymtw.credentials.coconut.showing import Show, Shown
 from nymtw.credentials.curve import G1_BASE, ONE, Base, Scalar, encode, random_scalar, scalar
 from nymtw.credentials.keys import deal
 from nymtw.credentials.proofs import Proof, Term
-from nymtw.errors import CredentialFault, CredentialRejected, EncodingError
-
-
-def refused(fault, do, *arguments):
-    """`do` is refused with this fault; returns the index of the issuer that is named."""
-    with pytest.raises(CredentialRejected) as caught:
-        do(*arguments)
-    assert caught.value.fault is fault
-    return caught.value.issuer
+from nymtw.errors import CredentialFault, EncodingError
 
 
 def verify(dealt, shown, context=CONTEXT, parameters=PARAMETERS):
@@ -64,7 +57,9 @@ def test_other_numbers_of_attributes(private, public, source):
     asked, pending = coconut.request(parameters, values[:private], values[private:], b"", source)
     share = unblind(dealt.issuers[0], pending, coconut.blind_sign(parameters, dealt.secrets[0], asked))
     shown = coconut.show(parameters, dealt.key, coconut.credential(pending, [share], 1), CONTEXT, source)
-    coconut.verify_show(parameters, dealt.key, Show.from_bytes(shown.to_bytes()), CONTEXT)
+    received = Show.from_bytes(shown.to_bytes())
+    assert received == shown
+    coconut.verify_show(parameters, dealt.key, received, CONTEXT)
 
 
 def test_a_blind_signature_is_the_same_each_time(dealt, issued):
@@ -76,16 +71,16 @@ def test_a_blind_signature_is_the_same_each_time(dealt, issued):
 def test_wrong_numbers_of_attributes_are_refused(dealt, issued, credential, shown, source):
     one = coconut.parameters(1, 2)
     fault = CredentialFault.WRONG_COUNT
-    refused(fault, coconut.request, PARAMETERS, [ONE], [ONE, ONE], b"", source)
-    refused(fault, coconut.request, PARAMETERS, [ONE, ONE, ONE], [ONE], b"", source)
-    refused(fault, coconut.check_request, one, issued.request, b"account")
-    refused(fault, coconut.blind_sign, one, dealt.secrets[0], issued.request, b"account")
-    refused(fault, coconut.show, one, dealt.key, credential, CONTEXT, source)
+    assert_refused(fault, coconut.request, PARAMETERS, [ONE], [ONE, ONE], b"", source)
+    assert_refused(fault, coconut.request, PARAMETERS, [ONE, ONE, ONE], [ONE], b"", source)
+    assert_refused(fault, coconut.check_request, one, issued.request, b"account")
+    assert_refused(fault, coconut.blind_sign, one, dealt.secrets[0], issued.request, b"account")
+    assert_refused(fault, coconut.show, one, dealt.key, credential, CONTEXT, source)
     for count in (0, 33):
         with pytest.raises(EncodingError):
             Parameters(count, 0)
     short = replace(shown, shown=replace(shown.shown, public=shown.public[:1]))
-    refused(fault, verify, dealt, short)
+    assert_refused(fault, verify, dealt, short)
 
 
 def test_a_request_that_was_altered_is_refused(dealt, issued, source):
@@ -97,8 +92,10 @@ def test_a_request_that_was_altered_is_refused(dealt, issued, source):
         replace(asked, parts=(moved, asked.parts[1])),
         replace(asked, parts=asked.parts[::-1]),
     ):
-        refused(CredentialFault.BAD_PROOF, coconut.blind_sign, PARAMETERS, dealt.secrets[0], altered, b"account")
-    refused(CredentialFault.BAD_PROOF, coconut.blind_sign, PARAMETERS, dealt.secrets[0], asked, b"another account")
+        assert_refused(CredentialFault.BAD_PROOF, coconut.blind_sign, PARAMETERS, dealt.secrets[0], altered, b"account")
+    assert_refused(
+        CredentialFault.BAD_PROOF, coconut.blind_sign, PARAMETERS, dealt.secrets[0], asked, b"another account"
+    )
 
 
 def test_every_altered_field_of_a_show_is_refused(dealt, shown):
@@ -114,17 +111,17 @@ def test_every_altered_field_of_a_show_is_refused(dealt, shown):
         replace(ours, public=(scalar(VALUE + 1), scalar(EXPIRY))),
         replace(ours, public=(scalar(VALUE), scalar(EXPIRY + 1))),
     ):
-        refused(CredentialFault.BAD_PROOF, verify, dealt, replace(shown, shown=altered))
+        assert_refused(CredentialFault.BAD_PROOF, verify, dealt, replace(shown, shown=altered))
 
 
 def test_a_show_under_another_key_is_refused(shown):
-    refused(CredentialFault.BAD_PROOF, verify, deal(4, 1, 1, drawn("another key")), shown)
+    assert_refused(CredentialFault.BAD_PROOF, verify, deal(4, 1, 1, drawn("another key")), shown)
 
 
 def test_a_credential_that_nobody_signed_is_refused(dealt, credential, source):
     forged = replace(credential, signature=Signature(G1_BASE * random_scalar(source), G1_BASE * random_scalar(source)))
     shown = coconut.show(PARAMETERS, dealt.key, forged, CONTEXT, source)
-    refused(CredentialFault.BAD_SIGNATURE, verify, dealt, shown)
+    assert_refused(CredentialFault.BAD_SIGNATURE, verify, dealt, shown)
 
 
 # ---- attacks
@@ -162,7 +159,7 @@ def fresh_nullifier(dealt, credential, source):
 
 
 def test_a_nullifier_that_is_not_bound_lets_a_credential_be_spent_again(dealt, credential, shown, source, monkeypatch):
-    refused(CredentialFault.BAD_PROOF, verify, dealt, fresh_nullifier(dealt, credential, source))
+    assert_refused(CredentialFault.BAD_PROOF, verify, dealt, fresh_nullifier(dealt, credential, source))
     leave_out(monkeypatch, "nullifier")
     again = [fresh_nullifier(dealt, credential, source) for _ in range(2)]
     for each in again:
@@ -187,7 +184,7 @@ def cut_short(dealt, credential, source):
 
 
 def test_a_short_list_of_responses_skips_equations(dealt, credential, source, monkeypatch):
-    refused(CredentialFault.BAD_PROOF, verify, dealt, cut_short(dealt, credential, source))
+    assert_refused(CredentialFault.BAD_PROOF, verify, dealt, cut_short(dealt, credential, source))
     strong = proofs.commitments
 
     def skipping(statement, scalars, challenge=None):
@@ -201,7 +198,7 @@ def test_a_short_list_of_responses_skips_equations(dealt, credential, source, mo
 
 def test_a_long_list_of_responses_gives_a_show_a_second_form(dealt, shown, monkeypatch):
     long = replace(shown, proof=replace(shown.proof, responses=(*shown.proof.responses, ONE)))
-    refused(CredentialFault.BAD_PROOF, verify, dealt, long)
+    assert_refused(CredentialFault.BAD_PROOF, verify, dealt, long)
     monkeypatch.setattr(proofs, "complete", lambda *_: True)
     verify(dealt, long)
 
@@ -215,7 +212,7 @@ def test_responses_in_another_order_make_a_nullifier_of_another_attribute(dealt,
         return replace(statement, relations=(*statement.relations[:2], taken))
 
     attack = shown_by_key(dealt, credential, source, weak)
-    refused(CredentialFault.BAD_PROOF, verify, dealt, attack)
+    assert_refused(CredentialFault.BAD_PROOF, verify, dealt, attack)
     monkeypatch.setattr(show_module, "show_statement", weak)
     verify(dealt, attack)
 
@@ -242,7 +239,7 @@ def test_a_show_cannot_be_moved(dealt, credential, part, source, monkeypatch):
         elsewhere = replace(CONTEXT, **{part: b"another"})
         verify(dealt, coconut.show(PARAMETERS, dealt.key, credential, CONTEXT, source), elsewhere)
 
-    refused(CredentialFault.BAD_PROOF, stolen)
+    assert_refused(CredentialFault.BAD_PROOF, stolen)
     strong = proofs.challenge_of
     monkeypatch.setattr(proofs, "challenge_of", lambda statement, made: strong(replace(statement, context=()), made))
     stolen()
@@ -250,7 +247,7 @@ def test_a_show_cannot_be_moved(dealt, credential, part, source, monkeypatch):
 
 def test_what_a_context_is_made_of_cannot_be_shifted(dealt, credential, source):
     shown = coconut.show(PARAMETERS, dealt.key, credential, coconut.Context(b"ab", b"c", b""), source)
-    refused(CredentialFault.BAD_PROOF, verify, dealt, shown, coconut.Context(b"a", b"bc", b""))
+    assert_refused(CredentialFault.BAD_PROOF, verify, dealt, shown, coconut.Context(b"a", b"bc", b""))
 
 
 def test_a_value_cannot_be_hidden_so_that_the_expiry_is_taken_for_it(dealt, credential, source):
@@ -258,7 +255,7 @@ def test_a_value_cannot_be_hidden_so_that_the_expiry_is_taken_for_it(dealt, cred
     three = coconut.parameters(3, 1)
     moved = replace(credential, private=(*credential.private, credential.public[0]), public=credential.public[1:])
     attack = coconut.show(three, dealt.key, moved, CONTEXT, source)
-    refused(CredentialFault.WRONG_COUNT, verify, dealt, attack)
+    assert_refused(CredentialFault.WRONG_COUNT, verify, dealt, attack)
     # A verifier that goes by the counts in the show reads a value of 1000.
     weak = coconut.parameters(len(attack.proof.responses) - 1, len(attack.public))
     verify(dealt, attack, CONTEXT, weak)
@@ -271,9 +268,9 @@ def test_another_value_needs_it_to_be_left_out_of_proof_and_pairing(dealt, crede
         rich = replace(shown.shown, public=(scalar(VALUE * 100), scalar(EXPIRY)))
         verify(dealt, replace(shown, shown=rich))
 
-    refused(CredentialFault.BAD_PROOF, attack)
+    assert_refused(CredentialFault.BAD_PROOF, attack)
     leave_out(monkeypatch, "public 0")
-    refused(CredentialFault.BAD_SIGNATURE, attack)
+    assert_refused(CredentialFault.BAD_SIGNATURE, attack)
     strong = keys.VerificationKey.part
     true_public = credential.public
 
@@ -305,12 +302,12 @@ def test_shares_of_two_requests_do_not_mix(dealt, source, monkeypatch):
         unblind(dealt.issuers[number], each.pending, each.answers[number])
         for number, each in enumerate((first, second))
     ]
-    refused(CredentialFault.MIXED, coconut.credential, first.pending, shares, THRESHOLD)
-    named = refused(CredentialFault.BAD_SHARE, unblind, dealt.issuers[0], first.pending, second.answers[0])
+    assert_refused(CredentialFault.MIXED, coconut.credential, first.pending, shares, THRESHOLD)
+    named = assert_refused(CredentialFault.BAD_SHARE, unblind, dealt.issuers[0], first.pending, second.answers[0])
     assert named == 1
     attack = mixed_from_two(dealt, first, second)
     forged = coconut.show(PARAMETERS, dealt.key, attack, CONTEXT, source)
-    refused(CredentialFault.BAD_SIGNATURE, verify, dealt, forged)
+    assert_refused(CredentialFault.BAD_SIGNATURE, verify, dealt, forged)
 
     monkeypatch.setattr(request_module, "request_base", lambda *_: G1_BASE * Scalar(77))
     first, second = (
@@ -328,9 +325,9 @@ def test_fewer_shares_than_the_threshold_sign_nothing(dealt, issued, source, mon
         alone = coconut.credential(issued.pending, [share], 1)
         verify(dealt, coconut.show(PARAMETERS, dealt.key, alone, CONTEXT, source))
 
-    refused(CredentialFault.BAD_SIGNATURE, attack, dealt)
+    assert_refused(CredentialFault.BAD_SIGNATURE, attack, dealt)
     share = unblind(dealt.issuers[0], issued.pending, issued.answers[0])
-    refused(CredentialFault.TOO_FEW, coconut.credential, issued.pending, [share, share], THRESHOLD)
+    assert_refused(CredentialFault.TOO_FEW, coconut.credential, issued.pending, [share, share], THRESHOLD)
     strong = keys.random_polynomial
     monkeypatch.setattr(keys, "random_polynomial", lambda threshold, random: strong(threshold - 1, random))
     attack(deal(4, 3, THRESHOLD, source))
@@ -340,14 +337,14 @@ def test_a_lying_issuer_is_named(dealt, issued, monkeypatch):
     known = {issuer.index: issuer for issuer in dealt.issuers}
     answers = [coconut.blind_sign(PARAMETERS, secret, issued.request, b"account") for secret in dealt.secrets]
     lie = replace(answers[0], value=answers[0].value + G1_BASE.point)
-    assert refused(CredentialFault.BAD_SHARE, unblind, dealt.issuers[0], issued.pending, lie) == 1
+    assert assert_refused(CredentialFault.BAD_SHARE, unblind, dealt.issuers[0], issued.pending, lie) == 1
     posing = replace(answers[1], issuer=1)
-    assert refused(CredentialFault.BAD_SHARE, unblind, dealt.issuers[0], issued.pending, posing) == 1
+    assert assert_refused(CredentialFault.BAD_SHARE, unblind, dealt.issuers[0], issued.pending, posing) == 1
     stranger = BlindShare(99, lie.base, lie.value)
     collected = collect(known, issued.pending, [stranger, lie, posing, answers[1], answers[1], answers[2]])
     assert collected.signature == issued.credential.signature
     assert collected.liars == (1,)
-    refused(CredentialFault.TOO_FEW, collect, known, issued.pending, [lie, answers[2]])
+    assert_refused(CredentialFault.TOO_FEW, collect, known, issued.pending, [lie, answers[2]])
 
     monkeypatch.setattr(blind, "signs", lambda *_: True)
     spoilt = collect(known, issued.pending, [lie, answers[1]])
@@ -367,12 +364,14 @@ def test_a_ledger_can_check_answers_without_any_secret(dealt, issued):
         replace(issued.answers[1], issuer=1),
     ):
         assert (
-            refused(CredentialFault.BAD_SHARE, blind.check_answer, dealt.issuers[0], base, asked.parts, public, lie)
+            assert_refused(
+                CredentialFault.BAD_SHARE, blind.check_answer, dealt.issuers[0], base, asked.parts, public, lie
+            )
             == 1
         )
     other = [scalar(VALUE + 1), scalar(EXPIRY)]
-    refused(CredentialFault.BAD_SHARE, blind.check_answer, dealt.issuers[0], base, asked.parts, other, answer)
-    refused(CredentialFault.MIXED, blind.check_answer, dealt.issuers[0], base, asked.parts, public[:1], answer)
+    assert_refused(CredentialFault.BAD_SHARE, blind.check_answer, dealt.issuers[0], base, asked.parts, other, answer)
+    assert_refused(CredentialFault.MIXED, blind.check_answer, dealt.issuers[0], base, asked.parts, public[:1], answer)
 
 
 def test_the_identity_in_all_places_is_no_credential(dealt, source, monkeypatch):
@@ -390,7 +389,7 @@ def test_the_identity_in_all_places_is_no_credential(dealt, source, monkeypatch)
             Show.from_bytes(forged.to_bytes())
         return forged
 
-    refused(CredentialFault.BAD_SIGNATURE, verify, dealt, attack())
+    assert_refused(CredentialFault.BAD_SIGNATURE, verify, dealt, attack())
     monkeypatch.setattr(show_module, "is_identity", lambda _: False)
     verify(dealt, attack())
 

@@ -5,9 +5,10 @@ from itertools import combinations
 
 import pytest
 from credential_parts import drawn
+from credential_refusals import assert_refused
 
 from nymtw.credentials import complaints, dkg
-from nymtw.credentials.complaints import Complaint, Judgement, complain, judge
+from nymtw.credentials.complaints import Complaint, Judgement, complain, resolve
 from nymtw.credentials.curve import G1_BASE, G2_BASE, Base, Scalar, encode
 from nymtw.credentials.dkg import (
     Dealing,
@@ -20,18 +21,10 @@ from nymtw.credentials.dkg import (
 )
 from nymtw.credentials.keys import combine
 from nymtw.credentials.proofs import Proof
-from nymtw.errors import CredentialFault, CredentialRejected, EncodingError
+from nymtw.errors import CredentialFault, EncodingError
 
 ROUND = b"chain, epoch 1"
 ISSUERS, THRESHOLD, ATTRIBUTES = 3, 2, 1
-
-
-def refused(fault, do, *arguments):
-    """`do` is refused with this fault; returns the index of the issuer that is named."""
-    with pytest.raises(CredentialRejected) as caught:
-        do(*arguments)
-    assert caught.value.fault is fault
-    return caught.value.issuer
 
 
 @pytest.fixture(scope="module")
@@ -75,25 +68,25 @@ def test_a_dealer_who_is_out_leaves_a_key_of_the_rest(secrets, recipients, deali
     secret = derive_secret(2, THRESHOLD, [open_shares(dealing, 2, secrets[1], ROUND) for dealing in left.values()])
     assert secret.public() == issuers[1]
     assert key != derive_public(dealings, ISSUERS)[1]
-    refused(CredentialFault.TOO_FEW, derive_public, {1: dealings[1]}, ISSUERS)
-    refused(CredentialFault.TOO_FEW, derive_public, {}, ISSUERS)
-    refused(CredentialFault.TOO_FEW, derive_secret, 2, THRESHOLD, [])
+    assert_refused(CredentialFault.TOO_FEW, derive_public, {1: dealings[1]}, ISSUERS)
+    assert_refused(CredentialFault.TOO_FEW, derive_public, {}, ISSUERS)
+    assert_refused(CredentialFault.TOO_FEW, derive_secret, 2, THRESHOLD, [])
 
 
 def test_dealings_of_another_form_round_or_circle_are_refused(recipients, dealings):
     dealing = dealings[1]
     fault = CredentialFault.WRONG_COUNT
-    assert refused(fault, check_dealing, dealing, recipients, THRESHOLD + 1, ATTRIBUTES, ROUND) == 1
-    refused(fault, check_dealing, dealing, recipients, THRESHOLD, ATTRIBUTES + 1, ROUND)
-    refused(fault, check_dealing, dealing, recipients[:2], THRESHOLD, ATTRIBUTES, ROUND)
+    assert assert_refused(fault, check_dealing, dealing, recipients, THRESHOLD + 1, ATTRIBUTES, ROUND) == 1
+    assert_refused(fault, check_dealing, dealing, recipients, THRESHOLD, ATTRIBUTES + 1, ROUND)
+    assert_refused(fault, check_dealing, dealing, recipients[:2], THRESHOLD, ATTRIBUTES, ROUND)
     dealt = dealing.dealt
-    refused(fault, check, replace(dealing, dealt=replace(dealt, g1=((dealt.g1[0][0],),))), recipients)
-    refused(fault, check, replace(dealing, dealt=replace(dealt, dealer=9)), recipients)
+    assert_refused(fault, check, replace(dealing, dealt=replace(dealt, g1=((dealt.g1[0][0],),))), recipients)
+    assert_refused(fault, check, replace(dealing, dealt=replace(dealt, dealer=9)), recipients)
     proof = CredentialFault.BAD_PROOF
-    refused(proof, check_dealing, dealing, recipients, THRESHOLD, ATTRIBUTES, b"another round")
-    refused(proof, check, dealing, recipients[::-1])
-    refused(proof, check, replace(dealing, dealt=replace(dealt, sealed=dealt.sealed[::-1])), recipients)
-    refused(proof, check, replace(dealing, proof=Proof(dealing.proof.challenge, ())), recipients)
+    assert_refused(proof, check_dealing, dealing, recipients, THRESHOLD, ATTRIBUTES, b"another round")
+    assert_refused(proof, check, dealing, recipients[::-1])
+    assert_refused(proof, check, replace(dealing, dealt=replace(dealt, sealed=dealt.sealed[::-1])), recipients)
+    assert_refused(proof, check, replace(dealing, proof=Proof(dealing.proof.challenge, ())), recipients)
 
 
 def test_numbers_that_cannot_be_are_refused(recipients, source):
@@ -121,9 +114,9 @@ def test_a_dealer_of_wrong_shares_is_convicted(secrets, recipients, dealings, so
     dealing = lying(recipients, source, monkeypatch)
     check(dealing, recipients)
     assert len(open_shares(dealing, 1, secrets[0], ROUND)) == ATTRIBUTES + 1
-    assert refused(CredentialFault.BAD_DEALING, open_shares, dealing, 2, secrets[1], ROUND) == 1
+    assert assert_refused(CredentialFault.BAD_DEALING, open_shares, dealing, 2, secrets[1], ROUND) == 1
     complaint = Complaint.from_bytes(complain(dealing, 2, secrets[1], ROUND, source).to_bytes())
-    assert judge(complaint, dealing, recipients, ROUND) is Judgement.DEALER
+    assert resolve(complaint, dealing, recipients, ROUND) is Judgement.DEALER
     # Who does not compare them holds a share of no key.
     monkeypatch.setattr(dkg, "committed", lambda row, index: EqualsAll())
     spoilt = [open_shares(each, 2, secrets[1], ROUND) for each in (dealing, dealings[2], dealings[3])]
@@ -147,12 +140,12 @@ def test_a_dealer_of_unreadable_shares_is_convicted(secrets, recipients, source,
         noise = deal_to(recipients, 1, THRESHOLD, ATTRIBUTES, ROUND, source)
     check(noise, recipients)
     complaint = complain(noise, 2, secrets[1], ROUND, source)
-    assert judge(complaint, noise, recipients, ROUND) is Judgement.DEALER
+    assert resolve(complaint, noise, recipients, ROUND) is Judgement.DEALER
 
 
 def test_who_complains_for_nothing_is_convicted(secrets, recipients, dealings, source):
     complaint = complain(dealings[1], 2, secrets[1], ROUND, source)
-    assert judge(complaint, dealings[1], recipients, ROUND) is Judgement.COMPLAINER
+    assert resolve(complaint, dealings[1], recipients, ROUND) is Judgement.COMPLAINER
 
 
 def test_a_complaint_that_shows_something_else_convicts_nobody(secrets, recipients, dealings, source, monkeypatch):
@@ -160,21 +153,21 @@ def test_a_complaint_that_shows_something_else_convicts_nobody(secrets, recipien
     honest = complain(dealings[1], 2, secrets[1], ROUND, source)
     framing = replace(honest, shared=honest.shared + G1_BASE.point)
     fault = CredentialFault.BAD_COMPLAINT
-    refused(fault, judge, framing, dealings[1], recipients, ROUND)
-    refused(fault, judge, complain(dealings[1], 2, secrets[0], ROUND, source), dealings[1], recipients, ROUND)
-    refused(fault, judge, replace(honest, index=3), dealings[1], recipients, ROUND)
-    refused(fault, judge, replace(honest, index=9), dealings[1], recipients, ROUND)
-    refused(fault, judge, honest, dealings[2], recipients, ROUND)
-    refused(fault, judge, honest, dealings[1], recipients, b"another round")
+    assert_refused(fault, resolve, framing, dealings[1], recipients, ROUND)
+    assert_refused(fault, resolve, complain(dealings[1], 2, secrets[0], ROUND, source), dealings[1], recipients, ROUND)
+    assert_refused(fault, resolve, replace(honest, index=3), dealings[1], recipients, ROUND)
+    assert_refused(fault, resolve, replace(honest, index=9), dealings[1], recipients, ROUND)
+    assert_refused(fault, resolve, honest, dealings[2], recipients, ROUND)
+    assert_refused(fault, resolve, honest, dealings[1], recipients, b"another round")
     monkeypatch.setattr(complaints, "holds", lambda *_: True)
-    assert judge(framing, dealings[1], recipients, ROUND) is Judgement.DEALER  # an honest one
+    assert resolve(framing, dealings[1], recipients, ROUND) is Judgement.DEALER  # an honest one
 
 
 def test_commitments_in_both_groups_hide_the_same(recipients, source, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(dkg, "G1_BASE", Shifted())
         attack = deal_to(recipients, 1, THRESHOLD, ATTRIBUTES, ROUND, source)
-    assert refused(CredentialFault.BAD_DEALING, check, attack, recipients) == 1
+    assert assert_refused(CredentialFault.BAD_DEALING, check, attack, recipients) == 1
     monkeypatch.setattr(dkg, "pairings_cancel", lambda _: True)
     check(attack, recipients)
 
@@ -212,7 +205,7 @@ def rogue(recipients, dealings, source):
 
 def test_the_last_dealer_cannot_choose_the_key(recipients, dealings, source, monkeypatch):
     own, attack = rogue(recipients, dealings, source)
-    assert refused(CredentialFault.BAD_PROOF, check, attack, recipients) == 3
+    assert assert_refused(CredentialFault.BAD_PROOF, check, attack, recipients) == 3
     monkeypatch.setattr(dkg, "holds", lambda *_: True)
     check(attack, recipients)
     _, key = derive_public({1: dealings[1], 2: dealings[2], 3: attack}, ISSUERS)
@@ -223,7 +216,7 @@ def test_a_copied_key_opens_no_shares_of_another_dealer(secrets, recipients, dea
     """With K copied from dealer 1, a complaint about the copy would show what opens dealer 1's shares."""
     own = deal_to(recipients, 3, THRESHOLD, ATTRIBUTES, ROUND, source)
     copied = Dealing(replace(own.dealt, ephemeral=dealings[1].dealt.ephemeral), own.proof)
-    assert refused(CredentialFault.BAD_PROOF, check, copied, recipients) == 3
+    assert assert_refused(CredentialFault.BAD_PROOF, check, copied, recipients) == 3
     monkeypatch.setattr(dkg, "holds", lambda *_: True)
     check(copied, recipients)
     shown = complain(copied, 2, secrets[1], ROUND, source).shared
@@ -240,7 +233,7 @@ def test_keys_that_cancel_out_are_refused(recipients, dealings):
         g1=tuple(tuple(-point for point in row) for row in dealt.g1),
     )
     both = {1: dealings[1], 2: replace(dealings[2], dealt=negative)}
-    refused(CredentialFault.BAD_KEY, derive_public, both, ISSUERS)
+    assert_refused(CredentialFault.BAD_KEY, derive_public, both, ISSUERS)
 
 
 def test_a_dealing_names_its_length():

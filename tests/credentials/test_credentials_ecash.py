@@ -16,6 +16,7 @@ from credential_parts import (
     signed_helpers,
     withdraw_book,
 )
+from credential_refusals import assert_refused
 
 from nymtw.credentials import curve, ecash, proofs
 from nymtw.credentials.blind import Signature, check_answer
@@ -27,14 +28,6 @@ from nymtw.credentials.ecash.payments import Paid, Payment, PaymentInfo, Ticket
 from nymtw.credentials.keys import deal
 from nymtw.credentials.proofs import Proof, Term
 from nymtw.errors import CredentialFault, CredentialRejected, EncodingError
-
-
-def refused(fault, do, *arguments):
-    """`do` is refused with this fault; returns the index of the issuer that is named."""
-    with pytest.raises(CredentialRejected) as caught:
-        do(*arguments)
-    assert caught.value.fault is fault
-    return caught.value.issuer
 
 
 def verify(dealt, payment, info=INFO, day=DAY):
@@ -63,7 +56,9 @@ def test_a_book_is_used_up_ticket_by_ticket(dealt, book, helpers, source):
     assert len({*first.serials, *second.serials}) == 3
     assert (rest.used, empty.used) == (2, 3)
     for count, left in ((1, empty), (2, rest), (0, book), (TICKETS + 1, book)):
-        refused(CredentialFault.BOOK_USED_UP, ecash.pay, ECASH, dealt.key, left, count, helpers, INFO, DAY, source)
+        assert_refused(
+            CredentialFault.BOOK_USED_UP, ecash.pay, ECASH, dealt.key, left, count, helpers, INFO, DAY, source
+        )
 
 
 def test_the_same_ticket_has_the_same_serial_and_nothing_else_in_common(dealt, book, helpers, payment, source):
@@ -94,13 +89,13 @@ def test_withdrawals_that_were_altered_are_refused(dealt, withdrawn):
         replace(asked, type=asked.type + 1),
         replace(asked, owner=identity_of(moved)),
     ):
-        refused(CredentialFault.BAD_PROOF, ecash.issue, ECASH, dealt.secrets[0], altered, b"deposit")
-    refused(CredentialFault.BAD_PROOF, ecash.issue, ECASH, dealt.secrets[0], asked, b"another deposit")
+        assert_refused(CredentialFault.BAD_PROOF, ecash.issue, ECASH, dealt.secrets[0], altered, b"deposit")
+    assert_refused(CredentialFault.BAD_PROOF, ecash.issue, ECASH, dealt.secrets[0], asked, b"another deposit")
     short = replace(asked, parts=asked.parts[:1])
-    refused(CredentialFault.WRONG_COUNT, ecash.check_withdrawal, ECASH, short, b"deposit")
+    assert_refused(CredentialFault.WRONG_COUNT, ecash.check_withdrawal, ECASH, short, b"deposit")
     small = deal(1, 1, 1, drawn("small"))
-    refused(CredentialFault.WRONG_COUNT, ecash.issue, ECASH, small.secrets[0], asked, b"deposit")
-    refused(CredentialFault.WRONG_COUNT, ecash.sign_helpers, small.secrets[0], ecash.Indices(1))
+    assert_refused(CredentialFault.WRONG_COUNT, ecash.issue, ECASH, small.secrets[0], asked, b"deposit")
+    assert_refused(CredentialFault.WRONG_COUNT, ecash.sign_helpers, small.secrets[0], ecash.Indices(1))
 
 
 def test_a_ledger_can_check_answers_without_any_secret(dealt, withdrawn):
@@ -110,7 +105,7 @@ def test_a_ledger_can_check_answers_without_any_secret(dealt, withdrawn):
     words = (dealt.issuers[1], base, ecash.signed_parts(asked, base), [Scalar(asked.expiry), Scalar(asked.type)])
     check_answer(*words, answer)
     lie = replace(answer, value=answer.value + G1_BASE.point)
-    assert refused(CredentialFault.BAD_SHARE, check_answer, *words, lie) == 2
+    assert assert_refused(CredentialFault.BAD_SHARE, check_answer, *words, lie) == 2
 
 
 def test_every_altered_point_of_a_payment_is_refused(dealt, payment):
@@ -138,7 +133,7 @@ def test_every_altered_point_of_a_payment_is_refused(dealt, payment):
         )
     ]
     for each in altered:
-        refused(CredentialFault.BAD_PROOF, verify, dealt, replace(payment, paid=each))
+        assert_refused(CredentialFault.BAD_PROOF, verify, dealt, replace(payment, paid=each))
     for tickets in ((), (ticket,) * 2, (ticket,) * (TICKETS + 1)):
         with pytest.raises(CredentialRejected):
             verify(dealt, replace(payment, paid=replace(paid, tickets=tickets)))
@@ -150,11 +145,11 @@ def test_a_payment_is_for_one_receiver_time_and_nonce(dealt, book, helpers, sour
 
     changes = ({"receiver": b"s" * 32}, {"time": INFO.time + 1}, {"nonce": b"o" * 16})
     for change in changes:
-        refused(CredentialFault.BAD_PROOF, stolen, change)
+        assert_refused(CredentialFault.BAD_PROOF, stolen, change)
     strong = proofs.challenge_of
     monkeypatch.setattr(proofs, "challenge_of", lambda statement, made: strong(replace(statement, context=()), made))
     # R is made of the info too: without the context alone the tag still holds it.
-    refused(CredentialFault.BAD_PROOF, stolen, changes[0])
+    assert_refused(CredentialFault.BAD_PROOF, stolen, changes[0])
     monkeypatch.setattr(payments, "ticket_challenge", lambda *_: ONE)
     monkeypatch.setattr(book_module, "ticket_challenge", lambda *_: ONE)
     for change in changes:
@@ -192,7 +187,7 @@ def test_a_double_spender_is_identified(dealt, book, helpers, owner, payment, so
 
 
 def test_one_ticket_twice_in_one_payment_is_refused(dealt, book, helpers, source):
-    refused(CredentialFault.DOUBLED, verify, dealt, pay(dealt, book, helpers, source, numbers=(1, 1)))
+    assert_refused(CredentialFault.DOUBLED, verify, dealt, pay(dealt, book, helpers, source, numbers=(1, 1)))
 
 
 def same_seed(dealt, owners, source):
@@ -263,7 +258,7 @@ def forge(dealt, book, helpers, source, name):
 
 @pytest.mark.parametrize("name", ["serial 0", "tag 0"])
 def test_serial_and_tag_are_bound(dealt, book, helpers, payment, owner, name, source, monkeypatch):
-    refused(CredentialFault.BAD_PROOF, verify, dealt, forge(dealt, book, helpers, source, name))
+    assert_refused(CredentialFault.BAD_PROOF, verify, dealt, forge(dealt, book, helpers, source, name))
     strong = proofs.challenge_of
 
     def weak(statement, made):
@@ -296,14 +291,14 @@ def beyond(dealt, book, helpers, source, monkeypatch):
 def test_there_is_no_ticket_behind_the_last(dealt, book, helpers, source, monkeypatch):
     with pytest.raises(IndexError):
         pay(dealt, book, helpers, source, numbers=(TICKETS,))
-    refused(CredentialFault.BAD_PROOF, verify, dealt, beyond(dealt, book, helpers, source, monkeypatch))
+    assert_refused(CredentialFault.BAD_PROOF, verify, dealt, beyond(dealt, book, helpers, source, monkeypatch))
     strong = payments.ticket_relations
     monkeypatch.setattr(payments, "ticket_relations", lambda *arguments: strong(*arguments)[1:])  # kappa_k is left out
     verify(dealt, beyond(dealt, book, helpers, source, monkeypatch))
 
 
 def test_a_payment_is_for_its_day(dealt, payment, monkeypatch):
-    refused(CredentialFault.BAD_SIGNATURE, verify, dealt, payment, INFO, DAY + 1)
+    assert_refused(CredentialFault.BAD_SIGNATURE, verify, dealt, payment, INFO, DAY + 1)
     strong = payments.signatures_of
 
     def weak(key, paid, day):  # the date's signature is not looked at
@@ -316,7 +311,7 @@ def test_a_payment_is_for_its_day(dealt, payment, monkeypatch):
 
 def test_a_payment_is_of_its_books_type(dealt, book, helpers, source, monkeypatch):
     costly = replace(book, type=BOOK_TYPE + 1)
-    refused(CredentialFault.BAD_SIGNATURE, lambda: verify(dealt, pay(dealt, costly, helpers, source)))
+    assert_refused(CredentialFault.BAD_SIGNATURE, lambda: verify(dealt, pay(dealt, costly, helpers, source)))
     strong = payments.signatures_of
 
     def weak(key, paid, day):  # the book's signature is looked at as if the type were not in it
@@ -331,13 +326,13 @@ def test_an_expired_book_cannot_use_the_days_of_another(dealt, book, source, mon
     indices = signed_helpers(dealt, ecash.Indices(TICKETS))
     fresh = ecash.Helpers(indices, signed_helpers(dealt, later))
     day = BOOK_EXPIRY + 1
-    refused(CredentialFault.MIXED, ecash.pay, ECASH, dealt.key, book, 1, fresh, INFO, day, source)
+    assert_refused(CredentialFault.MIXED, ecash.pay, ECASH, dealt.key, book, 1, fresh, INFO, day, source)
 
     def attack():
         lying = replace(book, expiry=later.expiry)
         return pay(dealt, lying, fresh, source, day=day)
 
-    refused(CredentialFault.BAD_SIGNATURE, lambda: verify(dealt, attack(), INFO, day))
+    assert_refused(CredentialFault.BAD_SIGNATURE, lambda: verify(dealt, attack(), INFO, day))
 
     strong = payments.payment_statement
 
@@ -402,7 +397,7 @@ def test_the_identity_in_all_places_pays_nothing(dealt, source, monkeypatch):
             Payment.from_bytes(forged.to_bytes())
         return forged
 
-    refused(CredentialFault.BAD_SIGNATURE, verify, dealt, attack())
+    assert_refused(CredentialFault.BAD_SIGNATURE, verify, dealt, attack())
     monkeypatch.setattr(payments, "is_identity", lambda _: False)
     verify(dealt, attack())
 
@@ -418,7 +413,7 @@ def test_two_bad_signatures_cancel_without_weights(dealt, book, helpers, source,
     with monkeypatch.context() as patched:
         patched.setattr(book_module, "rerandomised", hidden)
         attack = pay(dealt, book, helpers, source)
-    refused(CredentialFault.BAD_SIGNATURE, verify, dealt, attack)
+    assert_refused(CredentialFault.BAD_SIGNATURE, verify, dealt, attack)
     monkeypatch.setattr(payments, "random_weight", lambda _: ONE)
     verify(dealt, attack)
 
@@ -430,9 +425,9 @@ def test_helper_signatures_of_any_threshold_are_the_same_and_liars_are_named(dea
     subject = ecash.Dates(12, 10)
     shares = [ecash.sign_helpers(secret, subject) for secret in dealt.secrets]
     lie = replace(shares[0], values=(shares[0].values[1], shares[0].values[0], *shares[0].values[2:]))
-    assert refused(CredentialFault.BAD_SHARE, ecash.check_helpers, dealt.issuers[0].key, lie, source) == 1
+    assert assert_refused(CredentialFault.BAD_SHARE, ecash.check_helpers, dealt.issuers[0].key, lie, source) == 1
     short = replace(shares[0], values=shares[0].values[:2])
-    refused(CredentialFault.WRONG_COUNT, ecash.check_helpers, dealt.issuers[0].key, short, source)
+    assert_refused(CredentialFault.WRONG_COUNT, ecash.check_helpers, dealt.issuers[0].key, short, source)
     about_another = ecash.sign_helpers(dealt.secrets[1], ecash.Dates(13, 11))
     stranger = replace(shares[0], issuer=99)
     aggregate = ecash.aggregate_helpers
@@ -441,8 +436,8 @@ def test_helper_signatures_of_any_threshold_are_the_same_and_liars_are_named(dea
     assert aggregate(dealt.issuers, subject, shares[:2], source) == (found, ())
     ecash.check_helpers(dealt.key, found, source)
     spoilt = replace(found, values=(found.values[0], found.values[0], found.values[2]))
-    assert refused(CredentialFault.BAD_SHARE, ecash.check_helpers, dealt.key, spoilt, source) is None
-    refused(CredentialFault.TOO_FEW, aggregate, dealt.issuers, subject, [shares[0], shares[0], lie], source)
+    assert assert_refused(CredentialFault.BAD_SHARE, ecash.check_helpers, dealt.key, spoilt, source) is None
+    assert_refused(CredentialFault.TOO_FEW, aggregate, dealt.issuers, subject, [shares[0], shares[0], lie], source)
 
 
 def test_a_date_or_an_index_cannot_pass_for_a_book():
@@ -459,9 +454,9 @@ def test_helpers_of_other_books_are_refused(dealt, book, helpers, source):
         ecash.Helpers(helpers.dates, helpers.indices),
     )
     for each in wrong:
-        refused(CredentialFault.MIXED, ecash.pay, ECASH, dealt.key, book, 1, each, INFO, DAY, source)
+        assert_refused(CredentialFault.MIXED, ecash.pay, ECASH, dealt.key, book, 1, each, INFO, DAY, source)
     for day in (DAY - 1, BOOK_EXPIRY + 1):
-        refused(CredentialFault.MIXED, ecash.pay, ECASH, dealt.key, book, 1, helpers, INFO, day, source)
+        assert_refused(CredentialFault.MIXED, ecash.pay, ECASH, dealt.key, book, 1, helpers, INFO, day, source)
 
 
 def test_a_book_is_of_its_threshold(dealt, withdrawn, owner, source):
@@ -469,7 +464,7 @@ def test_a_book_is_of_its_threshold(dealt, withdrawn, owner, source):
     _, pending = ecash.withdraw(ECASH, owner, BOOK_EXPIRY, BOOK_TYPE, b"deposit", drawn("book"))
     answers = {secret.index: ecash.issue(ECASH, secret, asked, b"deposit") for secret in dealt.secrets}
     assert len(answers) == 3
-    refused(CredentialFault.TOO_FEW, ecash.ticket_book, pending, [], THRESHOLD)
+    assert_refused(CredentialFault.TOO_FEW, ecash.ticket_book, pending, [], THRESHOLD)
     assert "Scalar" not in repr(withdrawn[1])
 
 

@@ -5,17 +5,12 @@ from itertools import combinations
 
 import pytest
 from credential_parts import ISSUERS, THRESHOLD, drawn
+from credential_refusals import assert_refused
 
 from nymtw.credentials.curve import G1_BASE, ONE, Scalar, random_scalar
-from nymtw.credentials.keys import IssuerKey, VerificationKey, check_together, combine, deal
+from nymtw.credentials.keys import IssuerKey, VerificationKey, check_one_sharing, combine, deal
 from nymtw.credentials.shamir import evaluate, interpolate, lagrange_at_zero, powers, random_polynomial
-from nymtw.errors import CredentialFault, CredentialRejected, EncodingError
-
-
-def refused(fault, do, *arguments):
-    with pytest.raises(CredentialRejected) as caught:
-        do(*arguments)
-    assert caught.value.fault is fault
+from nymtw.errors import CredentialFault, EncodingError
 
 
 def test_any_points_above_the_degree_give_the_secret(source):
@@ -42,7 +37,7 @@ def test_any_threshold_of_keys_combines_to_one(dealt):
         assert combine(chosen) == dealt.key
     assert combine(dealt.issuers) == dealt.key
     assert [secret.public() for secret in dealt.secrets] == list(dealt.issuers)
-    check_together(dealt.issuers)
+    check_one_sharing(dealt.issuers)
     for issuer in (*dealt.issuers, IssuerKey(1, 1, dealt.key)):
         issuer.key.check_consistent(drawn("consistent"))
 
@@ -50,19 +45,19 @@ def test_any_threshold_of_keys_combines_to_one(dealt):
 def test_keys_that_do_not_belong_together_are_refused(dealt, source):
     other = deal(4, ISSUERS, THRESHOLD, source)
     narrow = deal(1, ISSUERS, THRESHOLD, source)
-    refused(CredentialFault.TOO_FEW, combine, [])
-    refused(CredentialFault.TOO_FEW, combine, dealt.issuers[:1] * 3)
-    refused(CredentialFault.MIXED, combine, [dealt.issuers[0], other.issuers[0]])
-    refused(CredentialFault.MIXED, combine, [dealt.issuers[0], narrow.issuers[1]])
-    refused(CredentialFault.MIXED, combine, [dealt.issuers[0], replace(dealt.issuers[1], threshold=1)])
-    refused(CredentialFault.MIXED, check_together, [*dealt.issuers[:2], other.issuers[2]])
+    assert_refused(CredentialFault.TOO_FEW, combine, [])
+    assert_refused(CredentialFault.TOO_FEW, combine, dealt.issuers[:1] * 3)
+    assert_refused(CredentialFault.MIXED, combine, [dealt.issuers[0], other.issuers[0]])
+    assert_refused(CredentialFault.MIXED, combine, [dealt.issuers[0], narrow.issuers[1]])
+    assert_refused(CredentialFault.MIXED, combine, [dealt.issuers[0], replace(dealt.issuers[1], threshold=1)])
+    assert_refused(CredentialFault.MIXED, check_one_sharing, [*dealt.issuers[:2], other.issuers[2]])
 
 
 def test_a_key_whose_halves_do_not_fit_is_refused(dealt, source):
     gammas = (G1_BASE * random_scalar(source), *dealt.key.gammas[1:])
-    refused(CredentialFault.BAD_KEY, replace(dealt.key, gammas=gammas).check_consistent, source)
+    assert_refused(CredentialFault.BAD_KEY, replace(dealt.key, gammas=gammas).check_consistent, source)
     swapped = (dealt.key.gammas[1], dealt.key.gammas[0], *dealt.key.gammas[2:])
-    refused(CredentialFault.BAD_KEY, replace(dealt.key, gammas=swapped).check_consistent, source)
+    assert_refused(CredentialFault.BAD_KEY, replace(dealt.key, gammas=swapped).check_consistent, source)
     with pytest.raises(EncodingError):
         VerificationKey(dealt.key.alpha, dealt.key.betas, gammas[:1])
 

@@ -54,7 +54,7 @@ class World:
         self.directory.announce("mixnodes", post, "127.0.0.1")
 
     def layers(self) -> dict[int, int]:
-        found = {entry.record.identity: entry.record.layer for entry in self.directory.registry.live()}
+        found = {entry.record.identity: entry.record.layer for entry in self.directory.registry.present()}
         return {
             number: found[bytes(key(number).verify_key)]
             for number in range(20)

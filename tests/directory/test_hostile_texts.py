@@ -68,10 +68,10 @@ class Site:
         """One good post of each kind: its path, what it says, and how it is signed."""
         now = self.now()
         keys = {1: bytes([8]) * 32, 2: bytes([9]) * 32}
-        said = {"description": "d", "country": "CH", "version": "1"}
+        fields = {"description": "d", "country": "CH", "version": "1"}
         where = {"host": "127.0.0.1", "timestamp": now}
-        mixnode = signed_heartbeat("mixnode", port=1, keys=keys, layer=1, signing_key=NODE, **where, **said)
-        provider = signed_heartbeat("provider", port=2, client_port=3, keys=keys, signing_key=OTHER, **where, **said)
+        mixnode = signed_heartbeat("mixnode", port=1, keys=keys, layer=1, signing_key=NODE, **where, **fields)
+        provider = signed_heartbeat("provider", port=2, client_port=3, keys=keys, signing_key=OTHER, **where, **fields)
         validator = make_validator(public_key="v", kind="nym", port=4, version="1", signing_key=NODE, **where)
         metric = make_metric(public_key=keys[1], sent=1, received=2, timestamp=now, signing_key=NODE, loops=(1, 1))
         signed = {
@@ -175,12 +175,12 @@ def check_answers(site: Site) -> None:
 
 def test_what_was_taken_comes_back_to_the_letter_in_json_and_in_frames(site: Site) -> None:
     text = HOSTILE[1]
-    said = {"host": text, "pubKey": text, "layer": 1, "version": text}
-    assert site.ask("POST", "/api/presence/mixnodes", json.dumps(said).encode())[0] == 201
+    fields = {"host": text, "pubKey": text, "layer": 1, "version": text}
+    assert site.ask("POST", "/api/presence/mixnodes", json.dumps(fields).encode())[0] == 201
     metric = {"pubKey": text, "sent": {text: 1}, "received": 2}
     assert site.ask("POST", "/api/metrics/mixes", json.dumps(metric).encode())[0] == 201
     [shown] = json.loads(site.ask("GET", "/api/presence/topology")[2])["MixNodes"]
-    assert {name: shown[name] for name in said} == said
+    assert {name: shown[name] for name in fields} == fields
     protocol, wire = site.connect(), WSConnection(ConnectionType.CLIENT)
     protocol.dataReceived(wire.send(Request(host="d", target="/ws")))
     transport = protocol.wrappedProtocol.transport.transport

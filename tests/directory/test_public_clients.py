@@ -37,7 +37,7 @@ class Provider:
     def leave(self, mailbox: int) -> None:
         assert self.listed.put(mailbox.to_bytes(32, "big"), "")
 
-    def said(self) -> dict[str, Any]:
+    def heartbeat_fields(self) -> dict[str, Any]:
         page = self.listed.next_page()
         return {
             "registered_clients": page.addresses,
@@ -48,7 +48,7 @@ class Provider:
     def speak(self, times: int = 1) -> None:
         """So many heartbeats."""
         for _ in range(times):
-            self.world.announce(self.number, "mixproviders", "provider", **self.said())
+            self.world.announce(self.number, "mixproviders", "provider", **self.heartbeat_fields())
             self.world.clock.advance(2)
 
     def shown(self) -> set[str]:
@@ -66,7 +66,7 @@ def test_ten_thousand_are_listed_in_heartbeats_of_bounded_length() -> None:
     assert not provider.listed.put(MAX_PUBLIC_CLIENTS.to_bytes(32, "big"), provider.address(MAX_PUBLIC_CLIENTS)), (
         "it is full"
     )
-    longest = json.dumps(world.heartbeat(3, "provider", **provider.said()))
+    longest = json.dumps(world.heartbeat(3, "provider", **provider.heartbeat_fields()))
     assert len(longest) < BODY_LIMIT / 2
     provider.speak(2 * MAX_PUBLIC_CLIENTS // CLIENTS_PER_PAGE)
     assert provider.shown() == set(provider.listed.addresses())
@@ -118,7 +118,7 @@ def test_a_list_that_has_become_short_is_told_in_one_piece() -> None:
     again.list(1, 2)
     again.speak()
     assert again.shown() == {again.address(1), again.address(2)}
-    assert "clientsPages" not in world.heartbeat(3, "provider", **again.said())
+    assert "clientsPages" not in world.heartbeat(3, "provider", **again.heartbeat_fields())
 
 
 def test_pages_that_cannot_be_are_refused() -> None:
@@ -126,13 +126,13 @@ def test_pages_that_cannot_be_are_refused() -> None:
     provider = Provider(world)
     provider.list(*range(CLIENTS_PER_PAGE + 1))
     addresses = provider.listed.addresses()
-    for said, error in (
+    for heartbeat_fields, error in (
         ({"page": 2, "pages": 2}, "must be lower"),
         ({"page": 100, "pages": 101}, "clientsPage"),
         ({"page": 0, "pages": 2, "registered_clients": addresses}, "a page has at most 100"),
     ):
         with pytest.raises(EncodingError, match=error):
-            world.announce(3, "mixproviders", "provider", **said)
+            world.announce(3, "mixproviders", "provider", **heartbeat_fields)
 
 
 def test_all_lists_together_are_bounded_and_a_node_without_room_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:

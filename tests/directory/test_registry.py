@@ -24,9 +24,9 @@ def test_a_node_is_gone_five_seconds_after_its_last_heartbeat() -> None:
     world.clock.advance(4)
     world.announce(1)
     world.clock.advance(4.9)
-    assert [entry.record.identity for entry in world.registry.live()] == [identity(1)]
+    assert [entry.record.identity for entry in world.registry.present()] == [identity(1)]
     world.clock.advance(0.2)
-    assert world.registry.live() == []
+    assert world.registry.present() == []
     assert world.registry.find(identity(1)) is None
     world.announce(1)
     assert len(world.registry) == 1
@@ -64,7 +64,7 @@ def test_a_heartbeat_dated_ahead_can_never_be_replayed() -> None:
         world.registry.expire()
         with pytest.raises((DirectoryError, EncodingError)):
             world.directory.announce("mixnodes", post, "127.0.0.1")
-    assert not world.registry._gone
+    assert not world.registry.remembered
 
 
 @pytest.mark.parametrize(("skew", "word"), [(121, "ahead"), (-121, "behind")])
@@ -100,13 +100,13 @@ def test_a_node_may_move() -> None:
     world.clock.advance(1)
     world.announce(1, port=2900)
     world.announce(2, port=2001)
-    assert {entry.record.port for entry in world.registry.live()} == {2900, 2001}
+    assert {entry.record.port for entry in world.registry.present()} == {2900, 2001}
 
 
 def test_a_host_is_where_the_post_came_from() -> None:
     world = World(is_own_address=lambda host: host == "198.51.100.1")
     world.announce(1, source="192.0.2.7", host="")
-    assert world.registry.live()[0].record.host == "192.0.2.7"
+    assert world.registry.present()[0].record.host == "192.0.2.7"
     assert world.directory.presence()["MixNodes"][0]["host"] == "192.0.2.7:2001"
     world.announce(2, source="192.0.2.7", host="192.0.2.7")
     with pytest.raises(DirectoryError, match=r"192\.0\.2\.8 is not .* 192\.0\.2\.7"):
@@ -118,7 +118,7 @@ def test_a_host_is_where_the_post_came_from() -> None:
         world.announce(4, source="127.0.0.1", host="198.51.100.2")
     trusting = World(trust_hosts=True)
     trusting.announce(3, source="192.0.2.7", host="mix.example.org")
-    assert trusting.registry.live()[0].record.host == "mix.example.org"
+    assert trusting.registry.present()[0].record.host == "mix.example.org"
 
 
 def test_an_empty_ipv6_host_is_filled_in() -> None:
@@ -340,7 +340,7 @@ def test_metrics_of_nodes_that_are_gone_are_forgotten() -> None:
     world.directory.report(metric(world, 1))
     world.clock.advance(10)
     assert world.directory.metrics() == []
-    assert world.directory._metrics._newest == {}
+    assert world.directory.windows.reporters == frozenset()
 
 
 def test_a_directory_in_memory_is_a_directory() -> None:

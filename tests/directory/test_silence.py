@@ -34,7 +34,7 @@ def errors() -> Any:
     globalLogPublisher.removeObserver(observe)
 
 
-def listed(world: World) -> set[int]:
+def nodes_in_topology(world: World) -> set[int]:
     """The numbers of the nodes in the signed topology."""
     there = {node.identity for node in world.publisher.topology().nodes}
     return {number for number in range(1, 20) if identity(number) in there}
@@ -61,7 +61,7 @@ def network() -> World:
     world = World()
     world.publisher = world.directory.publisher = world.make_publisher(refresh=2.0)
     keep_alive(world, NINE, 4)
-    assert listed(world) == NINE
+    assert nodes_in_topology(world) == NINE
     return world
 
 
@@ -72,13 +72,13 @@ def test_a_silent_node_is_shown_for_five_seconds_and_stays_in_the_topology_for_i
     assert shown(world) == NINE - {1}
     assert [member.record.identity for member in world.registry.silent()] == [identity(1)]
     keep_alive(world, NINE - {1}, EXPIRY - SILENCE - 3)
-    assert listed(world) == NINE
+    assert nodes_in_topology(world) == NINE
     assert world.registry.version == version  # nothing that a topology would say is new
     keep_alive(world, NINE - {1}, 6)
-    assert listed(world) == NINE - {1}
+    assert nodes_in_topology(world) == NINE - {1}
     world.announce(1)
     world.clock.advance(1)
-    assert listed(world) == NINE
+    assert nodes_in_topology(world) == NINE
 
 
 def test_a_node_that_comes_back_in_time_makes_no_new_version() -> None:
@@ -89,17 +89,17 @@ def test_a_node_that_comes_back_in_time_makes_no_new_version() -> None:
     assert world.registry.version == version
 
 
-def test_where_much_of_a_layer_is_silent_at_once_it_stays_for_a_grace_and_that_is_said(errors: list[str]) -> None:
+def test_where_much_of_a_layer_is_silent_at_once_it_stays_for_a_grace_and_that_is_logged(errors: list[str]) -> None:
     world = network()
     layer = {number for number in NINE if number % 3 == 0}
     left = NINE - {3, 6}
     keep_alive(world, left, EXPIRY + 4)
-    assert listed(world) == NINE
+    assert nodes_in_topology(world) == NINE
     assert errors == [
         "2 of the 3 nodes of layer 1 are silent: they stay in the signed topology for 60 s more, and leave it then"
     ]
     keep_alive(world, left, EXPIRY)
-    assert listed(world) == left
+    assert nodes_in_topology(world) == left
     assert errors[1:] == ["2 of the 3 nodes of layer 1 were silent for 120 s: the topology is signed without those"]
     assert layer - left == {3, 6}
 
@@ -108,16 +108,16 @@ def test_where_enough_of_them_come_back_the_others_leave() -> None:
     world = network()
     keep_alive(world, NINE - {3, 6}, EXPIRY + 4)
     keep_alive(world, NINE - {3}, 4)
-    assert listed(world) == NINE - {3}
+    assert nodes_in_topology(world) == NINE - {3}
 
 
 def test_the_whole_network_may_be_silent_for_a_minute_and_is_there_at_once_again() -> None:
     world = network()
     for _ in range(29):
         world.clock.advance(2)
-        assert listed(world) == NINE
+        assert nodes_in_topology(world) == NINE
     keep_alive(world, NINE, 4)
-    assert shown(world) == listed(world) == NINE
+    assert shown(world) == nodes_in_topology(world) == NINE
 
 
 def test_who_has_the_address_of_a_silent_node_takes_its_place() -> None:
@@ -125,7 +125,7 @@ def test_who_has_the_address_of_a_silent_node_takes_its_place() -> None:
     keep_alive(world, NINE - {1}, SILENCE + 1)
     world.announce(11, port=2001)
     world.clock.advance(1)
-    assert listed(world) == (NINE - {1}) | {11}
+    assert nodes_in_topology(world) == (NINE - {1}) | {11}
 
 
 def test_a_node_that_is_not_admitted_any_more_leaves_though_it_is_silent() -> None:
@@ -283,14 +283,14 @@ def announce_any(directory: Directory, world: World, numbers: set[int]) -> None:
         directory.announce("nodes", post, "127.0.0.1")
 
 
-def test_the_places_of_an_epoch_are_kept_whoever_goes_away_and_whatever_restarts() -> None:
+def test_the_places_of_an_epoch_are_kept_when_nodes_go_away_and_directories_restart() -> None:
     world = World()
     clock = world.clock
     running = directory(clock, expiry=5.0, epoch_seconds=86400)
     announce_any(running, world, NINE)
     clock.advance(2)
-    said = places(running)
-    assert len(said) == 9
+    first_places = places(running)
+    assert len(first_places) == 9
     document = b""
     for round_ in range(6):
         # Half of them are away for longer than their expiry and its grace, the directory is started again.
@@ -308,7 +308,7 @@ def test_the_places_of_an_epoch_are_kept_whoever_goes_away_and_whatever_restarts
         announce_any(running, world, NINE)
         clock.advance(2)
         announce_any(running, world, NINE)
-        assert places(running) == said
+        assert places(running) == first_places
 
 
 def test_former_places_are_forgotten_when_their_epoch_ends() -> None:

@@ -31,7 +31,7 @@ def seal(step: bytes) -> bytes:
     return ALPHA + header_mac(_KEYS.mac_key, beta) + beta + bytes(ACK_PAYLOAD)
 
 
-def packet(data: bytes) -> None:
+def check_packet(data: bytes) -> None:
     """First byte even: the rest is a packet. Odd: the rest is what the hop decrypts."""
     raw = data[1:]
     if data[:1] and data[0] % 2:
@@ -60,7 +60,7 @@ def packet(data: bytes) -> None:
         assert 0 <= hop.delay < 2**64
 
 
-def surb(data: bytes) -> None:
+def check_surb(data: bytes) -> None:
     """First byte even: the rest is a SURB. Odd: the rest is a record, and the SURB's packet is opened with it."""
     kind = SURBRecord if data[:1] and data[0] % 2 else SURB
     try:
@@ -107,7 +107,7 @@ PARSERS = {
 }
 
 
-def credential(data: bytes) -> None:
+def check_credential(data: bytes) -> None:
     """The first byte is the type, which says whose parser gets all of it: one byte form for each object."""
     if not data or data[0] not in PARSERS:
         return
@@ -118,4 +118,4 @@ def credential(data: bytes) -> None:
     assert parsed.to_bytes() == data
 
 
-TARGETS = {"packet": packet, "surb": surb, "credential": credential}
+TARGETS = {"packet": check_packet, "surb": check_surb, "credential": check_credential}

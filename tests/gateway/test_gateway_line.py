@@ -1,4 +1,4 @@
-"""The line of a real client at a gateway, as whoever taps it sees it."""
+"""The line of a real client at a gateway, as an observer of it sees it."""
 
 import pytest
 

@@ -45,7 +45,7 @@ def topology(*nodes, **changes):
     return Topology(serial=7, network=NETWORK, refresh=2.0, epoch_seconds=60, nodes=nodes, **fields)
 
 
-def said(document):
+def printed(document):
     lines = []
     report = Report(lines.append)
     check_topology(document, NOW, report)
@@ -53,7 +53,7 @@ def said(document):
 
 
 def test_a_sound_topology_has_no_problem():
-    problems, text = said(topology(*WHOLE))
+    problems, text = printed(topology(*WHOLE))
     assert problems == 0
     assert "BAD" not in text
     assert "1 in layer 1, 1 in layer 2, 2 in layer 3; 1 providers" in text
@@ -71,13 +71,13 @@ def test_a_sound_topology_has_no_problem():
     ],
 )
 def test_each_trouble_is_named(document, cause):
-    problems, text = said(document)
+    problems, text = printed(document)
     assert problems >= 1
     assert cause in text
 
 
 def test_a_next_key_that_is_missing_is_only_a_note():
-    problems, text = said(topology(*WHOLE, node(5, 2, keys=(EPOCH,))))
+    problems, text = printed(topology(*WHOLE, node(5, 2, keys=(EPOCH,))))
     assert problems == 0
     assert "note" in text
 
@@ -93,17 +93,17 @@ def test_routes_lead_through_every_mixnode_and_vary_its_neighbours():
     assert routes_through_all(topology(*WHOLE[1:])) == []
 
 
-def test_what_nodes_say_of_themselves_is_shown_and_cannot_harm_a_terminal():
+def test_what_nodes_report_of_themselves_is_shown_and_cannot_harm_a_terminal():
     document = topology(*WHOLE)
     key = key_text(WHOLE[0].identity)
     nodes = [{"identityKey": key, "version": "1.2", "country": "CH", "description": "\x1b[31mred\u202e <b>tape</b>"}]
-    said = self_descriptions(json.dumps({"nodes": nodes}).encode())
-    shown = table(document, said)
+    printed = self_descriptions(json.dumps({"nodes": nodes}).encode())
+    shown = table(document, printed)
     assert shown.count("[31mred <b>tape</b>") == 1
     assert not re.search("[\x1b\u202e]", shown)
     assert shown.splitlines()[0].split()[-3:] == ["version", "country", "description"]
     assert "description" not in table(document)
-    told = {each["identity"]: each["said"] for each in json.loads(as_json(document, said))["nodes"]}
+    told = {each["identity"]: each["said"] for each in json.loads(as_json(document, printed))["nodes"]}
     assert told[key] == {"version": "1.2", "country": "CH", "description": "[31mred <b>tape</b>"}
     assert {each["country"] for name, each in told.items() if name != key} == {""}
     for broken in (b"", b"[]", b"{}", b'{"nodes": 1}', b'{"nodes": [{}]}', b'{"nodes": [{"identityKey": []}]}'):

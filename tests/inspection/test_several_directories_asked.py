@@ -56,7 +56,7 @@ def outcome(asked: "Deferred[object]") -> object:
     return found[0]
 
 
-def test_who_signed_and_who_is_dead_or_behind_or_lies_is_said() -> None:
+def test_who_signed_and_who_is_dead_or_behind_or_lies_is_reported() -> None:
     found = outcome(
         look(
             signed(1, *KEYS[:2]),

@@ -98,7 +98,7 @@ class Mixnet:
         self._started: list[Program] = []
         self.localnet = Localnet("--mixnodes-per-layer=1", "--providers=1", "--dir", folder / "net", *arguments)
         try:
-            self._directory = self.localnet.wait_for(r"Directory (\S+), its key (\S{44})").groups()
+            self.directory = self.localnet.wait_for(r"Directory (\S+), its key (\S{44})").groups()
             self.localnet.wait_for("Running until Ctrl-C")
         except BaseException:
             self.stop()
@@ -118,7 +118,7 @@ class Mixnet:
 
     def make_client(self, name: str) -> None:
         """`nym-client init`, at a fifth of the localnet's rates: there may be many of them on this machine."""
-        url, key = self._directory
+        url, key = self.directory
         made = self.nym_client("init", "--id", name, "--directory", url, "--directory-key", key)
         assert made.wait() == 0, made.output
         file = self.home / "clients" / name / "config" / "config.toml"

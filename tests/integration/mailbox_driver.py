@@ -21,7 +21,7 @@ AT_ONCE = 20
 SLOTS = 16
 
 
-def say(words: str) -> None:
+def report(words: str) -> None:
     os.write(1, words.encode() + b"\n")
 
 
@@ -31,10 +31,10 @@ async def store_from(mailboxes: Any, number: int) -> None:
         try:
             await mailboxes.store(MAILBOX, 1, number.to_bytes(8, "big") + bytes(1600))
         except DiskError:
-            say("refused")
+            report("refused")
             await deferLater(reactor, 0.05)
         else:
-            say(f"stored {number}")
+            report(f"stored {number}")
             number += AT_ONCE
 
 
@@ -46,21 +46,21 @@ async def fetch(mailboxes: Any) -> None:
             # A quarter stays, so that there is always something to lose.
             done = [item for item in items if int.from_bytes(item.content[:8], "big") % 4]
             for item in done:
-                say(f"pulled {item.number} {int.from_bytes(item.content[:8], 'big')}")
+                report(f"pulled {item.number} {int.from_bytes(item.content[:8], 'big')}")
             await maybeDeferred(mailboxes.confirm, MAILBOX, [item.number for item in done])
         except DiskError:
-            say("refused")
+            report("refused")
             await deferLater(reactor, 0.05)
         else:
             for item in done:
-                say(f"gone {item.number} {int.from_bytes(item.content[:8], 'big')}")
+                report(f"gone {item.number} {int.from_bytes(item.content[:8], 'big')}")
             if len(items) == SLOTS and not done:
                 keep = [item.number for item in items[:8]]
                 for item in items[:8]:
-                    say(f"pulled {item.number} {int.from_bytes(item.content[:8], 'big')}")
+                    report(f"pulled {item.number} {int.from_bytes(item.content[:8], 'big')}")
                 await maybeDeferred(mailboxes.confirm, MAILBOX, keep)
                 for item in items[:8]:
-                    say(f"gone {item.number} {int.from_bytes(item.content[:8], 'big')}")
+                    report(f"gone {item.number} {int.from_bytes(item.content[:8], 'big')}")
 
 
 async def run(place: str, first: int) -> None:
@@ -71,7 +71,7 @@ async def run(place: str, first: int) -> None:
     else:
         mailboxes = SQLiteMailboxes(place, reactor)
     await mailboxes.register(MAILBOX, bytes(32), bytes(32))
-    say("ready")
+    report("ready")
     working = [store_from(mailboxes, first + offset) for offset in range(AT_ONCE)]
     for each in (*working, fetch(mailboxes)):
         ensureDeferred(each).addErrback(end)

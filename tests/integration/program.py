@@ -32,7 +32,7 @@ class Program:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()

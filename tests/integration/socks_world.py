@@ -135,7 +135,7 @@ class SocksNet:
 
     def start_exit(self) -> str:
         """One more exit, which goes to this machine too; returns its address."""
-        url, key = self._mixnet._directory
+        url, key = self._mixnet.directory
         name = f"exit{len(self.exits)}"
         words = [f"--id={name}", "--host=127.0.0.1", "--port=0", "--client-port=0", f"--directory={url}"]
         words += [f"--directory-key={key}", "--rate=600", f"--stream-rate={EXIT_RATE}"]

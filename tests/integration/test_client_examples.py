@@ -24,7 +24,7 @@ def test_the_echo_bot_answers_senders_whom_it_never_learns(mixnet: Any) -> None:
     bot = mixnet.start(sys.executable, EXAMPLES / "echo.py", "echo")
     address = bot.wait_for("Echoing messages to (.+)")[1]
     ask = mixnet.nym_client("send", address, "--surbs", "3", "--socket", "tcp", "--port", str(mixnet.alice))
-    ask.say("is there anybody?")
+    ask.write_line("is there anybody?")
     ask.end_input()
     assert ask.wait() == 0, ask.output
     assert "delivered in" in ask.output
@@ -62,22 +62,22 @@ def test_two_people_chat_by_aliases_that_are_kept(mixnet: Any) -> None:
         mixnet.make_client(name)
     ann, ben = (mixnet.start(sys.executable, EXAMPLES / "chat.py", name) for name in ("ann", "ben"))
     to_ann, to_ben = (chat.wait_for("You are (.+)")[1] for chat in (ann, ben))
-    ann.say(f"/alias ben {to_ben}")
-    ann.say("nobody is written to yet")
+    ann.write_line(f"/alias ben {to_ben}")
+    ann.write_line("nobody is written to yet")
     ann.wait_for("^an address is <mailbox>")
-    ann.say("ben: hello, are you there?")
+    ann.write_line("ben: hello, are you there?")
     ben.wait_for(re.escape(f"{to_ann[:12]}> 'hello, are you there?'"))
-    ben.say(f"/alias ann {to_ann}")
-    ben.say("ann: I am")
+    ben.write_line(f"/alias ann {to_ann}")
+    ben.write_line("ann: I am")
     ann.wait_for("^ben> 'I am'$")
-    ann.say("and still?")
+    ann.write_line("and still?")
     ben.wait_for(r"^ann> 'and still\?'$")
     for chat in (ann, ben):
         chat.end_input()
         assert chat.wait() == 0, chat.output
     again = mixnet.start(sys.executable, EXAMPLES / "chat.py", "ben")
     again.wait_for("You are " + re.escape(to_ben))
-    again.say("ann: good night")
+    again.write_line("ann: good night")
     later = mixnet.start(sys.executable, EXAMPLES / "chat.py", "ann")
     later.wait_for("^ben> 'good night'$")
 
@@ -85,7 +85,7 @@ def test_two_people_chat_by_aliases_that_are_kept(mixnet: Any) -> None:
 def test_bash_sends_with_nothing_but_itself(mixnet: Any) -> None:
     address = mixnet.details(mixnet.bob)["address"]
     program = mixnet.start("bash", EXAMPLES / "send.sh", str(mixnet.alice), address)
-    program.say("sent by bash")
+    program.write_line("sent by bash")
     program.end_input()
     assert program.wait() == 0, program.output
     assert program.lines[-1] == "delivered"

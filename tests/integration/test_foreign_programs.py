@@ -14,23 +14,14 @@ from typing import Any
 
 import pytest
 import websockets.exceptions
+from chromium import CHROMIUM_ARGUMENTS
 from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_now
 
 pytestmark = pytest.mark.integration
 
 DEADLINE = 300.0
-CHROMIUM = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP foreign.example 127.0.0.1",
-)
+CHROMIUM = (*CHROMIUM_ARGUMENTS, "--host-resolver-rules=MAP foreign.example 127.0.0.1")
 PAGE = """<!doctype html><title>A page</title><script>
 const say = text => fetch("/said", {method: "POST", body: text});
 const socket = new WebSocket("ws://127.0.0.1:PORT/mix");
@@ -123,17 +114,17 @@ def test_wscat(mixnet: Any, carol: int, to_carol: str) -> None:
 def test_nc_speaks_lines_of_json(mixnet: Any) -> None:
     address = mixnet.details(mixnet.bob)["address"]
     nc = mixnet.start(program("nc"), "127.0.0.1", str(mixnet.bob))
-    nc.say('{"subscribe": {}}')
-    nc.say(json.dumps({"send": {"message": encoded(b"from nc"), "recipient": address}}))
+    nc.write_line('{"subscribe": {}}')
+    nc.write_line(json.dumps({"send": {"message": encoded(b"from nc"), "recipient": address}}))
     nc.wait_for('"laneQueueLength"')
     nc.wait_for(encoded(b"from nc"))
-    nc.say("GET / HTTP/1.1")
+    nc.write_line("GET / HTTP/1.1")
     nc.wait_for('^{"exception":')
     nc.end_input()  # after which nc ends as soon as the client has hung up
     assert nc.wait() == 0
 
 
-def test_nc_is_answered_after_it_has_said_all(mixnet: Any) -> None:
+def test_nc_is_answered_after_it_has_sent_all(mixnet: Any) -> None:
     """`-N`: what a shell pipe does. The answers come although no more requests will."""
     asked = subprocess.run(
         [program("nc"), "-N", "127.0.0.1", str(mixnet.alice)],
@@ -151,15 +142,15 @@ class Site:
     """Serves one page, under any name; `said` is what it tells."""
 
     def __init__(self, page: str) -> None:
-        said: queue.Queue[str] = queue.Queue()
-        self.said = said
+        posted: queue.Queue[str] = queue.Queue()
+        self.posted = posted
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self._answer(page.encode() if self.path == "/" else b"")
 
             def do_POST(self) -> None:
-                said.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                posted.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
                 self._answer(b"")
 
             def _answer(self, body: bytes) -> None:
@@ -196,16 +187,16 @@ def browse(mixnet: Any, site: Site, host: str, profile: Path) -> Any:
 
 def test_a_page_of_this_machine_in_chromium(mixnet: Any, site: Site, to_carol: str, tmp_path: Path) -> None:
     chromium = browse(mixnet, site, "localhost", tmp_path)
-    said: list[Any] = []
-    while "received" not in (answer := json.loads(site.said.get(timeout=DEADLINE))):
-        said.append(answer)
+    posted: list[Any] = []
+    while "received" not in (answer := json.loads(site.posted.get(timeout=DEADLINE))):
+        posted.append(answer)
     chromium.stop()
     # Each was posted by itself: the order is not that in which they came.
-    assert {next(iter(answer)) for answer in said} <= {"details", "subscribe", "send"}
+    assert {next(iter(answer)) for answer in posted} <= {"details", "subscribe", "send"}
     assert answer["received"]["message"] == encoded(b"from a page")
 
 
 def test_a_page_from_elsewhere_in_chromium_is_refused(mixnet: Any, site: Site, tmp_path: Path) -> None:
     chromium = browse(mixnet, site, "foreign.example", tmp_path)
-    assert site.said.get(timeout=DEADLINE) == "refused"
+    assert site.posted.get(timeout=DEADLINE) == "refused"
     chromium.stop()

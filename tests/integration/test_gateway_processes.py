@@ -113,9 +113,7 @@ def start(tmp_path: Path, port: int) -> Iterator[Start]:
         running.lines.close()
 
 
-def test_a_login_is_worth_nothing_to_whoever_has_recorded_it_and_mailboxes_outlive_a_kill(
-    start: Start, port: int
-) -> None:
+def test_a_login_is_worth_nothing_to_an_eavesdropper_and_mailboxes_outlive_a_kill(start: Start, port: int) -> None:
     gateway = start()
     key = SigningKey.generate()
     client = Client(port, key)
@@ -138,7 +136,7 @@ def test_a_login_is_worth_nothing_to_whoever_has_recorded_it_and_mailboxes_outli
         except ConnectionResetError:
             break
     else:
-        raise AssertionError("the gateway goes on talking to whoever plays back what it recorded")
+        raise AssertionError("the gateway goes on with a login that was recorded and played back")
     thief.close()
     client.frame(FrameType.MAIL)  # the session is still there
     assert "nymtw_client_sessions 1.0" in gateway.figures()

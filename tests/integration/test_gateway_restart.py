@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 GATEWAY = "gateway-1"
 
 
-class Talk:
+class Conversation:
     """alice, at the gateway, and bob, at a provider; `arrived` is how often each has which message."""
 
     def __init__(self, reactor: Any, localnet: Localnet) -> None:
@@ -108,7 +108,7 @@ def test_a_gateway_is_killed_and_started_again(tmp_path: Path) -> Any:
 
 async def assert_that_nothing_is_lost(reactor: Any, tmp_path: Path) -> None:
     localnet = Localnet(reactor, tmp_path, 1, 1, 1)
-    talk = Talk(reactor, localnet)
+    talk = Conversation(reactor, localnet)
     try:
         await complete(localnet)
         await talk.open("alice")

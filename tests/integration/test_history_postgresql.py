@@ -44,9 +44,8 @@ def test_the_history_in_postgresql(server: PostgreSQLServer) -> None:
 
 
 def test_a_server_that_crashes_and_comes_back_is_connected_to_again(server: PostgreSQLServer) -> None:
-    history = open_history(server.url)
     clock = FakeClock()
-    history._seconds = clock.seconds  # type: ignore[method-assign]
+    history = open_history(server.url, seconds=clock.seconds)
     history.add([Second(START, network_sums({ONE: Sums(sent=1, up=1)}))])
     server.stop("immediate")
     for _ in range(3):
@@ -65,9 +64,7 @@ def test_seconds_wait_for_a_database_that_is_away_and_none_is_lost(server: Postg
     clock = FakeClock()
 
     def opened() -> History:
-        history = open_history(server.url)
-        history._seconds = clock.seconds  # type: ignore[method-assign]
-        return history
+        return open_history(server.url, seconds=clock.seconds)
 
     recorder = Recorder(clock, clock.wall_clock, opened, maybeDeferred)
     recorder.startService()

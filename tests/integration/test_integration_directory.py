@@ -162,7 +162,7 @@ def test_it_runs_serves_a_signed_topology_and_stops(mode: str, tmp_path: Path, e
         assert "directory.service/startService ▶ INFO - The directory is at" in log
 
 
-def test_it_ends_when_whoever_started_it_is_gone(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_it_ends_when_its_parent_is_gone(tmp_path: Path, environment: dict[str, str]) -> None:
     reading, writing = os.pipe()
     process = subprocess.Popen(
         [*MODES["twistd -n"], "--port=0"],

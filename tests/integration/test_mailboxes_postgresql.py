@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from nymtw.errors import ConfigError, DiskError, MailboxFull, UnknownDestination
 from nymtw.storage.limits import MailboxLimits
 from nymtw.storage.postgresql import MOST_WAITING, PostgreSQLMailboxes
+from nymtw.storage.postgresql_tables import Server
 from nymtw.storage.worker_thread import WorkerThread
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract
@@ -30,11 +31,14 @@ def server():
 
 
 class Held(AtOnce):
-    """In place of a thread: work is done when the test says so."""
+    """In place of a thread: work is done when the test says so. `of` has those of the newest store: writer, reader."""
+
+    of = []
 
     def __init__(self, reactor, name):
         super().__init__(reactor, name)
         self.jobs = None
+        Held.of = [*Held.of[-1:], self]
 
     def __call__(self, call):
         if self.jobs is None:
@@ -250,7 +254,7 @@ def test_while_the_database_is_away_mail_is_refused_and_then_taken_again(server,
     assert contents(store, clock) == [b"before"]
     put(store, clock, b"after")
     assert contents(store, clock) == [b"before", b"after"]
-    assert store._usage.counts == {ALICE: 2}
+    assert store.usage.counts == {ALICE: 2}
     closed(store, clock)
 
 
@@ -294,69 +298,69 @@ def test_closing_while_the_server_is_away_waits_for_nobody(clock):
         assert lost[0].check(DiskError)
 
 
-def test_a_transaction_of_unknown_outcome_is_counted_when_the_database_is_back(server, clock):
+def test_a_transaction_of_unknown_outcome_is_counted_when_the_database_is_back(server, clock, monkeypatch):
     """The server has committed, and the connection breaks before it could say so."""
     store = registered(server, clock)
     told = []
     store.subscribe(told.append)
-    write = store._server.write
+    write = Server.write
 
-    def commit_and_break(connection, batch):
-        write(connection, batch)
+    def commit_and_break(server, connection, batch):
+        write(server, connection, batch)
         connection.close()
         raise DiskError("the connection is lost")
 
-    store._server.write = commit_and_break
+    monkeypatch.setattr(Server, "write", commit_and_break)
     unsure = result(store.store(ALICE, 1, b"there all the same"))
     clock.advance(0.006)
-    store._server.write = write
+    monkeypatch.undo()
     assert unsure[0].check(DiskError)
     assert told == []
     clock.advance(1)
     assert told == [ALICE]
-    assert store._usage.counts == {ALICE: 1}
+    assert store.usage.counts == {ALICE: 1}
     assert contents(store, clock) == [b"there all the same"]
     closed(store, clock)
 
 
 def test_a_slow_database_costs_bounded_memory(server, clock):
     store = registered(server, clock, worker=Held)
-    writer, _ = store._channels
-    writer.worker.jobs = []
+    writer, _ = Held.of
+    writer.jobs = []
     first = result(store.store(ALICE, 1, bytes(1 << 20)))
     clock.advance(1)  # on its way, and it does not return
     waiting = [result(store.store(ALICE, 1, bytes(1 << 20))) for _ in range(100)]
     refused = [outcome for outcome in waiting if outcome]
     assert len(waiting) - len(refused) == MOST_WAITING // ((1 << 20) + 500)
     assert all(outcome[0].check(DiskError) for outcome in refused)
-    assert len(writer.worker.jobs) == 1
-    writer.worker.let_go()
+    assert len(writer.jobs) == 1
+    writer.let_go()
     clock.advance(1)
     assert first == [None]
     assert waiting[0] == [None]
-    assert store._usage.counts[ALICE] == 1 + len(waiting) - len(refused)
+    assert store.usage.counts[ALICE] == 1 + len(waiting) - len(refused)
     closed(store, clock)
 
 
-def test_whoever_confirms_does_not_wait_behind_a_lot_of_mail(server, clock):
+def test_a_confirmation_does_not_wait_behind_a_lot_of_mail(server, clock):
     store = registered(server, clock, worker=Held)
     put(store, clock, b"x")
     [item] = clock.wait_for(store.pull(ALICE, 1, 0), 1)
-    writer, _ = store._channels
-    writer.worker.jobs = []
+    writer, _ = Held.of
+    writer.jobs = []
     done = [result(store.store(ALICE, 1, b"%d" % number)) for number in range(1200)]
     confirmed = result(store.confirm(ALICE, [item.number]))
     clock.advance(1)
-    [(call, answer)] = writer.worker.jobs
-    writer.worker.jobs = []
+    [(call, answer)] = writer.jobs
+    writer.jobs = []
     answer.callback(call())
     assert [len(outcome) for outcome in (*done[:500], confirmed, *done[500:])] == [1] * 501 + [0] * 700
-    writer.worker.let_go()
+    writer.let_go()
     clock.advance(1)
     assert done == [[None]] * 1200
     assert contents(store, clock) == [b"%d" % number for number in range(1200)]
-    assert store._usage.counts == {ALICE: 1200}
-    assert store._batch.cost == 0
+    assert store.usage.counts == {ALICE: 1200}
+    assert store.waiting_bytes == 0
     closed(store, clock)
 
 
@@ -382,7 +386,7 @@ def test_a_refused_transaction_loses_nothing_and_the_store_lives_on(server, cloc
         other.execute("DROP TRIGGER full_disk ON nymtw_full.items")
     put(store, clock, b"after")
     assert contents(store, clock) == [b"after"]
-    assert store._usage.counts == {ALICE: 1}
+    assert store.usage.counts == {ALICE: 1}
     closed(store, clock)
 
 
@@ -399,34 +403,43 @@ def test_counts_agree_with_the_tables_after_anything(server, clock, seed):
             store.confirm(mailbox, [item.number for item in items] * 2)
         clock.advance(rng.choice((0, 0, 0.005)))
     clock.advance(1)
-    tally = store._usage
-    counted = dict(tally.counts), dict(tally.sizes), tally.bytes
+    usage = store.usage
+    counted = dict(usage.counts), dict(usage.sizes), usage.bytes
     break_connections(server)
     result(store.pull(ALICE, 1, 0))
     clock.advance(1)
-    assert counted == (tally.counts, tally.sizes, tally.bytes)
+    assert counted == (usage.counts, usage.sizes, usage.bytes)
     closed(store, clock)
 
 
 def test_many_that_pull_at_once_are_all_answered(server, clock):
     store = registered(server, clock, worker=Held)
     put(store, clock, b"x")
-    _, reader = store._channels
-    reader.worker.jobs = []
+    _, reader = Held.of
+    reader.jobs = []
     answers = [result(store.pull(ALICE, 1, 0)) for _ in range(200)]
-    reader.worker.let_go()
+    reader.let_go()
     assert [[item.content for item in answer[0]] for answer in answers] == [[b"x"]] * 200
     closed(store, clock)
 
 
-def test_a_commit_survives_a_crash_of_the_server_even_where_it_is_set_to_forget(server, clock):
+def test_a_commit_survives_a_crash_of_the_server_even_where_it_is_set_to_forget(server, clock, monkeypatch):
     import psycopg
+
+    write, settings = Server.write, []
+
+    def look_and_write(server, connection, batch):
+        settings.append(connection.execute("SHOW synchronous_commit").fetchone())
+        return write(server, connection, batch)
+
+    monkeypatch.setattr(Server, "write", look_and_write)
 
     with psycopg.connect(server.url, autocommit=True) as other:
         other.execute("ALTER ROLE nymtw SET synchronous_commit = off")
         store = registered(server, clock)
         other.execute("ALTER ROLE nymtw RESET synchronous_commit")
-    assert store._channels[0].connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    put(store, clock, b"x")
+    assert set(settings) == {("on",)}
     closed(store, clock)
 
 

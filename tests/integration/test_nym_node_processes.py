@@ -149,7 +149,7 @@ def test_a_network_of_nodes_in_every_mode_carries_a_message_and_tells_what_it_is
     status = network.command("status", "nym-client", "status", "--socket=tcp", f"--port={bob}")
     address = status.wait_for(r"\S+\.\S+@\S+")[0]
     sending = network.command("send", "nym-client", "send", address, "--socket=tcp", f"--port={alice}")
-    sending.say("hello bob")
+    sending.write_line("hello bob")
     sending.end_input()
     receiving = network.command("receive", "nym-client", "receive", "--follow", "--socket=tcp", f"--port={bob}")
     receiving.wait_for("hello bob")

@@ -59,16 +59,16 @@ def test_a_provider_with_postgresql_runs_and_ends(server: PostgreSQLServer, tmp_
 
 def test_a_server_that_cannot_be_reached_ends_the_provider_with_one_line(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
-    said = ended(run(tmp_path, "postgresql://nymtw:geheim@127.0.0.1:1/nymtw"))
-    assert "the mailboxes in PostgreSQL: connection" in said
-    assert "The password in --store is visible to everyone on this machine" in said
-    assert "geheim" not in said
-    assert "Traceback" not in said
+    output = ended(run(tmp_path, "postgresql://nymtw:geheim@127.0.0.1:1/nymtw"))
+    assert "the mailboxes in PostgreSQL: connection" in output
+    assert "The password in --store is visible to everyone on this machine" in output
+    assert "geheim" not in output
+    assert "Traceback" not in output
 
 
 def test_a_url_that_is_none_ends_the_provider_with_one_line(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
-    said = ended(run(tmp_path, "mysql://nymtw:geheim@127.0.0.1/nymtw"))
-    assert "--store: not a valid PostgreSQL URL" in said
-    assert "geheim" not in said
-    assert "Traceback" not in said
+    output = ended(run(tmp_path, "mysql://nymtw:geheim@127.0.0.1/nymtw"))
+    assert "--store: not a valid PostgreSQL URL" in output
+    assert "geheim" not in output
+    assert "Traceback" not in output

@@ -75,10 +75,10 @@ class World:
     def until(self, text: str, seconds: float) -> str:
         """The report of `nymtw check`, once `text` is in it."""
         end = time.monotonic() + seconds
-        while text not in (said := (done := self.check()).stdout):
-            assert time.monotonic() < end, said + done.stderr + self.logs()
+        while text not in (output := (done := self.check()).stdout):
+            assert time.monotonic() < end, output + done.stderr + self.logs()
             time.sleep(1)
-        return said
+        return output
 
     def logs(self) -> str:
         return "\n".join(f"-- {name}\n{(self.folder / name).read_text()}" for name in self.running)
@@ -112,10 +112,10 @@ def test_killing_one_of_three_directories_changes_nothing(world: World) -> None:
     assert "3 of 3 mixnodes" in sound
     world.running["d2"].kill()
     world.running.pop("d2").wait()
-    said = world.until("(2 of 3, 2 are needed)", 300)  # so that what follows was made without it
-    assert "3 of 3 mixnodes" in said
-    bad = [line for line in said.splitlines() if line.startswith("BAD")]
-    assert len(bad) == 2, said
+    output = world.until("(2 of 3, 2 are needed)", 300)  # so that what follows was made without it
+    assert "3 of 3 mixnodes" in output
+    bad = [line for line in output.splitlines() if line.startswith("BAD")]
+    assert len(bad) == 2, output
     assert world.text(2) in bad[0]
     assert world.url(2) in bad[1]
     shown = subprocess.run(

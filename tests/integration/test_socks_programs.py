@@ -53,8 +53,8 @@ def test_curl_downloads_and_uploads(net: SocksNet, site: Site, tmp_path: Path, o
     curl(*proxy, "-o", tmp_path / "got", f"{url}/bytes/{size}/curl")
     assert (tmp_path / "got").read_bytes() == body("curl", size)
     (tmp_path / "give").write_bytes(body(option.strip("-"), size))
-    said = curl(*proxy, "-H", "Expect:", "--data-binary", f"@{tmp_path / 'give'}", f"{url}/upload")
-    assert said.decode() == hashlib.sha256(body(option.strip("-"), size)).hexdigest()
+    answer = curl(*proxy, "-H", "Expect:", "--data-binary", f"@{tmp_path / 'give'}", f"{url}/upload")
+    assert answer.decode() == hashlib.sha256(body(option.strip("-"), size)).hexdigest()
 
 
 def test_curl_is_told_what_went_wrong(net: SocksNet) -> None:

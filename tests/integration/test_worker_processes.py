@@ -265,7 +265,7 @@ async def test_a_worker_is_killed_under_load_and_every_packet_is_accounted_for(t
         assert len(node.arrived) <= figures["forwarded_total"]
         assert len(set(node.arrived)) == len(node.arrived)
 
-        # Whoever took them the first time: no packet passes twice.
+        # No packet passes twice, whichever worker took it first.
         passed = len(node.arrived)
         received = figures["received_total"]
         for index, packet in enumerate(packets[:40]):

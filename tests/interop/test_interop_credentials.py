@@ -33,9 +33,9 @@ class Verifier:
         text = " ".join(word.hex() if isinstance(word, bytes) else str(word) for word in words)
         self._process.stdin.write(text + "\n")
         self._process.stdin.flush()
-        status, *said = self._process.stdout.readline().split(maxsplit=1)
+        status, *logged = self._process.stdout.readline().split(maxsplit=1)
         assert status in ("ok", "refused")
-        return status == "ok", "".join(said).strip()
+        return status == "ok", "".join(logged).strip()
 
     def close(self):
         self._process.stdin.close()

@@ -113,9 +113,9 @@ class Case:
 def crate():
     if shutil.which("cargo") is None:
         pytest.skip("cargo is not installed")
-    said = subprocess.run(["cargo", "--version"], capture_output=True, text=True, check=True).stdout
-    if tuple(map(int, said.split()[1].split(".")[:2])) < CARGO:
-        pytest.skip(f"cargo {'.'.join(map(str, CARGO))} or later is needed: this is {said.strip()}")
+    logged = subprocess.run(["cargo", "--version"], capture_output=True, text=True, check=True).stdout
+    if tuple(map(int, logged.split()[1].split(".")[:2])) < CARGO:
+        pytest.skip(f"cargo {'.'.join(map(str, CARGO))} or later is needed: this is {logged.strip()}")
     target = HERE / "target"
     subprocess.run(
         ["cargo", "build", "--quiet", "--release", "--locked", "--target-dir", target], cwd=HERE, check=True
@@ -188,7 +188,7 @@ def test_surbs_made_by_the_crate_are_used_here(crate, source):
 
 
 def test_single_seed_surbs_pass_through_the_crate(crate, source):
-    """The crate's hops do their part as always, and whoever uses the SURB with the crate needs nothing new."""
+    """The crate's hops do their part as always, and a user of the SURB with the crate needs nothing new."""
     for number, (_, size_class, version, hops) in enumerate(CASES):
         case = Case(source, hops, size_class)
         surb, record = SURB.create(

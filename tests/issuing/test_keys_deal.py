@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from nymtw.commands import main
-from nymtw.credentials.keys import check_together, combine, deal
+from nymtw.credentials.keys import check_one_sharing, combine, deal
 from nymtw.errors import KeyFileError
 from nymtw.issuing.key_files import (
     VERIFICATION_KEY_FILE,
@@ -42,7 +42,7 @@ def test_it_writes_a_key_for_each_issuer(folder):
     issuers = [load_issuer_key(folder / public_key_file(index)) for index in (1, 2, 3)]
     assert [secret.public() for secret in secrets] == issuers
     assert {(key.index, key.threshold, len(key.ys)) for key in secrets} == {(1, 2, 2), (2, 2, 2), (3, 2, 2)}
-    check_together(issuers)
+    check_one_sharing(issuers)
     assert combine(issuers[1:]) == load_verification_key(folder / VERIFICATION_KEY_FILE)
 
 
@@ -87,7 +87,7 @@ def test_the_largest_key_fits_its_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "logged"),
     [
         ([], "a command is missing"),
         (["deal"], "-f DIR says where the key files go"),
@@ -97,14 +97,14 @@ def test_the_largest_key_fits_its_file(tmp_path):
         (["deal", "-f", "/dev/null/x"], "/dev/null"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(words, said, capsys, tmp_path, monkeypatch):
+def test_what_cannot_be_done_is_one_line(words, logged, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["keys", *words]) == 1
     printed = capsys.readouterr().err
     assert printed.startswith("nymtw keys: ")
     assert printed.count("\n") == 1
-    if said != "-n: ":
-        assert said in printed
+    if logged != "-n: ":
+        assert logged in printed
     assert not list(tmp_path.iterdir())
 
 

@@ -131,7 +131,7 @@ class LedgerContract:
         assert under.wait(under.ledger.blocks(heights[0], 1)) == (blocks[1],)
         assert all(code == 0 for block in blocks for code, _ in block.outcomes)
 
-    def test_whoever_waits_is_told_of_a_block(self, under: LedgerUnderTest) -> None:
+    def test_a_waiting_client_is_told_of_a_block(self, under: LedgerUnderTest) -> None:
         height = under.wait(under.ledger.status()).height
         data = encode_transaction(WATCHERS[0], CHAIN, "notarise-deposit", 0, deposit(ALICE.address, 5))
         name = under.wait(under.ledger.submit(data))

@@ -175,7 +175,7 @@ class ValidatorProcess:
         return False
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 
     def roots(self) -> dict[int, bytes]:

@@ -91,7 +91,7 @@ def test_a_flood_is_refused_when_the_room_is_full(world: EmbeddedWorld, monkeypa
     world.driver.submit(notarised(9, 3))
 
 
-def test_whoever_sends_in_answer_to_a_block_comes_behind_those_that_wait(
+def test_a_transaction_sent_in_answer_to_a_block_comes_behind_those_that_wait(
     world: EmbeddedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nymtw.ledger.embedded.driver.MOST_IN_BLOCK", 1)

@@ -54,7 +54,7 @@ def notarise(net: Testnet, number: int, watcher: int = 0, patience: float = 60.0
     return net.wait(clients.send(net.ledger, WATCHERS[watcher], "notarise-deposit", fields, patience))
 
 
-def same_everywhere(net: Testnet) -> None:
+def assert_same_everywhere(net: Testnet) -> None:
     """All nodes come to one height, and every height has one root."""
     top = max(node.height for node in net.nodes)
     for node in net.nodes:
@@ -93,7 +93,7 @@ def test_nodes_die_in_every_phase(four: Testnet, seed: int) -> None:
             eventually(lambda victim=victim, top=top: victim.height >= top)
         credited += 5
     assert four.wait(clients.totals(four.ledger)) == Totals(notarised=credited, balances=credited)
-    same_everywhere(four)
+    assert_same_everywhere(four)
 
 
 def let_go_by(seconds: float) -> None:
@@ -117,7 +117,7 @@ def test_one_dead_of_four_and_two(four: Testnet) -> None:
     assert eventually(lambda: result_of(four.nodes[0].ledger.result(name, 5.0))).code == 0
     four.nodes[3].start()
     eventually(lambda: four.nodes[3].height >= four.nodes[0].height)
-    same_everywhere(four)
+    assert_same_everywhere(four)
     # A client that knows the genesis alone believes what was proved, whichever node says it.
     for node in four.nodes:
         light = LightLedger(node.ledger, four.trust)
@@ -135,7 +135,7 @@ def test_an_application_that_has_lost_its_state_is_replayed(four: Testnet) -> No
         path.unlink()
     lost.start()
     eventually(lambda: lost.height >= four.nodes[0].height)
-    same_everywhere(four)
+    assert_same_everywhere(four)
 
 
 def tamper(node: ValidatorProcess) -> None:
@@ -159,7 +159,7 @@ def test_a_state_that_was_tampered_with_stops_the_node(tmp_path: Path, consensus
     assert node.process is not None
     assert node.process.wait(60) == 1
     node.process = None
-    assert "was changed" in node.said
+    assert "was changed" in node.output
 
 
 def test_killed_while_it_writes(tmp_path: Path, seed: int) -> None:
@@ -204,9 +204,9 @@ def test_a_node_that_joins_begins_from_a_snapshot(tmp_path: Path) -> None:
     net.nodes.append(joins)
     joins.start()
     eventually(lambda: joins.height >= 8)
-    assert "is restored" in joins.said
+    assert "is restored" in joins.output
     notarise(net, number + 1)
-    same_everywhere(net)
+    assert_same_everywhere(net)
     assert min(joins.roots()) >= 4  # it has not executed the first blocks
     assert result_of(clients.account(joins.ledger, WATCHERS[0].address)).nonce == number + 1
     net.stop()

@@ -49,7 +49,7 @@ def totals(world: LedgerWorld) -> Totals:
     return found
 
 
-def test_a_deposit_counts_once_enough_watchers_say_so() -> None:
+def test_a_deposit_counts_once_enough_watchers_report_it() -> None:
     world = LedgerWorld()
     assert world.do(WATCHERS[0], "notarise-deposit", deposit(ALICE.address, 5)) == 0
     assert world.account(ALICE) == Account(0, 0)

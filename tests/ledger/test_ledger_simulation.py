@@ -105,9 +105,9 @@ class Recount:
         if done.kind == "notarise-deposit":
             place = (done.fields.transaction, done.fields.log_index)
             assert place not in self.credited
-            said = self.votes.setdefault(place, {})
-            said[done.sender] = done.fields
-            same = [watcher for watcher, fields in said.items() if fields == done.fields]
+            stated = self.votes.setdefault(place, {})
+            stated[done.sender] = done.fields
+            same = [watcher for watcher, fields in stated.items() if fields == done.fields]
             if len(same) >= 2:
                 self.credited[place] = done.fields
         elif done.kind == "release":
@@ -141,7 +141,7 @@ def test_any_seed(nodes: list[Node], seed: int, number: int) -> None:
             if not node.alive:
                 consensus.start(node)
             consensus.catch_up(node)
-        compare(consensus, nodes, recount)
+        assert_same(consensus, nodes, recount)
     except BaseException:
         print(f"the run of number {number} with --seed={seed} (random.Random({run}))")
         raise
@@ -170,7 +170,7 @@ def one_round(consensus: Consensus, nodes: list[Node], chance: random.Random, tr
                 break
 
 
-def compare(consensus: Consensus, nodes: list[Node], recount: Recount) -> None:
+def assert_same(consensus: Consensus, nodes: list[Node], recount: Recount) -> None:
     """Everybody has the same state, money is conserved, and each vote was counted once."""
     top = len(consensus.blocks)
     assert top > 0

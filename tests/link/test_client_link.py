@@ -102,7 +102,7 @@ def test_a_wrong_token_an_unknown_mailbox_and_a_wrong_signature_are_told_alike(w
     connection = world.connect("bob")
     reasons.add(refusal(world, connection, connection.login(token)))
     connection = world.connect("alice")
-    monkeypatch.setattr(connection, "_sign", lambda label: bytes(64))
+    monkeypatch.setattr(connection, "signature", lambda label: bytes(64))
     reasons.add(refusal(world, connection, connection.login(token)))
     connection = world.connect("bob")
     reasons.add(refusal(world, connection, connection.login(bytes(32))))
@@ -131,8 +131,8 @@ def test_every_login_does_the_same_work(memory, monkeypatch):
 def test_a_login_cannot_be_replayed_on_another_connection(world):
     connection, token = world.logged_in("alice")
     other = world.connect("alice")
-    signature = connection._sign(control.LOGIN_LABEL)  # of the other connection's exporter
-    other._sign = lambda label: signature
+    signature = connection.signature(control.LOGIN_LABEL)  # of the other connection's exporter
+    other.signature = lambda label: signature
     with pytest.raises(RegistrationRefused):
         world.wait(other.login(token))
 
@@ -140,7 +140,7 @@ def test_a_login_cannot_be_replayed_on_another_connection(world):
 def test_only_the_owner_of_a_mailbox_gets_a_new_token_for_it(world):
     _, token = world.logged_in("alice")
     thief = world.connect("mallory")
-    thief._factory.mailbox_key = Stolen(world.key("alice"), world.key("mallory"))
+    thief.factory.mailbox_key = Stolen(world.key("alice"), world.key("mallory"))
     with pytest.raises(RegistrationRefused, match="signature"):
         world.wait(thief.register())
     world.logged_in("alice", token)  # the old one still opens it
@@ -161,7 +161,7 @@ class Stolen:
 
 def test_a_signature_for_a_login_is_none_for_a_registration(memory):
     connection, _ = memory.logged_in("alice")
-    assert connection._sign(control.LOGIN_LABEL) != connection._sign(control.REGISTER_LABEL)
+    assert connection.signature(control.LOGIN_LABEL) != connection.signature(control.REGISTER_LABEL)
 
 
 def test_a_provider_that_is_full_says_so(memory):
@@ -344,7 +344,7 @@ def test_an_idle_session_is_kept_alive(memory):
         [b"\x03\x00\x00\x00\x00\x03abc"],
     ],
 )
-def test_what_may_not_be_said_before_login_ends_the_connection(memory, frames):
+def test_what_may_not_be_sent_before_login_ends_the_connection(memory, frames):
     raw = memory.raw()
     raw.transport.write(bytes(HELLO_LENGTH))
     for frame in frames:
@@ -364,7 +364,7 @@ def test_what_may_not_be_said_before_login_ends_the_connection(memory, frames):
         b"\xff" * 100,
     ],
 )
-def test_what_may_not_be_said_after_login_ends_the_connection(memory, data):
+def test_what_may_not_be_sent_after_login_ends_the_connection(memory, data):
     connection, _ = memory.logged_in("alice")
     connection.transport.write(data)
     memory.clock.advance(0.1)
@@ -447,7 +447,7 @@ def test_a_provider_that_says_what_it_was_not_asked_is_hung_up_on(memory, answer
 
 def test_the_answer_to_another_question_is_none(memory):
     connection = memory.connect("alice")
-    (session,) = memory.links.housekeeper._connections
+    (session,) = memory.links.housekeeper.connections
     waiting = connection.register()
     session.transport.write(control.encode_control(control.LoggedIn(4)))
     with pytest.raises(Exception, match="Connection"):

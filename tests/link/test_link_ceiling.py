@@ -95,8 +95,9 @@ def test_who_tries_all_the_time_gets_no_more_than_the_allowance(rate):
 
 
 def test_an_allowance_remembers_a_bounded_number_of_addresses(monkeypatch):
-    monkeypatch.setattr("nymtw.link.allowance._MOST_ORIGINS", 3)
+    monkeypatch.setattr("nymtw.link.allowance.MOST_ORIGINS", 3)
     allowance = Allowance(Clock(), most=1, seconds=3600)
     assert all(allowance.take(v4(f"192.0.2.{number}")) for number in range(4))
     assert allowance.is_used_up(v4("192.0.2.3"))
     assert not allowance.is_used_up(v4("192.0.2.0"))  # the one that was there first is forgotten
+    assert allowance.remembered == 3

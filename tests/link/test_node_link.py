@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from raw_connections import Raw, Single
 
-from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.logger import formatEvent, globalLogPublisher
 
 from nymtw.drop_reasons import DropReason
@@ -94,28 +94,6 @@ class World:
             raw.transport.write(hello + bytes(32))
             self.clock.advance(0.01)
         return raw
-
-
-class Raw(Protocol):
-    transport = None
-    lost = False
-    received = b""
-
-    def dataReceived(self, data):
-        self.received += data
-
-    def connectionLost(self, reason):
-        self.lost = True
-
-
-class Single(ClientFactory):
-    noisy = False
-
-    def __init__(self, protocol):
-        self.made = protocol
-
-    def buildProtocol(self, addr):
-        return self.made
 
 
 @pytest.fixture
@@ -266,7 +244,7 @@ def test_what_waited_too_long_for_a_slow_peer_is_dropped_as_late_the_oldest_firs
     one.may_send_to(two)
     one.send(two, 0)
     world.clock.advance(1)
-    (receiver,) = two.links._receivers.values()
+    (receiver,) = two.links.incoming.values()
     receiver.transport.pauseProducing()
     for number in range(1, 2000):
         one.send(two, number)
@@ -302,7 +280,7 @@ def test_a_peer_that_admits_and_hangs_up_is_not_called_without_pause(world):
     for number in range(200):
         one.send(two, number)
         world.clock.advance(0.5)
-        for receiver in list(two.links._receivers.values()):
+        for receiver in list(two.links.incoming.values()):
             receiver.abort()
     assert 3 < len(attempts) < 2 * 100 / LIMITS.reconnect_most + 10
 
@@ -316,7 +294,7 @@ def test_a_restarted_peer_replaces_its_old_connection(world):
     again.transport.write(encode_packet(7, packet(5)))
     world.clock.advance(0.1)
     assert two.numbers == [1, 5]
-    assert len(two.links._receivers) == 1
+    assert len(two.links.incoming) == 1
     again.transport.abortConnection()
 
 
@@ -349,7 +327,7 @@ def test_a_peer_that_moved_is_called_at_its_new_address(world):
     one.send(two, 1)
     world.clock.advance(1)
     two.stop()
-    three.links.security._identity = two.identity  # the same node on another machine
+    three.links.security.identity = two.identity  # the same node on another machine
     one.links.set_peers({two.identity: (three.address, 1789)})
     one.send(two, 2)
     world.clock.advance(1)
@@ -417,12 +395,12 @@ def test_a_peer_that_never_reads_fills_no_memory_and_is_given_up(world):
     one.may_send_to(two)
     one.send(two, 0)
     world.clock.advance(1)
-    (receiver,) = two.links._receivers.values()
+    (receiver,) = two.links.incoming.values()
     receiver.transport.pauseProducing()
     for start in range(0, 5000, 100):
         one.send(two, *range(start, start + 100))
         world.clock.advance(0.1)
-    (link,) = one.links._links.values()
+    (link,) = one.links.outgoing.values()
     assert link.connection.blocked
     assert one.links.pending == 1000
     in_flight = 5001 - 1000 - one.drops[DropReason.LINK_QUEUE_FULL]
@@ -448,7 +426,7 @@ def test_connections_of_one_address_have_a_ceiling(world):
     world.clock.advance(LIMITS.handshake + 5)
 
 
-def test_ten_thousand_connections_that_say_nothing_keep_no_peer_out(world):
+def test_ten_thousand_connections_that_send_nothing_keep_no_peer_out(world):
     one, two = Node(world, "one"), Node(world, "two")
     for number in range(10_000):
         raw = Raw()
@@ -587,7 +565,7 @@ def test_every_packet_ends_as_sent_or_dropped(steps):
         elif step == "mend":
             world.network.mend("one", "two")
         elif step == "kill":
-            for receiver in list(two.links._receivers.values()):
+            for receiver in list(two.links.incoming.values()):
                 receiver.abort()
         elif step == "leave":
             one.may_send_to(three)
@@ -595,8 +573,8 @@ def test_every_packet_ends_as_sent_or_dropped(steps):
         else:
             world.clock.advance(number / 4)
         assert one.sent + one.drops.total() + one.links.pending == given_up
-        assert one.links.pending == sum(len(link.queue) for link in one.links._links.values())
+        assert one.links.pending == sum(len(link.queue) for link in one.links.outgoing.values())
     for node in world.nodes:
         node.stop()
     assert one.sent + one.drops.total() == given_up
-    assert one.links.pending == one.links._pending_bytes == 0
+    assert one.links.pending == one.links.pending_bytes == 0

@@ -9,9 +9,9 @@ import pytest_twisted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
+from raw_connections import Raw, Single
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import ClientFactory, Protocol
 
 from nymtw.drop_reasons import DropReason
 from nymtw.link.limits import LinkLimits
@@ -120,7 +120,7 @@ def test_a_peer_that_never_reads_is_felt_through_tls(world):
     one.links.set_peers({two.identity: two.address})
     one.links.send(two.identity, 7, bytes(2413))
     world.clock.advance(1)
-    (receiver,) = two.links._receivers.values()
+    (receiver,) = two.links.incoming.values()
     receiver.transport.pauseProducing()
     for _ in range(200):
         one.links.send(two.identity, 7, bytes(2413))
@@ -151,23 +151,6 @@ def test_a_handshake_that_stalls_is_ended(world):
     assert raw.lost
 
 
-class Raw(Protocol):
-    lost = False
-
-    def connectionLost(self, reason):
-        self.lost = True
-
-
-class Single(ClientFactory):
-    noisy = False
-
-    def __init__(self, protocol):
-        self.made = protocol
-
-    def buildProtocol(self, addr):
-        return self.made
-
-
 @settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=40)
 @given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5), st.booleans())
 def test_hostile_bytes_never_raise(chunks, inside_tls):
@@ -177,7 +160,7 @@ def test_hostile_bytes_never_raise(chunks, inside_tls):
         peer.links.set_peers({node.identity: node.address})
         peer.links.send(node.identity, 7, bytes(386))
         world.clock.advance(1)
-        (link,) = peer.links._links.values()
+        (link,) = peer.links.outgoing.values()
         transport = link.connection.transport
     else:
         raw = Raw()
@@ -217,7 +200,7 @@ async def test_over_loopback_sockets():
     assert [int.from_bytes(frame.body, "big") for _, frame in two.received] == list(range(count))
     assert (one.sent, one.links.pending, one.drops) == (count, 0, {})
     for node in (one, two):
-        for connection in node.links.housekeeper._connections:
+        for connection in node.links.housekeeper.connections:
             assert connection.transport.getTcpNoDelay()
     await one.links.stop()
     await two.links.stop()
@@ -237,13 +220,13 @@ async def test_what_is_sent_together_is_in_the_kernel_before_the_reactor_turns()
     one.links.set_peers({two.identity: ("127.0.0.1", port.getHost().port)})
     one.links.send(two.identity, 7, bytes(386))
     await arrived[0].addTimeout(300, reactor)
-    (receiver,) = two.links._receivers.values()
+    (receiver,) = two.links.incoming.values()
     one.links.send_many([(two.identity, 7, bytes(386))])
     readable, _, _ = select.select([receiver.transport.fileno()], [], [], 10)
     assert readable
     await arrived[1].addTimeout(300, reactor)
 
-    (link,) = one.links._links.values()
+    (link,) = one.links.outgoing.values()
     lost = Deferred()
     link.connection.lost = lambda original=link.connection.lost: (original(), lost.callback(None))
     receiver.transport.abortConnection()

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from nymtw.drop_reasons import DropReason
 from nymtw.link.frames import FrameError, encode_dummy
-from nymtw.link.padding import LONGEST_WAIT, Lane, PaddingCounts, SlotClock
+from nymtw.link.padding import LONGEST_WAIT, PaddingCounts, SlotClock, SlotQueue
 from nymtw.link.schedules import SHORTEST, ConstantSlots, PoissonSlots
 from nymtw.sphinx import GEOMETRIES, SizeClass
 from nymtw.testing.contracts import LinkScheduleContract
@@ -136,8 +136,10 @@ def test_a_late_machine_skips_slots_and_sends_no_burst():
     clock, counts = Clock(), PaddingCounts()
     wire = Wire(clock)
     slots = SlotClock(clock)
-    lane = Lane(wire, SizeClass.ACK, 100.0, ConstantSlots().slots(100.0, random.Random(1)), random.Random(1), counts)
-    slots.add(lane)
+    slot_queue = SlotQueue(
+        wire, SizeClass.ACK, 100.0, ConstantSlots().slots(100.0, random.Random(1)), random.Random(1), counts
+    )
+    slots.add(slot_queue)
     for _ in range(1000):
         clock.advance(0.001)
     assert (len(wire.sent), counts.skipped) == (100, 0)

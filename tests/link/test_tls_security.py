@@ -130,7 +130,7 @@ def test_a_certificate_of_another_kind_of_key_is_refused(monkeypatch):
         return key, builder.not_valid_after(datetime(9999, 1, 1, tzinfo=UTC)).sign(key, hashes.SHA256())
 
     with monkeypatch.context() as patched:
-        patched.setattr(security_module, "_make_certificate", make)
+        patched.setattr(security_module, "make_certificate", make)
         stranger = TLSSecurity(ALICE)
     meeting = Meeting(TLSSecurity(BOB), stranger, identity(BOB))
     assert not meeting.server.done
@@ -141,8 +141,8 @@ def test_a_copied_certificate_without_its_key_is_refused(monkeypatch):
     """Mallory shows Alice's certificate: OpenSSL will not even load it beside another key."""
     monkeypatch.setattr(
         security_module,
-        "_make_certificate",
-        lambda key, make=security_module._make_certificate: (make(MALLORY)[0], make(ALICE)[1]),
+        "make_certificate",
+        lambda key, make=security_module.make_certificate: (make(MALLORY)[0], make(ALICE)[1]),
     )
     with pytest.raises(SSL.Error):
         TLSSecurity(MALLORY).client(Ends(), identity(BOB))
@@ -156,7 +156,7 @@ def test_older_versions_of_tls_are_refused(monkeypatch):
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
         return context
 
-    monkeypatch.setattr(client, "_context", old)
+    monkeypatch.setattr(client, "new_context", old)
     meeting = Meeting(TLSSecurity(BOB), client, identity(BOB), ask_peer=False)
     assert not meeting.client.done
     assert not meeting.server.done
@@ -164,11 +164,11 @@ def test_older_versions_of_tls_are_refused(monkeypatch):
 
 
 def test_a_session_is_not_resumed(monkeypatch):
-    """Whoever comes back with a session of before shows its certificate again, and so does the server."""
+    """A client with an earlier session shows its certificate again, and so does the server."""
     looked_at = []
-    real = security_module._verify
+    real = security_module.verify_certificate
     monkeypatch.setattr(
-        security_module, "_verify", lambda *arguments: looked_at.append(arguments[0]) or real(*arguments)
+        security_module, "verify_certificate", lambda *arguments: looked_at.append(arguments[0]) or real(*arguments)
     )
     clock = FakeClock()
     network = MemoryNetwork(clock)
@@ -180,14 +180,14 @@ def test_a_session_is_not_resumed(monkeypatch):
     session = clients.end.transport.getHandle().get_session()
     once = list(looked_at)
     assert set(once) == {None, identity(BOB)}
-    create = security_module._ConnectionCreator.clientConnectionForTLS
+    create = security_module.ConnectionCreator.clientConnectionForTLS
 
     def with_session(creator, tls):
         connection = create(creator, tls)
         connection.set_session(session)
         return connection
 
-    monkeypatch.setattr(security_module._ConnectionCreator, "clientConnectionForTLS", with_session)
+    monkeypatch.setattr(security_module.ConnectionCreator, "clientConnectionForTLS", with_session)
     servers.end, clients.end = End(), End()
     network.host("client", "10.0.0.2").connectTCP("10.0.0.1", 1, wrapped)
     clock.advance(1)
@@ -215,5 +215,5 @@ def test_garbage_never_raises(chunks, like_tls):
 
 
 def test_a_certificate_is_the_same_each_time():
-    first, second = (security_module._make_certificate(ALICE)[1] for _ in range(2))
+    first, second = (security_module.make_certificate(ALICE)[1] for _ in range(2))
     assert first == second

@@ -16,7 +16,7 @@ def test_a_file_gets_lines_alone() -> None:
     console = Console(file)
     console.show("2 of 11")
     console.progress(1, 2)
-    console.say("The network is complete:")
+    console.write_line("The network is complete:")
     console.end_progress()
     assert file.getvalue() == "The network is complete:\n"
 
@@ -27,7 +27,7 @@ def test_a_terminal_gets_a_line_that_changes() -> None:
     console.show("1 of 2")
     console.show("1 of 2")
     console.show("2 of 2")
-    console.say("done")
+    console.write_line("done")
     assert file.getvalue() == "\r\x1b[K1 of 2\r\x1b[K2 of 2\r\x1b[Kdone\n"
 
 
@@ -36,15 +36,15 @@ def test_the_bar_shows_fragments_rate_and_time_left_and_goes_away() -> None:
     console = Console(file)
     console.progress(0, 200)
     console.progress(50, 200)
-    console._bar.refresh()
+    console.bar.refresh()
     shown = file.getvalue()
     assert "50/200" in shown
     assert "fragments/s" in shown
     assert "<" in shown  # tqdm: elapsed<left
-    console.say("mixnode-1-1 has died")
+    console.write_line("mixnode-1-1 has died")
     assert "mixnode-1-1 has died\n" in file.getvalue()
     console.progress(200, 200)
-    assert console._bar is None
+    assert console.bar is None
     console.end_progress()
 
 
@@ -58,7 +58,7 @@ def test_a_terminal_that_was_closed_is_no_fault() -> None:
 
     console = Console(Closed())
     console.show("1 of 2")
-    console.say("done")
+    console.write_line("done")
     console.progress(0, 2)
     console.progress(2, 2)
     console.end_progress()

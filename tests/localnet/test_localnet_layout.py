@@ -1,6 +1,5 @@
 """What a localnet consists of."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -85,7 +84,10 @@ def test_one_localnet_for_a_folder(tmp_path: Path) -> None:
     first = Localnet(FakeClock(), tmp_path)
     with pytest.raises(ConfigError, match="another localnet is using this folder"):
         Localnet(FakeClock(), tmp_path)
-    os.close(first._lock)
+    first.release()
+    second = Localnet(FakeClock(), tmp_path)
+    second.release()
+    second.processes.kill()
     first.processes.kill()
 
 

@@ -18,10 +18,15 @@ def test_the_usual_ports_if_they_are_free(monkeypatch: pytest.MonkeyPatch) -> No
 def test_others_where_one_of_them_is_taken_and_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "is_free", lambda port: port != 1790)
     numbers = iter([5000, 5000, 5001, 5002, 5001, 5003])
-    monkeypatch.setattr(ports, "_ephemeral", lambda: next(numbers))
+    monkeypatch.setattr(ports, "ephemeral", lambda: next(numbers))
     picker = PortPicker()
     assert picker.pick(1789, 3) == (5000, 5001, 5002)
     assert picker.pick(5000) == (5003,)
+
+
+def test_after_a_collision_the_usual_ones_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "is_free", lambda port: True)
+    assert 1789 not in PortPicker(usual=False).pick(1789, 3)
 
 
 def test_a_port_that_is_listened_on_is_not_free() -> None:

@@ -45,7 +45,7 @@ def test_what_follows_from_what_clients_send(sending: float) -> None:
     assert isinstance(found.node, int)
 
 
-def test_what_is_said() -> None:
+def test_the_text_about_rates() -> None:
     text = explained(TWO_GOOD_CORES, rates(TWO_GOOD_CORES), chosen=False)
     assert "9000 packets a second on each of 2 cores: clients send 40" in text
     assert "--rate N" in text

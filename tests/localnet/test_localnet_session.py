@@ -67,12 +67,12 @@ def test_processes_start_a_few_at_a_time(clock: FakeClock, tmp_path: Path) -> No
     net = Localnet(clock, tmp_path, 1, 1, 0, at_once=3)
     names = [component.name for component in net.layout.components]
     net.processes.start(net.layout.components[0])
-    said: list[str] = []
-    done: Deferred[None] = Deferred.fromCoroutine(net.complete(said.append))
+    logged: list[str] = []
+    done: Deferred[None] = Deferred.fromCoroutine(net.complete(logged.append))
     processes: Any = net.processes
     clock.advance(60)
     assert processes.names == names[:4]
-    assert said[-1] == "1 of 8 are there; waiting for mixnode-1-1, mixnode-2-1, mixnode-3-1, then 4 more"
+    assert logged[-1] == "1 of 8 are there; waiting for mixnode-1-1, mixnode-2-1, mixnode-3-1, then 4 more"
     for number in range(1, len(names)):
         Seen.there.add(names[number])
         clock.advance(0.5)
@@ -107,10 +107,10 @@ class Silent:
     is_terminal = False
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.logged: list[str] = []
 
-    def say(self, text: str = "") -> None:
-        self.said.append(text)
+    def write_line(self, text: str = "") -> None:
+        self.logged.append(text)
 
     def show(self, text: str) -> None:
         """Nothing, without a terminal."""
@@ -145,8 +145,8 @@ def test_the_folder_is_kept_where_the_start_failed(
     if fails:
         assert outcome[0].check(NetworkIncomplete)
         assert kept is not None
-        assert f"Keys and logs are kept in {kept}" in console.said
+        assert f"Keys and logs are kept in {kept}" in console.logged
     else:
         assert outcome == [130]
         assert kept is None
-    assert "clients send 40 packets a second" in console.said[0]
+    assert "clients send 40 packets a second" in console.logged[0]

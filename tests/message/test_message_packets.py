@@ -60,7 +60,7 @@ class World:
         self.bob = Address(source.randbytes(32), public, nodes[7].identity)
 
     def walk(self, first_hop, packet):
-        """Whoever unwraps a packet, in order, with what each holds it for; then what the last one reads."""
+        """The nodes that unwrap a packet, in order, with what each holds it for; then what the last one reads."""
         path, delays = [first_hop], []
         while True:
             hop = process_packet(packet, self.private[path[-1]])
@@ -82,11 +82,11 @@ def world():
 def check_ack(world, out, payload):
     ack, sealed = split_payload(payload)
     assert (ack.epoch, ack.delay) == (EPOCH, out.ack_delays[0])
-    for stored, said in ((True, out.ack_id), (False, out.refusal_id)):
+    for stored, carried in ((True, out.ack_id), (False, out.refusal_id)):
         path, delays, last = world.walk(ack.first_hop, ack.packet(stored))
         assert (tuple(path), tuple(delays)) == (out.ack_route, out.ack_delays[1:])
         assert (path[-1], last.destination) == (world.alice.provider, world.alice.mailbox)
-        assert recover_message(last.payload) == said
+        assert recover_message(last.payload) == carried
     assert out.ack_id != out.refusal_id
     return sealed
 

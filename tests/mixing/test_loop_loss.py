@@ -32,8 +32,14 @@ USUAL = round(Recommended().mixnode_loop_rate * DEFAULTS.loop_window)
 
 
 def exact_tail(trials: int, hits: int, percent: int) -> float:
-    """The same in whole numbers, rounded once."""
-    ways = sum(comb(trials, hit) * percent**hit * (100 - percent) ** (trials - hit) for hit in range(hits, trials + 1))
+    """The same in whole numbers, rounded once: each term follows from the one before it."""
+    if hits > trials:
+        return 0.0
+    term = comb(trials, hits) * percent**hits * (100 - percent) ** (trials - hits)
+    ways = 0
+    for hit in range(hits, trials + 1):
+        ways += term
+        term = term * (trials - hit) * percent // ((hit + 1) * (100 - percent))
     return float(Fraction(ways, 100**trials))
 
 
@@ -63,9 +69,9 @@ def test_the_manual_says_what_the_default_does() -> None:
     windows_a_year = 365.25 * 86400 / DEFAULTS.loop_window
     false = exact_tail(USUAL, alarming, 1)
     sentence = r"from (\d+) lost loops of (\d+) on.*?probability of (\S+),\s*once in (\d+)\s+years"
-    said = re.search(sentence, MANUAL, re.DOTALL)
-    assert said is not None
-    assert said.groups() == (str(alarming), str(USUAL), f"{false:.2g}", str(round(1 / (false * windows_a_year))))
+    found = re.search(sentence, MANUAL, re.DOTALL)
+    assert found is not None
+    assert found.groups() == (str(alarming), str(USUAL), f"{false:.2g}", str(round(1 / (false * windows_a_year))))
     for percent, noticed in re.findall(r"^\| (\d+) % \| ([\d.]+) % \|$", MANUAL, re.MULTILINE):
         assert noticed == f"{100 * exact_tail(USUAL, alarming, int(percent)):.1f}"
 
@@ -77,7 +83,7 @@ def test_it_is_a_policy() -> None:
     assert ByChance().decide(LoopLoss(0, 0, 600.0)) == GO_ON
 
 
-def test_a_window_is_judged_when_every_loop_has_had_its_time() -> None:
+def test_a_window_is_finished_when_every_loop_has_had_its_time() -> None:
     ledger = LoopLedger(100.0)
     ledger.left(b"a", 0.5, 0.0)
     ledger.left(b"b", 200.0, 50.0)  # drew long delays
@@ -85,12 +91,12 @@ def test_a_window_is_judged_when_every_loop_has_had_its_time() -> None:
     ledger.left(b"d", 0.5, 100.0)  # of the next window
     assert ledger.came_back(b"a")
     assert not ledger.came_back(b"a")
-    assert ledger.judged(250.0 + PATIENCE - 0.1) == []
+    assert ledger.finished(250.0 + PATIENCE - 0.1) == []
     assert ledger.came_back(b"b")
-    assert ledger.judged(250.0 + PATIENCE) == [LoopLoss(3, 2, 100.0), LoopLoss(1, 0, 100.0)]
+    assert ledger.finished(250.0 + PATIENCE) == [LoopLoss(3, 2, 100.0), LoopLoss(1, 0, 100.0)]
     assert not ledger.came_back(b"c")
     assert (ledger.sent, ledger.returned, ledger.lost) == (4, 2, 2)
-    assert ledger.judged(1e9) == []
+    assert ledger.finished(1e9) == []
 
 
 def test_a_loss_without_loops_is_none() -> None:

@@ -113,7 +113,7 @@ def test_who_is_held_up_himself_accuses_nobody():
     assert run.alarms(LATE) == run.alarms(BLOCKED) == []
 
 
-def test_whoever_slows_loops_slowly_gets_only_so_far():
+def test_slowing_loops_gradually_has_a_limit():
     run = Run(hold=lambda at, number: min(at / 200, 4.0))
     run.run(800)
     assert run.times.usual <= MOST_USUAL

@@ -334,7 +334,7 @@ def test_nothing_forwarded_is_ever_forwarded_again(tmp_path_factory, steps):
             waiting = []
         else:
             waiting = []
-            guard._epochs and [os.close(held.file) for held in guard._epochs.values()]
+            guard.abandon()
             guard = open_guard(folder)
     guard.close()
     assert len(forwarded) == len(set(forwarded))

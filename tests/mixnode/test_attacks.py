@@ -183,7 +183,8 @@ def test_killed_at_every_write_and_restarted_nothing_is_forwarded_twice(
         except Killed:
             pass
         forwarded = len(first.links.sent)
-        first.core._queue.drain()  # what was in memory is lost
+        for call in chain.clock.getDelayedCalls():  # what was in memory is lost
+            call.cancel()
         core = restarted(chain, first)
         core.receive(b"edge", [frame(packet) for packet in packets])
         chain.clock.advance(1.0)

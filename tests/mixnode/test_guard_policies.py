@@ -179,18 +179,18 @@ def test_the_next_epochs_key_is_replaced_too_and_an_older_one_is_not(watched: Wa
     watched.stop()
 
 
-def test_it_is_said_once(watched: Watched) -> None:
-    said: list[str] = []
+def test_it_is_logged_once(watched: Watched) -> None:
+    logged: list[str] = []
 
     def listen(event: dict[str, Any]) -> None:
         if str(event.get("log_namespace", "")).startswith("nymtw.node.engine.guard_watch"):
-            said.append(event["log_format"])
+            logged.append(event["log_format"])
 
     globalLogPublisher.addObserver(listen)
     watched.fill(7, 80)
     watched.clock.advance(100.0)
     globalLogPublisher.removeObserver(listen)
-    assert [line.split(":")[0] for line in said] == [
+    assert [line.split(":")[0] for line in logged] == [
         "The replay guard of a key is three quarters full",
         "A new key is announced in its place",
     ]

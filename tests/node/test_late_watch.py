@@ -13,7 +13,7 @@ from nymtw.testing.clock import FakeClock
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def logged() -> Iterator[list[str]]:
     lines: list[str] = []
 
     def hear(event: dict[str, object]) -> None:
@@ -25,32 +25,32 @@ def said() -> Iterator[list[str]]:
     globalLogPublisher.removeObserver(hear)
 
 
-def test_once_then_each_minute_then_that_it_is_over(said: list[str]) -> None:
+def test_once_then_each_minute_then_that_it_is_over(logged: list[str]) -> None:
     clock, account = FakeClock(), PacketCounters()
     watch = LateWatch(clock, account)
     watch.startService()
     clock.advance(3 * INTERVAL)
-    assert said == []
+    assert logged == []
     for _ in range(int(AGAIN / INTERVAL)):
         account.dropped(DropReason.TOO_LATE, 7)
         clock.advance(INTERVAL)
-    assert len(said) == 1
-    assert "dropped its 7 oldest packets" in said[0]
+    assert len(logged) == 1
+    assert "dropped its 7 oldest packets" in logged[0]
     account.dropped(DropReason.TOO_LATE, 1)
     clock.advance(INTERVAL)
-    assert len(said) == 2
-    assert "dropped its 36 oldest packets" in said[1]
+    assert len(logged) == 2
+    assert "dropped its 36 oldest packets" in logged[1]
     clock.advance(2 * AGAIN)
-    assert said[2:] == ["This node is in time again"]
+    assert logged[2:] == ["This node is in time again"]
     watch.stopService()
     assert clock.getDelayedCalls() == []
 
 
-def test_other_drops_are_not_its_business(said: list[str]) -> None:
+def test_other_drops_are_not_its_business(logged: list[str]) -> None:
     clock, account = FakeClock(), PacketCounters()
     watch = LateWatch(clock, account)
     watch.startService()
     account.dropped(DropReason.LINK_DOWN, 100)
     clock.advance(10 * INTERVAL)
     watch.stopService()
-    assert said == []
+    assert logged == []

@@ -47,7 +47,7 @@ class Role(Service):
 
 
 @pytest.fixture(autouse=True)
-def no_lifeline(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_parent_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(parent_watch.VARIABLE, raising=False)
 
 
@@ -120,17 +120,17 @@ def no_signal() -> Iterator[None]:
 
 
 def test_twistd_logs_our_lines_where_its_own_options_say(tmp_path: Path, no_signal: None) -> None:
-    assert observer_under(Twistd())._file is sys.stdout
-    assert observer_under(Twistd(logfile="-", nodaemon=False))._file is sys.stdout
+    assert observer_under(Twistd()).file is sys.stdout
+    assert observer_under(Twistd(logfile="-", nodaemon=False)).file is sys.stdout
     observer = observer_under(Twistd(logfile=str(tmp_path / "role.log")))
     observer({"log_namespace": "nymtw.x", "log_format": "hello"})
     assert "▶ INFO - hello" in (tmp_path / "role.log").read_text()
-    observer._file.close()
+    observer.file.close()
 
 
 def test_a_daemon_logs_to_twistd_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_signal: None) -> None:
     monkeypatch.chdir(tmp_path)
-    observer_under(Twistd(nodaemon=False))._file.close()
+    observer_under(Twistd(nodaemon=False)).file.close()
     assert (tmp_path / "twistd.log").exists()
 
 
@@ -268,12 +268,12 @@ def test_a_hang_up_is_an_end_too() -> None:
     os.close(writing)
 
 
-def test_no_lifeline_is_wanted_where_none_is_named() -> None:
+def test_no_parent_watch_where_no_descriptor_is_named() -> None:
     assert parent_watch.watch_parent(FakeReactor(), {}) is None
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "9999"])
-def test_a_lifeline_that_is_no_descriptor_is_an_error(text: str) -> None:
+def test_a_parent_watch_of_no_descriptor_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError, match=parent_watch.VARIABLE):
         parent_watch.watch_parent(FakeReactor(), {parent_watch.VARIABLE: text})
 

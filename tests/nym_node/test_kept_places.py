@@ -14,7 +14,7 @@ from nymtw.topology.document import NodeRecord
 NETWORK = bytes(16)
 
 
-def listed(places: dict[int, Any]) -> NodeRecord:
+def record_with(places: dict[int, Any]) -> NodeRecord:
     return NodeRecord(
         role="mixnode", identity=bytes(32), host="h", port=1, layer=1, sphinx_keys={}, takes=("mixnode",), places=places
     )
@@ -52,24 +52,24 @@ TABLE: list[tuple[list[tuple[dict[int, str], int]], dict[int, str]]] = [
 def test_of_an_epoch_the_first_place_counts_also_after_restarts(
     stated: list[tuple[dict[int, Any], int]], places: dict[int, str], tmp_path: Path
 ) -> None:
-    for said, epoch in stated:
-        KeptPlaces(tmp_path, NETWORK).take(listed(said), epoch)
+    for placed, epoch in stated:
+        KeptPlaces(tmp_path, NETWORK).take(record_with(placed), epoch)
     assert KeptPlaces(tmp_path, NETWORK).places == places
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_topology_that_says_otherwise_is_named_once(tmp_path: Path, errors: list[str]) -> None:
     kept = KeptPlaces(tmp_path, NETWORK)
-    kept.take(listed({7: "mixnode-1"}), 7)
+    kept.take(record_with({7: "mixnode-1"}), 7)
     for _ in range(3):
-        kept.take(listed({7: "mixnode-3"}), 7)
+        kept.take(record_with({7: "mixnode-3"}), 7)
     assert len(errors) == 1
     assert "within key epoch 7, from mixnode-1 to mixnode-3" in errors[0]
 
 
 def test_what_is_over_or_damaged_or_of_another_network_is_forgotten(tmp_path: Path) -> None:
     kept = KeptPlaces(tmp_path, NETWORK)
-    kept.take(listed({7: "mixnode-1"}), 7)
+    kept.take(record_with({7: "mixnode-1"}), 7)
     assert kept.forget_before(7) == {7: "mixnode-1"}
     assert KeptPlaces(tmp_path, bytes([1]) * 16).places == {}
     assert kept.forget_before(8) == {}

@@ -105,7 +105,7 @@ def test_a_mode_that_the_file_holds_brings_them_too() -> None:
         ("auto", "--workers=2"),
     ],
 )
-def test_an_option_without_effect_in_the_mode_is_refused_and_said(mode: str, option: str) -> None:
+def test_an_option_without_effect_in_the_mode_is_refused_and_reported(mode: str, option: str) -> None:
     with pytest.raises(usage.UsageError, match=f"{option.split('=')[0]} has no effect in mode {mode}"):
         parsed(f"--mode={mode}", option)
 

@@ -28,15 +28,11 @@ from nymtw.sphinx import Hop, build_packet
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, seed=90)
     yield made
-    for node in list(made.running):
-        made.stop(node)
-        assert node.counters.queued == 0
-    made.clock.advance(100.0)
-    assert made.clock.getDelayedCalls() == []
+    made.close()
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def logged() -> Iterator[list[str]]:
     lines: list[str] = []
 
     def listen(event: dict[str, Any]) -> None:
@@ -101,7 +97,7 @@ def test_a_paused_node_ends_within_the_bound_too(world: World) -> None:
     assert node.counters.snapshot().dropped == {DropReason.SHUTDOWN: 1}
 
 
-def test_what_can_change_changes_and_the_rest_is_named(world: World, said: list[str]) -> None:
+def test_what_can_change_changes_and_the_rest_is_named(world: World, logged: list[str]) -> None:
     node = world.mixnode("m", 1, loop_rate=0)
     world.network_of_four()
     was = node.section
@@ -109,7 +105,7 @@ def test_what_can_change_changes_and_the_rest_is_named(world: World, said: list[
         was, max_delay=1.0, drain=1.5, loop_rate=5.0, metrics=False, on_loop_loss="pause", port=9, rate=7
     )
     node.reload()
-    assert said[-1] == (
+    assert logged[-1] == (
         "The configuration was reread; changed: max_delay, drain, metrics, loop_rate, on_loop_loss; "
         "these need a restart: port, rate"
     )
@@ -122,26 +118,26 @@ def test_what_can_change_changes_and_the_rest_is_named(world: World, said: list[
     assert node.loops.ledger.sent > 50
     assert world.directory.metrics[node.core.own.identity] == told
     node.reload()
-    assert said[-1] == "The configuration was reread; changed: nothing; these need a restart: port, rate"
+    assert logged[-1] == "The configuration was reread; changed: nothing; these need a restart: port, rate"
     node.reread = lambda: was
     node.reload()
-    assert said[-1].endswith("these need a restart: none")
+    assert logged[-1].endswith("these need a restart: none")
     world.clock.advance(1.0)
     give(world, node, [0.1])
     world.clock.advance(5.0)
     assert world.directory.metrics[node.core.own.identity] != told
 
 
-def test_a_provider_rereads_too(world: World, said: list[str]) -> None:
+def test_a_provider_rereads_too(world: World, logged: list[str]) -> None:
     provider = world.provider()
     was = provider.section
     provider.reread = lambda: structs.replace(was, drain=9.0, client_port=1)
     provider.reload()
     assert provider.drain.seconds == 9.0
-    assert said[-1] == "The configuration was reread; changed: drain; these need a restart: client_port"
+    assert logged[-1] == "The configuration was reread; changed: drain; these need a restart: client_port"
 
 
-def test_a_configuration_that_cannot_be_read_changes_nothing(world: World, said: list[str]) -> None:
+def test_a_configuration_that_cannot_be_read_changes_nothing(world: World, logged: list[str]) -> None:
     node = world.mixnode("m", 1)
 
     def broken() -> Any:
@@ -149,7 +145,7 @@ def test_a_configuration_that_cannot_be_read_changes_nothing(world: World, said:
 
     node.reread = broken
     node.reload()
-    assert said[-1] == "The configuration stays as it was: config.toml:3: unknown key 'colour' in [node]"
+    assert logged[-1] == "The configuration stays as it was: config.toml:3: unknown key 'colour' in [node]"
 
 
 def test_the_command_line_still_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +168,7 @@ class Reactor(Clock):
 
 
 def test_a_hang_up_rereads_and_afterwards_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "_has_terminal", lambda: False)
+    monkeypatch.setattr(reload, "has_terminal", lambda: False)
     reactor, calls = Reactor(), []
     before = signal.getsignal(signal.SIGHUP)
     hangup = Hangup(reactor, lambda: calls.append(1))
@@ -185,7 +181,7 @@ def test_a_hang_up_rereads_and_afterwards_is_what_it_was(monkeypatch: pytest.Mon
 
 
 def test_on_a_terminal_a_hang_up_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "_has_terminal", lambda: True)
+    monkeypatch.setattr(reload, "has_terminal", lambda: True)
     before = signal.getsignal(signal.SIGHUP)
     hangup = Hangup(Reactor(), lambda: None)
     hangup.startService()

@@ -21,11 +21,7 @@ from nymtw.message.sealing import unseal
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, seed=5)
     yield made
-    for node in list(made.running):
-        made.stop(node)
-        assert node.counters.queued == 0
-    made.clock.advance(100.0)
-    assert made.clock.getDelayedCalls() == []
+    made.close()
 
 
 def test_a_message_and_its_ack_cross_the_network(world: World) -> None:

@@ -27,10 +27,7 @@ MANUAL = Path(__file__).parents[2] / "docs" / "operating.md"
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, seed=50)
     yield made
-    for node in list(made.running):
-        made.stop(node)
-    made.clock.advance(100.0)
-    assert made.clock.getDelayedCalls() == []
+    made.close()
 
 
 class Asking(Protocol):

@@ -138,10 +138,10 @@ def test_the_log_says_once_what_is_wrong_and_nothing_of_the_packet(log: list[Log
         chain.enter(chain.data_packet())
     chain.run(1.0)
     assert chain.provider.drops() == {DropReason.PROVIDER_ERROR: 3}
-    (said,) = errors(log)
-    assert said.startswith("raised ValueError (")
-    assert "test_provider_core.py" in said
-    assert "bbbb" not in said
+    (logged,) = errors(log)
+    assert logged.startswith("raised ValueError (")
+    assert "test_provider_core.py" in logged
+    assert "bbbb" not in logged
 
 
 def test_an_implementation_that_never_answers_loses_its_packets_in_time_and_the_node_lives_on(

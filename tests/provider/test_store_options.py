@@ -49,14 +49,14 @@ def test_each_provider_has_a_schema_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("url", [f"mysql://u:{PASSWORD}@h/d", f"postgresql://u:%zz{PASSWORD}@h/d", "mail.sqlite"])
-def test_a_url_that_is_none_is_said_without_it(tmp_path: Path, url: str) -> None:
+def test_an_invalid_url_is_reported_without_showing_it(tmp_path: Path, url: str) -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(ConfigError, match="--store: not a valid PostgreSQL URL: postgresql://") as caught:
         provider(tmp_path, f"--store={url}")
     assert PASSWORD not in str(caught.value)
 
 
-def test_without_psycopg_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_psycopg_the_error_tells_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigError, match=r"pip install 'nymtw\[postgresql\]'"):
         provider(tmp_path, "--store=postgresql://nymtw@127.0.0.1/nymtw")

@@ -68,9 +68,9 @@ def test_words_that_cannot_be_meant_end_in_one_line(
     words: list[str], cause: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["simulate", "--trials=1", *words]) == 1
-    said = capsys.readouterr().err
-    assert cause in said
-    assert said.count("\n") == 1
+    logged = capsys.readouterr().err
+    assert cause in logged
+    assert logged.count("\n") == 1
 
 
 def test_the_real_services_run_with_strategies_of_somebody_else(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_message_is_as_long_as_its_slots() -> None:
     assert download.packets < 300
 
 
-def test_costs_say_what_padding_adds() -> None:
+def test_costs_show_what_padding_adds() -> None:
     spent = []
     for wait in (0.0, 0.015):
         network, message = NetworkSection(line_wait=wait), MessageSection(seconds=5.0, before=5.0)
@@ -142,3 +142,18 @@ def test_plots_are_written(tmp_path: Path) -> None:
     names = write_plots(tmp_path, plan, summed(plan, trials), trials, rows)
     assert names == ["auc.png", "ranks.png", "emission.png"]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
+
+
+def test_profiles_are_compared_in_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*SMALL, "--profile=faster,safer", workload(tmp_path, "[message]\nseconds = 2.0\nbefore = 2.0\n")]
+    assert main(["simulate", *words, f"--out={tmp_path / 'out'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "--profile=safer" in printed
+    head, _, faster, safer = (tmp_path / "out" / "profiles.md").read_text().splitlines()
+    assert [cell.strip() for cell in head.split("|")][1:4] == ["profile", "ml: AUC", "latency, median / 95 %"]
+    latency = {line.split("|")[1].strip(): float(line.split("|")[3].split()[0]) for line in (faster, safer)}
+    assert 60 < latency["faster"] < 150 < 500 < latency["safer"] < 800
+    reports = [json.loads((tmp_path / "out" / name / "report.json").read_text()) for name in ("faster", "safer")]
+    assert [report["workload"]["network"]["mean_delay"] for report in reports] == [0.02, 0.2]
+    assert main(["simulate", "--profile=fastest"]) == 1
+    assert "there are: default, safer, faster" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from nymtw.errors import DiskError, MailboxFull, UnknownDestination
 from nymtw.storage.limits import MailboxLimits
-from nymtw.storage.mailboxes import SQLiteMailboxes
+from nymtw.storage.mailboxes import SQLiteMailboxes, open_database
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract
 
@@ -44,8 +44,16 @@ def path(tmp_path):
     return tmp_path / "mail.sqlite"
 
 
-def registered(path, clock, **limits):
-    store = SQLiteMailboxes(path, clock, limits=MailboxLimits(**limits))
+class Opened:
+    """Opens the database of a store, and keeps the connection."""
+
+    def __call__(self, path):
+        self.connection = open_database(path)
+        return self.connection
+
+
+def registered(path, clock, connect=open_database, limits=None):
+    store = SQLiteMailboxes(path, clock, connect=connect, limits=limits)
     clock.wait_for(store.register(ALICE, b"k" * 32, b"t" * 32), 1)
     return store
 
@@ -61,9 +69,10 @@ def result(deferred):
 
 
 def test_what_comes_together_is_committed_together(path, clock):
-    store = registered(path, clock)
+    opened = Opened()
+    store = registered(path, clock, opened)
     statements = []
-    store._database.set_trace_callback(statements.append)
+    opened.connection.set_trace_callback(statements.append)
     done = [result(store.store(ALICE, 1, b"%d" % number)) for number in range(100)]
     commits = [call for call in clock.getDelayedCalls() if call.getTime() < 60]
     assert len(commits) == 1
@@ -78,7 +87,7 @@ def test_what_comes_together_is_committed_together(path, clock):
 
 
 def test_an_idle_store_holds_no_timer(path, clock):
-    store = registered(path, clock, unused_age=0, abandoned_age=0)
+    store = registered(path, clock, limits=MailboxLimits(unused_age=0, abandoned_age=0))
     clock.advance(10)
     assert clock.getDelayedCalls() == []
     store.close()
@@ -187,19 +196,20 @@ def test_a_path_that_cannot_be_opened_is_an_error_that_names_it(tmp_path, clock)
 
 
 def test_a_full_disk_refuses_the_whole_commit_and_the_store_lives_on(path, clock):
-    store = registered(path, clock)
+    opened = Opened()
+    store = registered(path, clock, opened)
     clock.wait_for(store.store(ALICE, 1, b"before"), 1)
-    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
-    store._database.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite makes of a full disk: SQLITE_FULL
+    pages = opened.connection.execute("PRAGMA page_count").fetchone()[0]
+    opened.connection.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite makes of a full disk: SQLITE_FULL
     done = [result(store.store(ALICE, 1, random.Random(1).randbytes(2000))) for _ in range(20)]
     clock.advance(1)
     assert all(outcome[0].check(DiskError) for outcome in done)
     assert contents(store) == [b"before"]
-    store._database.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    opened.connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
     clock.wait_for(store.store(ALICE, 1, b"after"), 1)
     assert contents(store) == [b"before", b"after"]
-    assert store._usage.counts == {ALICE: 2}
-    assert store._usage.bytes == len(b"before") + len(b"after")
+    assert store.usage.counts == {ALICE: 2}
+    assert store.usage.bytes == len(b"before") + len(b"after")
     store.close()
 
 
@@ -221,14 +231,15 @@ def test_a_file_system_that_takes_no_more_refuses_the_whole_commit_and_loses_not
     store.close()
     again = SQLiteMailboxes(path, clock)
     assert contents(again) == [b"before", b"after"]
-    assert again._usage.counts == {ALICE: 2}
+    assert again.usage.counts == {ALICE: 2}
     again.close()
 
 
 def test_a_database_that_cannot_be_read_is_an_error(path, clock):
     store = registered(path, clock)
-    store._database.execute("DROP TABLE items")
-    store._database.execute("DROP TABLE mailboxes")
+    other = sqlite3.connect(path)
+    other.executescript("DROP TABLE items; DROP TABLE mailboxes")
+    other.close()
     with pytest.raises(DiskError):
         store.pull(ALICE, 1, 0)
     with pytest.raises(DiskError):
@@ -280,11 +291,12 @@ def test_counts_agree_with_the_file_after_anything(path, clock):
             store.confirm(mailbox, [item.number for item in items] * 2)
         clock.advance(rng.choice((0, 0, 0.005)))
     clock.advance(1)
-    usage = store._usage
+    usage = store.usage
     counts, sizes, size = dict(usage.counts), dict(usage.sizes), usage.bytes
-    store._count_all()
-    assert (counts, sizes, size) == (usage.counts, usage.sizes, usage.bytes)
     store.close()
+    again = SQLiteMailboxes(path, clock)  # it counts what is in the file
+    assert (counts, sizes, size) == (again.usage.counts, again.usage.sizes, again.usage.bytes)
+    again.close()
 
 
 def test_the_file_is_sqlite_in_wal_mode(path, clock):
@@ -308,7 +320,7 @@ def test_a_file_of_the_first_version_keeps_its_mail_for_the_whole_time(tmp_path:
     )
     database.close()
     store = SQLiteMailboxes(path, clock, limits=MailboxLimits(item_age=1000), wall_clock=clock.wall_clock)
-    assert store._usage.sizes == {b"a": 4}
+    assert store.usage.sizes == {b"a": 4}
     clock.advance(900)
     assert [item.content for item in store.pull(b"a", 10, 0)] == [b"kept"]
     clock.advance(600)

@@ -1,4 +1,4 @@
-"""A whole network with padded lines: what they carry in a second is the same whoever sends to whom."""
+"""A whole network with padded lines: what they carry in a second is the same for any senders and recipients."""
 
 from collections import Counter
 
@@ -60,7 +60,7 @@ def test_lines_show_the_same_idle_and_sending_and_messages_arrive() -> None:
         assert simulation.nodes["provider-1"].links.padding.received > 0
 
 
-def test_an_exit_that_has_nothing_to_say_sends_cover() -> None:
+def test_an_exit_that_has_nothing_to_send_sends_cover() -> None:
     with SimulatedNetwork(
         2,
         providers=1,

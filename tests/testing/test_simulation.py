@@ -26,7 +26,7 @@ def test_messages_arrive(seed: int) -> None:
         assert set(network.clients) == {"alice", "bob"}
         assert network.deliver("alice", "bob", b"hello") < 30
         assert network.deliver("bob", "alice", b"hello yourself") < 30
-        long = network._random("a long message").randbytes(20_000)
+        long = network.random_of("a long message").randbytes(20_000)
         identifier = network.send("alice", "bob", long)
         network.run_until(lambda: long in network.clients["bob"].received, 300)
         network.run_until(lambda: network.clients["alice"].progress(identifier).state == "done", 300)
@@ -88,7 +88,7 @@ def test_a_seed_repeats_a_run_in_another_process(seed: int) -> None:
 def test_loss_costs_time_not_data(seed: int, loss: float) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
         network.impair(loss=loss, duplicate=0.05, reorder=0.1)
-        message = network._random("a message").randbytes(15_000)
+        message = network.random_of("a message").randbytes(15_000)
         network.deliver("alice", "bob", message, limit=900)
         assert network.clients["bob"].received == [message]
         assert sum(impairment.lost for impairment in network.impairments.values()) > 0
@@ -97,7 +97,7 @@ def test_loss_costs_time_not_data(seed: int, loss: float) -> None:
 @pytest.mark.long
 def test_a_mixnode_that_dies_costs_time_not_data(seed: int) -> None:
     with SimulatedNetwork(seed, recommended=QUIET, refresh=10.0) as network:
-        message = network._random("a message").randbytes(15_000)
+        message = network.random_of("a message").randbytes(15_000)
         network.send("alice", "bob", message)
         network.run(1)
         network.kill("mixnode-2-1")
@@ -109,9 +109,9 @@ def test_a_mixnode_that_dies_costs_time_not_data(seed: int) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["alice", "bob", "provider-1", "provider-2"])
-def test_whoever_dies_and_comes_back_finishes_the_job(seed: int, name: str) -> None:
+def test_a_client_or_node_that_is_killed_and_restarted_finishes_the_job(seed: int, name: str) -> None:
     with SimulatedNetwork(seed, recommended=QUIET) as network:
-        message = network._random("a message").randbytes(10_000)
+        message = network.random_of("a message").randbytes(10_000)
         network.send("alice", "bob", message)
         network.run(1.5)
         network.kill(name)
@@ -122,7 +122,7 @@ def test_whoever_dies_and_comes_back_finishes_the_job(seed: int, name: str) -> N
         assert network.clients["bob"].received == [message]
 
 
-def test_whoever_is_started_again_draws_anew(seed: int) -> None:
+def test_a_restarted_client_or_node_draws_anew(seed: int) -> None:
     def identifiers() -> list[bytes]:
         with small(seed, clients=("alice",)) as network:
             found = []

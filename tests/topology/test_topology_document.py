@@ -146,7 +146,7 @@ def test_a_roll_back_is_refused_and_the_same_again_is_none():
     ({"recommended": Recommended(message_sending_rate=-1.0)}, "cannot be read"),
     ({"recommended": Recommended(average_packet_delay=float("inf"))}, "cannot be read"),
 ])  # fmt: skip
-def test_what_contradicts_itself_is_refused_whoever_signed_it(changes, match):
+def test_what_contradicts_itself_is_refused_although_it_is_signed(changes, match):
     with pytest.raises(TopologyError, match=match):
         verify_topology(sign_topology(topology(**changes), KEYS[:1]), TRUST, NOW)
 

@@ -35,14 +35,14 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 def test_init_makes_a_chain_of_one(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     assert run(monkeypatch, "init", "--id=a", "--chain=mine", f"--watcher={WATCHER}", "--port=1234") == 0
-    said = capfd.readouterr().out
+    output = capfd.readouterr().out
     a = NodeHome("validator", "a")
     genesis, keys = load_genesis(a), load_keys(a)
     assert genesis.chain == "mine"
     assert genesis.parameters.validators[0].address == keys.account.address
     assert genesis.parameters.validators[0].key == bytes(keys.identity.verify_key)
     assert genesis.parameters.watcher_threshold == 1
-    assert f"--validator {keys.line}" in said
+    assert f"--validator {keys.line}" in output
     assert load_validator_config(a, {}).validator.port == 1234
     assert all(path.stat().st_mode & 0o77 == 0 for path in a.config.iterdir())
     # Again: nothing changes.
@@ -90,9 +90,9 @@ def test_a_genesis_of_several(home: Path, monkeypatch: pytest.MonkeyPatch, capfd
 def test_one_line_for_what_cannot_be(monkeypatch: pytest.MonkeyPatch, capfd: Any, words: list[str], home: Path) -> None:
     monkeypatch.chdir(home)
     assert run(monkeypatch, *words) == 1
-    said = capfd.readouterr()
-    assert len(said.err.strip().splitlines()) == 1
-    assert "Traceback" not in said.err
+    output = capfd.readouterr()
+    assert len(output.err.strip().splitlines()) == 1
+    assert "Traceback" not in output.err
 
 
 def test_options_override_the_file() -> None:

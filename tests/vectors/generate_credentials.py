@@ -12,7 +12,7 @@ from nymtw.credentials import coconut, ecash
 from nymtw.credentials.blind import unblind
 from nymtw.credentials.coconut.issuing import request_statement
 from nymtw.credentials.coconut.showing import show_statement
-from nymtw.credentials.complaints import complain, complaint_statement, judge
+from nymtw.credentials.complaints import complain, complaint_statement, resolve
 from nymtw.credentials.curve import (
     G1_BASE,
     encode,
@@ -248,7 +248,7 @@ def dkg_vectors():
         "shares_of_issuer_1": text(opened[0]),
         "complaint": text(complaint),
         "complaint_proof": proof_of(statement, complaint.proof),
-        "judgement": judge(complaint, dealings[1], recipients, context).value,
+        "judgement": resolve(complaint, dealings[1], recipients, context).value,
         "secret_keys": text(derived),
         "issuer_keys": text(issuers),
         "verification_key": text(key),

@@ -82,7 +82,7 @@ def server() -> Iterator[Server]:
     server.factory.doStop()
 
 
-def test_an_answer_is_json_and_does_not_say_who_made_it(server: Server) -> None:
+def test_an_answer_is_json_and_does_not_name_the_server(server: Server) -> None:
     code, headers, body = server.ask(b"GET /ok HTTP/1.1\r\nHost: d\r\n\r\n")
     assert (code, json.loads(body)) == (200, {"ok": True})
     assert headers["content-type"] == "application/json"

@@ -30,6 +30,7 @@ class AnyNetwork(SimulatedNetwork):
             "epoch_seconds": EPOCH,
             "expiry": 2 * REFRESH,
             "mixnodes_per_layer": 0,
+            "crypto": "none",
         }
         super().__init__(seed, providers=0, clients=(), **{**given, **options})
         # Every run begins at the same moment of an epoch.
@@ -53,7 +54,7 @@ class AnyNetwork(SimulatedNetwork):
         options.parseOptions(["--mode=auto", f"--takes={','.join(takes)}"])
 
         def make() -> AutoService:
-            home = self._home("node", name)
+            home = self.home("node", name)
             return AutoService.for_config(self.network.host(name), home, config, options, self._environment(name))
 
         return make

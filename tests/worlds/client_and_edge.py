@@ -17,7 +17,7 @@ from nymtw.client.core import Accepted, ClientCore
 from nymtw.client.parts import Identity, Limits, LinkControl
 from nymtw.client.receiving.inbox import Received
 from nymtw.client.sending.messages import State
-from nymtw.client.store import ClientStore
+from nymtw.client.store import ClientStore, open_database
 from nymtw.errors import TopologyError
 from nymtw.link.control import MailItem, MailKind
 from nymtw.message.payload import drop_acks, split_payload
@@ -196,10 +196,14 @@ class Person:
         limits: Limits | None = None,
         push: bool = False,
         link: LinkControl | None = None,
+        wall_clock: Callable[[], float] | None = None,
+        names_edge: bool = True,
     ) -> None:
         keys = random.Random(name)
         self.net, self.name, self.path = net, name, path
         self.debug, self.limits, self.link = debug, limits, link
+        self.wall_clock = wall_clock or net.clock.wall_clock
+        self.names_edge = names_edge
         self.private, self.public = generate_keypair(keys)
         self.mailbox = keys.randbytes(32)
         self.starts = 0
@@ -211,15 +215,16 @@ class Person:
         self.starts += 1
         good = self.net.good
         assert isinstance(good, Topology)
-        self.store = ClientStore(self.path, self.net.clock)
+        self.database = open_database(self.path)
+        self.store = ClientStore(self.path, self.net.clock, connect=lambda path: self.database)
         self.core = ClientCore(
             clock=self.net.clock,
             random=random.Random(f"{self.name} {self.starts}"),
-            wall_clock=self.net.clock.wall_clock,
+            wall_clock=self.wall_clock,
             store=self.store,
             topology=self.net.newest,
             identity=Identity(network=NETWORK, mailbox=self.mailbox, private_key=self.private, public_key=self.public),
-            provider=good.providers()[0].identity,
+            provider=good.providers()[0].identity if self.names_edge else None,
             debug=self.debug,
             limits=self.limits,
             link=self.link,
@@ -247,12 +252,10 @@ class Person:
     def kill(self) -> None:
         """What kill -9 does: nothing more is written, and no timer runs."""
         self.store.abandon()
-        for part in (self.core.streams, self.core.receiver, self.core.replies):
-            part.stop()
-        self.core._connection = self.core.packet_sender.connection = self.core.mail_handler.connection = None
-        self.core.outbox.pause()
-        if self.core.outbox._flush is not None:
-            self.core.outbox._flush.cancel()
+        self.core.disconnected()
+        self.core.receiver.stop()
+        self.core.replies.stop()
+        self.core.outbox.abandon()
 
     def stop(self) -> None:
         self.core.stop()

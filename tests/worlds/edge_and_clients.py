@@ -3,9 +3,9 @@
 import random
 
 from nacl.signing import SigningKey
+from raw_connections import Raw, Single
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.protocol import ClientFactory, Protocol
 
 from nymtw.link.client_link import ClientLinkLimits, connect_to_provider
 from nymtw.link.downlink import Downlink
@@ -133,25 +133,3 @@ class World:
         self.store.close()
         self.clock.advance(5)
         assert self.clock.getDelayedCalls() == []
-
-
-class Raw(Protocol):
-    transport = None
-    lost = False
-    received = b""
-
-    def dataReceived(self, data):
-        self.received += data
-
-    def connectionLost(self, reason):
-        self.lost = True
-
-
-class Single(ClientFactory):
-    noisy = False
-
-    def __init__(self, protocol):
-        self.made = protocol
-
-    def buildProtocol(self, addr):
-        return self.made

@@ -153,11 +153,11 @@ class Caller:
         stream.pump()
         return stream
 
-    def say(self, message: StreamMessage) -> None:
+    def send_message(self, message: StreamMessage) -> None:
         """Send one message, as a client does: each packet counts as arrived once it is there."""
-        self.say_raw(message.encode(), lambda: self._arrived(message))
+        self.send_raw(message.encode(), lambda: self._arrived(message))
 
-    def say_raw(self, data: bytes, arrived: Any = lambda: None) -> None:
+    def send_raw(self, data: bytes, arrived: Any = lambda: None) -> None:
         world = self.world
         blocks = self.person.blocks(self.blocks if self.person.given < 2000 else 1)
         pieces = list(
@@ -189,7 +189,7 @@ class Caller:
         bits = bits_of(price)
         assert bits is not None
         payment = next(filter(None, work(bits, self.person.tag, stream.id)))
-        self.say_raw(StreamMessage(stream=stream.id, payment=payment).encode())
+        self.send_raw(StreamMessage(stream=stream.id, payment=payment).encode())
 
     def _arrived(self, message: StreamMessage) -> None:
         stream = self.streams.get(message.stream)
@@ -236,7 +236,7 @@ class Stream:
 
     def reset(self) -> None:
         self.was_reset = True
-        self.caller.say(StreamMessage(stream=self.id, reset=True))
+        self.caller.send_message(StreamMessage(stream=self.id, reset=True))
 
     def take(self, message: StreamMessage) -> None:
         assert not self.failed
@@ -269,7 +269,7 @@ class Stream:
                 return
             self.end_sent = self.end_sent or end
             number = self.sending.take(length)
-            self.caller.say(
+            self.caller.send_message(
                 StreamMessage(
                     stream=self.id, number=number, open=where, opened=self.opened, data=data, end=end, credit=credit
                 )

@@ -7,12 +7,10 @@ from nacl.signing import SigningKey
 
 from nymtw.gateway.options import GatewayConfig, GatewaySection, Options
 from nymtw.gateway.service import GatewayService
-from nymtw.link.client_link import ProviderConnection, connect_to_provider
 from nymtw.link.control import MailItem
 from nymtw.message.sealing import unseal
 from nymtw.node.home import NodeHome
 from nymtw.sphinx import generate_keypair
-from nymtw.testing.security import MemorySecurity
 
 
 class GatewayWorld(World):
@@ -71,18 +69,6 @@ class Pushed(Client):
         self.connection = self.connect()
         self.token = world.clock.wait_for(self.connection.register(), 5.0)
         self.login()
-
-    def connect(self) -> ProviderConnection:
-        connecting = connect_to_provider(
-            self.world.network.host(self.name),
-            self.provider.host,
-            self.provider.client_port,
-            self.provider.identity,
-            MemorySecurity(None, self.world.random),
-            mailbox_key=self.mailbox_key,
-            lost=lambda: None,
-        )
-        return self.world.clock.wait_for(connecting, 5.0)
 
     def login(self) -> None:
         self.world.clock.wait_for(self.connection.login(self.token), 5.0)

@@ -38,7 +38,7 @@ KEY = SigningKey(bytes(range(32)))
 
 @implementer(IDirectory)
 class FakeDirectory:
-    """Lists whoever has announced itself, for good; `away` refuses everybody."""
+    """Lists all that have announced themselves, for good; `away` refuses everybody."""
 
     def __init__(self, clock: FakeClock, epoch_seconds: int) -> None:
         self.clock = clock
@@ -140,6 +140,14 @@ class World:
         node.startService()
         return node
 
+    def close(self) -> None:
+        """Stop all nodes. Asserts that no packet is left in them, and no timer."""
+        for node in list(self.running):
+            self.stop(node)
+            assert node.counters.queued == 0
+        self.clock.advance(100.0)
+        assert self.clock.getDelayedCalls() == []
+
     def stop(self, node: MixNode) -> None:
         self.running.remove(node)
         self.clock.wait_for(node.stopService(), 10.0)
@@ -169,6 +177,8 @@ class World:
 class Client:
     """One that registers, logs in, sends to itself and pulls."""
 
+    name = "client"
+
     def __init__(self, world: World, provider: ProviderService) -> None:
         self.world = world
         self.mailbox_key = SigningKey(world.random.randbytes(32))
@@ -180,7 +190,7 @@ class Client:
 
     def connect(self) -> ProviderConnection:
         connecting = connect_to_provider(
-            self.world.network.host("client"),
+            self.world.network.host(self.name),
             self.provider.host,
             self.provider.client_port,
             self.provider.identity,

@@ -150,7 +150,7 @@ class WorkerParts:
             pass
 
     def worker(self, number: int) -> Worker:
-        """The one that has this seat now."""
+        """The one that has this number now."""
         return self.process(number).worker
 
     def process(self, number: int) -> MemoryWorker:
@@ -159,7 +159,7 @@ class WorkerParts:
 
     def kill(self, process: MemoryWorker) -> None:
         """What kill -9 does."""
-        if process.name in self.network._hosts:
+        if self.network.is_alive(process.name):
             self.network.kill(process.name)
             self.clock.callLater(0.0005, process.exited, "killed")
 
@@ -171,13 +171,13 @@ class WorkerParts:
         return build_packet(b"x", route, [delay], bytes(32), random=self.random)
 
     def enter(self, number: int, *packets: bytes, epoch: int = EPOCH) -> None:
-        """All in one read of the worker with this seat."""
+        """All in one read of the worker with this number."""
         frames = [Frame(FrameType.PACKET, 0, epoch, packet) for packet in packets]
         self.worker(number).core.receive(self.edge.identity, frames)
 
     def owner(self, record: NodeRecord) -> int:
         """The number of the worker that has the link to it."""
-        return self.workers._owners[record.identity]
+        return self.workers.owners[record.identity]
 
     def use_nodes(self, behind: Sequence[NodeRecord]) -> None:
         self.topology = Topology(

@@ -93,7 +93,9 @@ class Far:
             del self.to_send[: len(data)]
             self.ended = self.ended or end
             self.said_opened = True
-            self.say(StreamMessage(stream=self._id, number=number, opened=first, data=data, end=end, credit=credit))
+            self.send_message(
+                StreamMessage(stream=self._id, number=number, opened=first, data=data, end=end, credit=credit)
+            )
             self._exit.clock.callLater(0.5, self._arrived, number)
 
     said_opened = False
@@ -102,14 +104,14 @@ class Far:
         self.sending.arrived(number)
         self.pump()
 
-    def say(self, message: StreamMessage) -> None:
+    def send_message(self, message: StreamMessage) -> None:
         self._back(message.encode())
 
     def fail(self, failure: StreamFailure) -> None:
-        self.say(StreamMessage(stream=self._id, failed=failure))
+        self.send_message(StreamMessage(stream=self._id, failed=failure))
 
     def reset(self) -> None:
-        self.say(StreamMessage(stream=self._id, reset=True))
+        self.send_message(StreamMessage(stream=self._id, reset=True))
 
 
 class FakeExit:
@@ -160,10 +162,10 @@ class FakeCircuit:
         message, world = FakePosted(), self.world
         self.posted[message] = ended
         self.messages.append(StreamMessage.parse(data))
-        world.clock.callLater(world.random.uniform(0.001, 0.01), self._leave, message, data, taken)
+        world.clock.callLater(world.random.uniform(0.001, 0.01), self.leave, message, data, taken)
         return message
 
-    def _leave(self, message: FakePosted, data: bytes, taken: Any) -> None:
+    def leave(self, message: FakePosted, data: bytes, taken: Any) -> None:
         if message not in self.posted:
             return
         if taken is not None:
@@ -174,9 +176,9 @@ class FakeCircuit:
     def _arrive(self, message: FakePosted, data: bytes, copy: int) -> None:
         if self.exit.alive:
             self.exit.deliver(self, data)
-            self.world.clock.callLater(self.world.delay(), self._acknowledged, message)
+            self.world.clock.callLater(self.world.delay(), self.acknowledged, message)
 
-    def _acknowledged(self, message: FakePosted) -> None:
+    def acknowledged(self, message: FakePosted) -> None:
         if message in self.posted:
             ended = self.posted.pop(message)
             self.signs()

@@ -1,4 +1,4 @@
-"""Several directories, their nodes and whoever asks them, on one fake clock, with faults as a test wants them."""
+"""Several directories, their nodes and their clients, on one fake clock, with faults as a test wants them."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -198,13 +198,13 @@ class Council:
 
     def add_node(self, number: int, role: str = "mixnode", **more: Any) -> None:
         layer = {"layer": (number - 1) % 3 + 1} if role == "mixnode" else {}
-        said = {"host": "10.0.0.1", "port": 2000 + number, "keys": {1: bytes([number]) * 32}, **layer, **more}
-        self.nodes[number] = {"role": role, **said}
+        fields = {"host": "10.0.0.1", "port": 2000 + number, "keys": {1: bytes([number]) * 32}, **layer, **more}
+        self.nodes[number] = {"role": role, **fields}
 
     def heartbeat(self, number: int, **more: Any) -> dict[str, Any]:
-        said = {**self.nodes[number], **more}
+        fields = {**self.nodes[number], **more}
         return signed_heartbeat(
-            **said, timestamp=int(self.clock.wall_clock() * 1e9), signing_key=node_key(number), version="1"
+            **fields, timestamp=int(self.clock.wall_clock() * 1e9), signing_key=node_key(number), version="1"
         )
 
     def delay(self, source: int, target: int) -> float:
@@ -278,7 +278,7 @@ class Liar(Member):
 
     def vote(self, serial: int, nodes: Sequence[Seen], **more: Any) -> bytes:
         """The digest of a vote of this one, which it gives out from now on."""
-        said = {
+        fields = {
             "network": self.council.trust.network,
             "serial": serial,
             "voter": self.identity,
@@ -288,7 +288,7 @@ class Liar(Member):
             "base": bytes(32),
             "nodes": tuple(sorted(nodes, key=lambda seen: seen.identity)),
         }
-        body = to_cbor(Vote(**{**said, **more}))
+        body = to_cbor(Vote(**{**fields, **more}))
         self.bodies[digest_of(body)] = body
         return digest_of(body)
 
@@ -300,8 +300,7 @@ class Liar(Member):
     def seen(self, number: int) -> Seen:
         """A node that may be nobody's."""
         statement = Statement(record=read_heartbeat(self.council.heartbeat(number), self.wall()).record)
-        self.agreement._seen._bodies[digest_of(to_cbor(statement))] = to_cbor(statement)
-        return Seen(node_identity(number), (digest_of(to_cbor(statement)),))
+        return Seen(node_identity(number), (self.agreement.view.keep(to_cbor(statement)),))
 
 
 def identities(topology: Topology) -> set[bytes]:

@@ -12,7 +12,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
 from nymtw.client.core import ClientCore
-from nymtw.client.proxies.fetch import WebOptions, run, say_visible
+from nymtw.client.proxies.fetch import WebOptions, run, warn_of_visibility
 from nymtw.client.sending.messages import State
 from nymtw.client.sending.packet_sender import pack_address
 from nymtw.client.service import ClientService
@@ -112,7 +112,7 @@ async def submit(
 def broadcast(options: BroadcastOptions) -> int:
     """Submit one transaction, and print its hash."""
     transaction = read_transaction(options["transaction"])
-    say_visible()
+    warn_of_visibility()
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
 
     async def work(service: ClientService, reactor: Any) -> str:

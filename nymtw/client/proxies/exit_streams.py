@@ -83,14 +83,14 @@ class ExitStreams:
         self._only = None if exit is None else Address.parse(exit, core.network)
         self._exits: dict[Address, _Exit] = {}
         self._paths: dict[bytes, _Path] = {}
-        self._all: list[_Path] = []
+        self.paths: list[_Path] = []
         self._timer: Any = None
         self._closed = False
         self.malformed = 0
 
     def __len__(self) -> int:
         """The number of streams."""
-        return sum(len(path.streams) for path in self._all)
+        return sum(len(path.streams) for path in self.paths)
 
     def open(self, host: str, port: int, user: StreamUser, *, isolation: bytes = b"", first: bytes = b"") -> ExitStream:
         """Open a connection. `user` gets its events, `first` is sent with the request.
@@ -150,7 +150,7 @@ class ExitStreams:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for path in list(self._all):
+        for path in list(self.paths):
             self._break(path)
 
     # -- circuits and exits
@@ -168,12 +168,12 @@ class ExitStreams:
         new.circuit = self._core.circuits.open(pack_address(via.address), lambda data: self._received(new, data))
         new.circuit.signs = lambda: setattr(via, "waiting_since", None)
         self._paths[isolation] = new
-        self._all.append(new)
+        self.paths.append(new)
         return new
 
     def _make_room(self) -> None:
-        if len(self._all) >= MAX_CIRCUITS:
-            idle = next((path for path in self._all if not path.streams), None)
+        if len(self.paths) >= MAX_CIRCUITS:
+            idle = next((path for path in self.paths if not path.streams), None)
             if idle is None:
                 raise StreamRefused("the limit of circuits of this client is reached", StreamFailure.BUSY)
             self._break(idle)
@@ -211,7 +211,7 @@ class ExitStreams:
             stream.take(message)
 
     def _break(self, path: _Path) -> None:
-        self._all.remove(path)
+        self.paths.remove(path)
         for isolation, current in list(self._paths.items()):
             if current is path:
                 del self._paths[isolation]
@@ -224,12 +224,12 @@ class ExitStreams:
     def _tick(self) -> None:
         now = self._clock.seconds()
         self._timer = self._clock.callLater(_TICK, self._tick)
-        for via in {path.exit: None for path in self._all}:
+        for via in {path.exit: None for path in self.paths}:
             self._check(via, now)
-        for path in list(self._all):
+        for path in list(self.paths):
             if not path.streams and not path.circuit.posted and (path.retired or now - path.began >= LIFETIME):
                 self._break(path)
-        streams = [(path, stream) for path in self._all for stream in path.streams.values()]
+        streams = [(path, stream) for path in self.paths for stream in path.streams.values()]
         for path, stream in streams:
             if not stream.opened and now - stream.began >= OPEN_PATIENCE:
                 # The exit's node may be up, but the exit does not answer.
@@ -238,13 +238,13 @@ class ExitStreams:
         longest = min((stream for _, stream in streams), key=lambda stream: stream.last_post, default=None)
         if longest is not None and now - longest.last_post >= PROBE_INTERVAL:
             longest.probe()
-        if not self._all:
+        if not self.paths:
             self._timer.cancel()
             self._timer = None
 
     def _check(self, via: _Exit, now: float) -> None:
         """Avoid an exit that does not acknowledge data in time."""
-        paths = [path for path in self._all if path.exit is via]
+        paths = [path for path in self.paths if path.exit is via]
         if self._core.packet_sender.connection is None or not any(path.circuit.posted for path in paths):
             via.waiting_since = None
             return

@@ -112,13 +112,13 @@ class Unpacker:
 
 
 VISIBLE: Final = (
-    "This starts a client for as long as it takes, and whoever sees your line sees when. "
+    "This starts a client for as long as it takes, and an observer of your line sees when. "
     "A client that runs all the time hides that: nym-client run, http-proxy or socks5"
 )
 
 
-def say_visible() -> None:
-    """Warn whoever uses a command that starts a client for one task."""
+def warn_of_visibility() -> None:
+    """Warn the user of a command that starts a client for one task."""
     print(VISIBLE, file=sys.stderr)
 
 
@@ -179,7 +179,7 @@ def web_client(service: ClientService, reactor: Any, via: str | None) -> WebClie
 
 def fetch(options: FetchOptions) -> int:
     """Fetch one page. Returns 0 if the server sent it, 1 if it answered with an error."""
-    say_visible()
+    warn_of_visibility()
     body = _body(options["data"])
     method = (options["request"] or ("POST" if body is not None else "GET")).upper()
     headers = [(b"Accept-Encoding", b"gzip"), *options["header"]]

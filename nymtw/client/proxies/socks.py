@@ -87,6 +87,11 @@ class Handshake:
         self._isolation = b""
         self._step: Callable[[_Reader], bytes] = self._first
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the rest of their message."""
+        return len(self._buffer)
+
     def receive(self, data: bytes) -> bytes:
         """Take received bytes; returns the bytes to send. Raises `SocksError`."""
         self._buffer += data

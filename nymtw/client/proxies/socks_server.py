@@ -159,6 +159,16 @@ class SocksFactory(Factory):
         self._handshakes: OrderedDict[SocksConnection, None] = OrderedDict()
         self._connections: set[SocksConnection] = set()
 
+    @property
+    def handshakes(self) -> int:
+        """The number of connections whose handshake is unfinished."""
+        return len(self._handshakes)
+
+    @property
+    def connections(self) -> int:
+        """The number of connections."""
+        return len(self._connections)
+
     def buildProtocol(self, addr: Any) -> Any:
         """A connection, or None if the limit is reached: the new connection is closed at once."""
         # Those in their handshake make room for each other.

@@ -96,7 +96,7 @@ class Circuits:
 
     def __init__(self, clock: IReactorTime, random: Random, *, outbox: Outbox, make_block: MakeBlock) -> None:
         self._clock, self._random = clock, random
-        self._outbox, self._make_block = outbox, make_block
+        self._outbox, self.make_block = outbox, make_block
         self._by_tag: dict[bytes, Circuit] = {}
         self._by_alpha: dict[bytes, Circuit] = {}
         self._reassembler = Reassembler(_LIMITS)
@@ -157,12 +157,12 @@ class Circuits:
             free = -length % FRAGMENT_CAPACITY // BLOCK_LENGTH
             with suppress(TopologyError):  # the message goes without them
                 blocks += self._blocks(circuit, min(free, AT_ONCE))
-            self._give(circuit, ENOUGH - OUTSTANDING + self._room(circuit))
+            self.give(circuit, ENOUGH - OUTSTANDING + self._room(circuit))
         return self._post(circuit, Envelope(EnvelopeKind.DATA, data, circuit.tag, blocks), lane)
 
     def stock(self, circuit: Circuit, blocks: int) -> None:
         """As `Circuit.stock`."""
-        self._give(circuit, blocks - OUTSTANDING + self._room(circuit))
+        self.give(circuit, blocks - OUTSTANDING + self._room(circuit))
 
     def cancel(self, circuit: Circuit, message: OutMessage) -> None:
         """As `Circuit.cancel`."""
@@ -188,7 +188,7 @@ class Circuits:
     def _blocks(self, circuit: Circuit, count: int) -> tuple[ReplyBlock, ...]:
         blocks = []
         for _ in range(count):
-            block, record = self._make_block()
+            block, record = self.make_block()
             blocks.append(block)
             circuit.records[record.alpha] = (block.epoch, record)
             self._by_alpha[record.alpha] = circuit
@@ -208,7 +208,8 @@ class Circuits:
         """The number of blocks that it may still get."""
         return self._grants.allowed(circuit.tag, OUTSTANDING, self._clock.seconds()) - circuit.owed
 
-    def _give(self, circuit: Circuit, wanted: int) -> None:
+    def give(self, circuit: Circuit, wanted: int) -> None:
+        """Send the service up to `wanted` blocks, as far as there is room."""
         count = min(wanted, self._room(circuit))
         if count > 0:
             circuit.owed += count
@@ -277,7 +278,7 @@ class Circuits:
             self.malformed += 1
             return
         if wanted:
-            self._give(circuit, wanted)
+            self.give(circuit, wanted)
         elif envelope.kind is EnvelopeKind.DATA:
             circuit.received(envelope.data)
 

@@ -112,8 +112,8 @@ class MailHandler:
     def _mail(self, items: Sequence[MailItem], connection: Any) -> None:
         if connection is not self.connection:
             return
-        if self._cover.times is not None and connection.slots > 1:
-            self._cover.times.mail(len(items) >= connection.slots)
+        if connection.slots > 1:
+            self._cover.mail_came(len(items) >= connection.slots)
         for item in items:
             self._item(item)
         self._confirm_pushed()

@@ -20,12 +20,16 @@ class CoverLedger:
         self._acks: dict[bytes, None] = {}
         self._ack_order: deque[tuple[float, bytes]] = deque()
         self.sent = self.returned = self.lost = self.drops = self.acks = 0
-        self.times: LoopTimes | None = None  # who judges loops by their time
+        self._times: LoopTimes | None = None
+
+    def measure(self, times: LoopTimes) -> None:
+        """From now on `times` is told of each loop and of the mail that they wait behind."""
+        self._times = times
 
     def loop_sent(self, loop_id: bytes, ack_id: bytes, delays: float = 0.0) -> None:
         """A loop is under way; `delays` is the sum of those drawn for it, in seconds."""
-        if self.times is not None:
-            self.times.left(loop_id, delays, self._now())
+        if self._times is not None:
+            self._times.left(loop_id, delays, self._now())
         self.sent += 1
         self._under_way[loop_id] = None
         self._order.append((self._now(), loop_id))
@@ -40,11 +44,16 @@ class CoverLedger:
         """A loop is back. False for one that is not ours, or not any more."""
         if loop_id not in self._under_way:
             return False
-        if self.times is not None:
-            self.times.came_back(loop_id, self._now())
+        if self._times is not None:
+            self._times.came_back(loop_id, self._now())
         del self._under_way[loop_id]
         self.returned += 1
         return True
+
+    def mail_came(self, is_full: bool) -> None:
+        """Some of the waiting mail was fetched; `is_full`: as much of it as comes at once."""
+        if self._times is not None:
+            self._times.mail(is_full)
 
     def acknowledged(self, ack_id: bytes) -> bool:
         """An ack is back. False for one that is not cover's."""

@@ -44,7 +44,7 @@ class HopWatch:
         self._seconds = seconds
         self._round_trips = round_trips
         self._pending: dict[bytes, tuple[Outgoing, float]] = {}  # by ack id, with when it was to come
-        self._unjudged: deque[bytes] = deque()  # the ack ids that are neither here nor missed
+        self._undecided: deque[bytes] = deque()  # the ack ids that are neither here nor missed
         self._hops: dict[bytes, _Hop] = {}
 
     def sent(self, packet: Outgoing) -> None:
@@ -52,7 +52,7 @@ class HopWatch:
         self._miss()
         if len(self._pending) < MOST_PENDING:
             self._pending[packet.ack_id] = packet, self._seconds() + packet.expected_round_trip
-            self._unjudged.append(packet.ack_id)
+            self._undecided.append(packet.ack_id)
 
     def acknowledged(self, ack_id: bytes) -> None:
         """An ack has come."""
@@ -68,7 +68,7 @@ class HopWatch:
     def disconnected(self) -> None:
         """No ack can come: what is under way says nothing."""
         self._pending.clear()
-        self._unjudged.clear()
+        self._undecided.clear()
 
     def avoided(self, topology: Topology) -> frozenset[bytes]:
         """The mixnodes through which nothing comes back while something does through others of their layer."""
@@ -94,14 +94,14 @@ class HopWatch:
         """Count those whose ack should have come. They are looked at in the order in which they were sent."""
         now = self._seconds()
         missed: Counter[bytes] = Counter()
-        while self._unjudged:
-            ack_id = self._unjudged[0]
+        while self._undecided:
+            ack_id = self._undecided[0]
             if ack_id in self._pending:
                 packet, expected = self._pending[ack_id]
                 if expected + LATE + self._round_trips.wait(packet.route[-1]) > now:
                     break
                 missed.update(_mixnodes(packet))
-            self._unjudged.popleft()
+            self._undecided.popleft()
         # An ack that is late teaches how long acks take: it is waited for longer than it takes to miss it.
         while self._pending:
             ack_id = next(iter(self._pending))

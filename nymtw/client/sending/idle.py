@@ -30,7 +30,7 @@ class DropCover:
 
 @implementer(ICoverStrategy)
 class NoCover:
-    """Nothing: whoever watches the line sees when its client sends."""
+    """Nothing: an observer of the line sees when its client sends."""
 
     def fill(self, sender: Any) -> None:
         """Leave the slot empty."""

@@ -277,11 +277,16 @@ class Outbox:
             self._timer.cancel()
             self._timer = None
 
-    def stop(self) -> None:
-        """Leave no timer; which fragments are acknowledged is given to the store."""
+    def abandon(self) -> None:
+        """Leave no timer, and give the store nothing more."""
         self.pause()
         if self._flush is not None:
             self._flush.cancel()
+            self._flush = None
+
+    def stop(self) -> None:
+        """Leave no timer; which fragments are acknowledged is given to the store."""
+        self.abandon()
         self._write_acked()
 
     def _arm(self) -> None:

@@ -25,8 +25,8 @@ class PacketSender:
     """`connection` is where packets go, None while there is none; `delays` are drawn for each, `mean_delay` is their
     mean in seconds. `idle` fills slots of the sending stream for which no packet waits.
 
-    `topology()` gives the topology that packets can cross, or None; `say(trouble)` tells why nothing is sent although
-    there is one, or "" where something was.
+    `topology()` gives the topology that packets can cross, or None; `report(trouble)` tells why nothing is sent
+    although there is one, or "" where something was.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class PacketSender:
         *,
         topology: Callable[[], Topology | None],
         address: Callable[[], Address],
-        say: Callable[[str], None],
+        report: Callable[[str], None],
         outbox: Outbox,
         cover: CoverLedger,
         hops: HopWatch,
@@ -48,7 +48,7 @@ class PacketSender:
         cryptography: Cryptography = SPHINX,
     ) -> None:
         self._clock, self._random = clock, random
-        self._topology, self._address, self._say = topology, address, say
+        self._topology, self._address, self._report = topology, address, report
         self._outbox, self._cover, self._hops, self._replies = outbox, cover, hops, replies
         self._routes, self.delays, self.mean_delay = routes, delays, mean_delay
         self._idle, self._cryptography = idle, cryptography
@@ -132,7 +132,7 @@ class PacketSender:
         try:
             packet = build_loop_packet(topology, self._address(), loop_id, *self._choices())
         except (TopologyError, SphinxInputError) as error:
-            self._say(str(error))
+            self._report(str(error))
             return
         if self._submit(packet):
             self._cover.loop_sent(loop_id, packet.ack_id, packet.expected_delay)
@@ -145,7 +145,7 @@ class PacketSender:
             more = min(self._without_ack, MOST_MORE_ACKS)
             packet = build_drop_packet(topology, self._address(), *self._choices(), more_acks=more)
         except (TopologyError, SphinxInputError) as error:
-            self._say(str(error))
+            self._report(str(error))
             return
         if self._submit(packet):
             self._without_ack -= more
@@ -158,7 +158,7 @@ class PacketSender:
         if not self.connection.submit(packet.first_hop, packet.epoch, packet.packet):
             return False
         self._hops.sent(packet)
-        self._say("")
+        self._report("")
         return True
 
 

@@ -29,7 +29,7 @@ class RequestSocket(Protocol):
 
     def __init__(self, factory: "RequestSocketFactory") -> None:
         self._factory = factory
-        self._parser = RequestParser(factory.limit)
+        self.parser = RequestParser(factory.limit)
         self._closing = False
         self._session = Session(
             factory.client,
@@ -47,7 +47,7 @@ class RequestSocket(Protocol):
         if self._closing:
             return
         try:
-            self._session.requests(self._parser.feed(data))
+            self._session.requests(self.parser.feed(data))
         except EncodingError as error:
             self._session.malformed(error)
 

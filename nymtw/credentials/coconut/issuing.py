@@ -1,4 +1,4 @@
-"""Asking for a credential: the private attributes stay hidden from every issuer, and from whoever reads the ledger.
+"""Asking for a credential: the private attributes stay hidden from every issuer, and from readers of the ledger.
 
 Sonnino, Al-Bassam, Bano, Meiklejohn, Danezis, "Coconut" (NDSS 2019), PrepareBlindSign and BlindSign, in the
 Pedersen form.

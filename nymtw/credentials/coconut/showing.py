@@ -54,7 +54,7 @@ class Credential:
         hidden = reader.count(1, MAX_ATTRIBUTES)
         public = reader.count(0, MAX_ATTRIBUTES - hidden)
         credential = cls(
-            Signature(reader.g1(), reader.g1()),
+            Signature.read(reader),
             reader.times(hidden, reader.scalar),
             reader.times(public, reader.scalar),
         )
@@ -145,9 +145,9 @@ class Show:
         reader = Reader(data, Kind.SHOW)
         hidden = reader.count(1, MAX_ATTRIBUTES)
         public = reader.count(0, MAX_ATTRIBUTES - hidden)
-        kappa, nu, base, value, nullifier = reader.g2(), *reader.times(4, reader.g1)
+        kappa, nu, signature, nullifier = reader.g2(), reader.g1(), Signature.read(reader), reader.g1()
         proof = Proof.read(reader, 1 + hidden)
-        shown = Shown(kappa, nu, Signature(base, value), nullifier, reader.times(public, reader.scalar))
+        shown = Shown(kappa, nu, signature, nullifier, reader.times(public, reader.scalar))
         reader.end()
         return cls(shown, proof)
 

@@ -56,7 +56,7 @@ class TicketBook:
         """Raises `EncodingError`."""
         reader = Reader(data, Kind.TICKET_BOOK)
         book = cls(
-            Signature(reader.g1(), reader.g1()),
+            Signature.read(reader),
             reader.scalar(),
             reader.scalar(),
             reader.integer(4),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from typing import Final
 
@@ -67,6 +68,16 @@ class Ticket:
     tag: G1
     index: G1
 
+    @property
+    def points(self) -> list[G1 | G2]:
+        """All points, in the order of the byte form."""
+        return [self.kappa, *self.signature.points, self.serial, self.tag, self.index]
+
+    @classmethod
+    def read(cls, reader: Reader) -> "Ticket":
+        """The next six points. Raises `EncodingError`."""
+        return cls(reader.g2(), Signature.read(reader), reader.g1(), reader.g1(), reader.g1())
+
 
 @dataclass(frozen=True)
 class Paid:
@@ -79,6 +90,18 @@ class Paid:
     seed: G1
     type: int
     tickets: tuple[Ticket, ...]
+
+    @property
+    def points(self) -> list[G1 | G2]:
+        """All points, in the order of the byte form."""
+        book: list[G1 | G2] = [
+            self.kappa,
+            *self.signature.points,
+            self.kappa_date,
+            *self.signature_date.points,
+            self.seed,
+        ]
+        return [*book, *chain.from_iterable(ticket.points for ticket in self.tickets)]
 
 
 @dataclass(frozen=True)
@@ -96,29 +119,20 @@ class Payment:
     def to_bytes(self) -> bytes:
         """The canonical bytes."""
         paid = self.paid
-        points: list[G1 | G2] = [
-            paid.kappa,
-            *paid.signature.points,
-            paid.kappa_date,
-            *paid.signature_date.points,
-            paid.seed,
-        ]
-        for ticket in paid.tickets:
-            points += [ticket.kappa, *ticket.signature.points, ticket.serial, ticket.tag, ticket.index]
         header = byte(paid.type) + byte(len(paid.tickets))
-        return pack(Kind.PAYMENT, header, points, self.proof.scalars)
+        return pack(Kind.PAYMENT, header, paid.points, self.proof.scalars)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Payment":
         """Raises `EncodingError`."""
         reader = Reader(data, Kind.PAYMENT)
         kind, count = reader.integer(1), reader.count(1, MAX_TICKETS)
-        kappa, signature = reader.g2(), Signature(reader.g1(), reader.g1())
-        kappa_date, signature_date = reader.g2(), Signature(reader.g1(), reader.g1())
+        kappa, signature = reader.g2(), Signature.read(reader)
+        kappa_date, signature_date = reader.g2(), Signature.read(reader)
         seed = reader.g1()
         tickets = reader.times(
             count,
-            lambda: Ticket(reader.g2(), Signature(reader.g1(), reader.g1()), reader.g1(), reader.g1(), reader.g1()),
+            lambda: Ticket.read(reader),
         )
         proof = Proof.read(reader, BOOK_SECRETS + TICKET_SECRETS * count)
         reader.end()
@@ -201,7 +215,7 @@ def verify_payment(
         raise CredentialRejected(CredentialFault.WRONG_COUNT)
     if len(set(payment.serials)) != count:
         raise CredentialRejected(CredentialFault.DOUBLED)
-    if any(is_identity(point) for point in _points(paid)):
+    if any(is_identity(point) for point in paid.points):
         raise CredentialRejected(CredentialFault.BAD_SIGNATURE)
     if not holds(payment_statement(parameters, key, paid, info), payment.proof):
         raise CredentialRejected(CredentialFault.BAD_PROOF)
@@ -230,16 +244,3 @@ def weighted_pairs(signatures: Sequence[tuple[Signature, G2]], random: Random) -
         pairs.append((signature.base * weight, about))
         values.append(signature.value * weight)
     return [*pairs, (-add(values), G2_BASE.point)]
-
-
-def _points(paid: Paid) -> list[G1 | G2]:
-    points: list[G1 | G2] = [
-        paid.kappa,
-        *paid.signature.points,
-        paid.kappa_date,
-        *paid.signature_date.points,
-        paid.seed,
-    ]
-    for ticket in paid.tickets:
-        points += [ticket.kappa, *ticket.signature.points, ticket.serial, ticket.tag, ticket.index]
-    return points

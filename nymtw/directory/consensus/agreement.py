@@ -1,7 +1,6 @@
 """Directories that sign one topology together: each version is voted on, counted, signed, and published."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from operator import methodcaller
 from typing import Any
 
@@ -20,6 +19,7 @@ from nymtw.directory.consensus.peers import IPeer, Sources
 from nymtw.directory.consensus.role_assignment import assign, former_places, places_in
 from nymtw.directory.consensus.rounds import Ballot
 from nymtw.directory.consensus.topology_store import Terms, TopologyStore
+from nymtw.directory.consensus.version import Version
 from nymtw.directory.consensus.votes import (
     DIGEST_LENGTH,
     MOST_ASKED,
@@ -29,27 +29,21 @@ from nymtw.directory.consensus.votes import (
     Statement,
     Vote,
     digest,
-    endorsement_bytes,
     read_notice,
-    sign,
-    signed_by,
 )
 from nymtw.directory.consensus.voting_schedule import VotingSchedule
 from nymtw.directory.registry import Registry
 from nymtw.encoding import from_cbor, to_cbor
-from nymtw.errors import DirectoryError, EncodingError, NymtwError, TopologyError
+from nymtw.errors import DirectoryError, NymtwError, TopologyError
 from nymtw.topology.document import (
     MAX_TOPOLOGY_LENGTH,
     SignedTopology,
     Topology,
     check_consistent,
-    sign_topology,
-    signed_bytes,
     verify_topology,
 )
 
-# Nobody has announced himself yet to a directory that has just been started: until everybody could have, it does not
-# vote.
+# Nodes have not yet announced themselves to a directory that has just started: it does not vote until all could have.
 GRACE = 5.0  # seconds
 LONGEST_ROUND = 3.0
 _NOTHING = bytes(DIGEST_LENGTH)
@@ -60,23 +54,8 @@ def round_length(refresh: float, faulty: int) -> float:
     return min(LONGEST_ROUND, 0.7 * refresh / (faulty + 3))
 
 
-@dataclass(slots=True)
-class _Version:
-    """One that is being made."""
-
-    serial: int
-    ballot: Ballot
-    endorsements: dict[bytes, Endorsement] = field(default_factory=dict)
-    topology: Topology | None = None
-    document: bytes = b""
-    asked: set[tuple[bytes, bytes]] = field(default_factory=set)  # (who, digest of the vote)
-    early: bool = False  # it began before this directory votes
-    late: bool = False  # the time in which all could sign is over
-    done: bool = False
-
-
 class Agreement(Service):
-    """Takes part in the versions, and puts on `shelf` what enough directories have signed.
+    """Takes part in the versions, and puts into `topology_store` what enough directories have signed.
 
     `docs/directory.md` says how, and what a directory that lies can and cannot do.
     """
@@ -110,13 +89,13 @@ class Agreement(Service):
         self._schedule = VotingSchedule(roster, signing_key, terms.refresh)
         self._length = round_length(terms.refresh, roster.faulty)
         self._notifiers = [PeerNotifier(clock, peer, self.notice, self._length / 2) for peer in peers.values()]
-        self._version: _Version | None = None
+        self._version: Version | None = None
         self._settings = {**terms.settings(), "threshold": f"{roster.trust.threshold}"}
         self._calls: dict[str, Any] = {}
         self._votes_from = 0.0
-        self._seen = LocalView(registry)
+        self.view = LocalView(registry)
         self._bases: dict[bytes, bytes] = {}  # digest -> signed topology: the newest two
-        self._says = PeerLog({key: peer.name for key, peer in peers.items()})
+        self._peer_log = PeerLog({key: peer.name for key, peer in peers.items()})
 
     # running
 
@@ -138,7 +117,10 @@ class Agreement(Service):
         return self._sources.stop()
 
     def receive(self, body: bytes) -> bool:
-        """A notice of another directory, or of whoever says he is one: whether it is news. Raises `EncodingError`."""
+        """A notice of another directory, or of somebody who claims to be one: whether it is news.
+
+        Raises `EncodingError`.
+        """
         if not self.running:
             return False
         notice = read_notice(body, self._roster.trust.network)
@@ -149,6 +131,11 @@ class Agreement(Service):
             if any(news):  # also of what stood before something that is wrong
                 self._tell()
         return any(news)
+
+    @property
+    def ballot(self) -> Ballot | None:
+        """The vote on the version that is being made, or was made last; None before the first."""
+        return self._version.ballot if self._version else None
 
     def notice(self) -> bytes:
         """What the others should know."""
@@ -172,7 +159,7 @@ class Agreement(Service):
 
     def statements(self, names: list[bytes]) -> list[bytes]:
         """Those that are here, of the statements with these digests."""
-        return self._seen.statements(names)
+        return self.view.statements(names)
 
     # a version
 
@@ -194,7 +181,7 @@ class Agreement(Service):
             self._begin_if_due()
             self._tell()
         if self._schedule.is_late(self._clock.seconds()):
-            self._says.failing(
+            self._peer_log.failing(
                 "too few directories have come to the next slot: others are away, or their clocks are behind"
             )
         self._later("tick", min(1.0, self._terms.refresh / 20), self._tick)
@@ -205,7 +192,7 @@ class Agreement(Service):
             return False
         self._schedule.begin(serial, now)
         ballot = Ballot(self._roster, self._key, serial, now, self._length)
-        self._version = version = _Version(serial, ballot)
+        self._version = version = Version(serial, ballot, self._roster)
         version.early = now < self._votes_from
         if not version.early:
             ballot.cast(self._own_vote(serial))
@@ -214,7 +201,7 @@ class Agreement(Service):
         return True
 
     def _own_vote(self, serial: int) -> bytes:
-        seen = self._seen.look()
+        seen = self.view.look()
         base, base_serial = self._base()
         vote = Vote(
             network=self._roster.trust.network,
@@ -243,7 +230,7 @@ class Agreement(Service):
         except TopologyError:
             return 0
 
-    def _fetch_vote(self, version: _Version, voter: bytes, name: bytes, holder: bytes) -> None:
+    def _fetch_vote(self, version: Version, voter: bytes, name: bytes, holder: bytes) -> None:
         def come(body: bytes) -> None:
             version.asked.discard((holder, name))
             if digest(body) == name and version.ballot.receive(voter, body, self._clock.seconds()):
@@ -255,25 +242,25 @@ class Agreement(Service):
             asked.addCallbacks(come, lambda _: version.asked.discard((holder, name)))
             asked.addErrback(self._trouble)
 
-    def _count(self, version: _Version) -> None:
+    def _count(self, version: Version) -> None:
         """The votes are in: who is there, and what is to be fetched before it can be signed."""
         votes = version.ballot.outcome()
-        self._says.compare(votes, self._settings, self._admission())
+        self._peer_log.compare(votes, self._settings, self._admission())
         for liar in version.ballot.liars():
-            self._says.of(liar, "it has cast two votes: it lies, or runs twice with one key")
+            self._peer_log.of(liar, "it has cast two votes: it lies, or runs twice with one key")
         threshold = self._roster.trust.threshold
         settings = elect_settings(list(votes.values()), threshold)
         if settings is None and version.early:
             return  # those who have just been started do not vote yet
         if settings is None:
-            self._says.failing(f"{len(votes)} directories voted and {threshold} with the same settings are needed")
+            self._peer_log.failing(f"{len(votes)} directories voted and {threshold} with the same settings are needed")
         elif settings != self._settings:
-            self._says.failing("the others have other settings, and this directory does not sign theirs")
+            self._peer_log.failing("the others have other settings, and this directory does not sign theirs")
         else:
             done = self._sources.ask(Deferred.fromCoroutine(self._make(version, votes)))
             done.addErrback(self._trouble)
 
-    async def _make(self, version: _Version, votes: Mapping[bytes, Vote]) -> None:
+    async def _make(self, version: Version, votes: Mapping[bytes, Vote]) -> None:
         trust = self._roster.trust
         cast = list(votes.values())
         elected = elect(cast, trust.threshold)
@@ -302,11 +289,7 @@ class Agreement(Service):
         check_consistent(topology)
         if version is not self._version or version.topology is not None:
             return
-        own = from_cbor(sign_topology(topology, [self._key]), SignedTopology, MAX_TOPOLOGY_LENGTH)
-        version.topology, version.document = topology, own.document
-        name, signature = digest(own.document), own.signatures[self._roster.own]
-        proof = sign(self._key, endorsement_bytes(trust.network, version.serial, name, signature))
-        self._endorsed(version, self._roster.own, Endorsement(name, signature, proof))
+        self._endorsed(version, self._roster.own, version.sign(topology, self._key))
         self._tell()
 
     async def _find_base(self, name: bytes | None, votes: Mapping[bytes, Vote]) -> Topology | None:
@@ -330,51 +313,39 @@ class Agreement(Service):
     async def _find_statements(self, elected: list[Elected], votes: Mapping[bytes, Vote]) -> Mapping[bytes, Statement]:
         wanted = {each.statement for each in elected}
         holders = [voter for voter in votes if voter != self._roster.own]
-        while missing := self._seen.missing(wanted):
+        while missing := self.view.missing(wanted):
             ask = methodcaller("statements", missing[:MOST_ASKED])
-            await self._sources.from_all(holders, ask, self._seen.taker(wanted))
-            if len(self._seen.missing(wanted)) == len(missing):
+            await self._sources.from_all(holders, ask, self.view.taker(wanted))
+            if len(self.view.missing(wanted)) == len(missing):
                 raise DirectoryError(f"{len(missing)} nodes that the others have seen cannot be fetched from them")
-        return {name: self._seen.statement(name) for name in wanted}
+        return {name: self.view.statement(name) for name in wanted}
 
-    def _endorsed(self, version: _Version, directory: bytes, endorsement: Endorsement) -> bool:
-        network = self._roster.trust.network
-        if self._roster.signer(directory) in version.endorsements:
-            return False
-        content = endorsement_bytes(network, version.serial, endorsement.digest, endorsement.signature)
-        if not signed_by(directory, endorsement.proof, content):
-            raise EncodingError("an endorsement is not signed by its directory")
-        version.endorsements[directory] = endorsement
-        self._publish(version)
-        return True
+    def _endorsed(self, version: Version, directory: bytes, endorsement: Endorsement) -> bool:
+        is_new = version.endorse(directory, endorsement)
+        if is_new:
+            self._publish(version)
+        return is_new
 
-    def _publish(self, version: _Version) -> None:
-        """If all have signed, or enough and the others have had their time."""
+    def _publish(self, version: Version) -> None:
+        """If enough have signed it."""
         if version.topology is None or version.done or version.serial <= self._newest():
             return
-        name, content = digest(version.document), signed_bytes(version.document)
-        signatures = {
-            key: each.signature
-            for key, each in version.endorsements.items()
-            if each.digest == name and signed_by(key, each.signature, content)
-        }
-        enough = self._roster.trust.threshold if version.late else len(self._roster.trust.directories)
-        if len(signatures) >= enough:
+        signed = version.signed()
+        if signed is not None:
             version.done = True
-            signed = to_cbor(SignedTopology(document=version.document, signatures=signatures))
             self._topology_store.put(signed, version.topology)
-            self._says.well()
+            self._peer_log.well()
 
-    def _close(self, version: _Version) -> None:
+    def _close(self, version: Version) -> None:
         version.late = True
         self._publish(version)
-        for key in self._roster.others:
-            other = version.endorsements.get(key)
-            if other is not None and version.document and other.digest != digest(version.document):
-                self._says.of(key, "it has signed another topology")
+        for key in version.dissenters():
+            self._peer_log.of(key, "it has signed another topology")
         if not version.done:
             if version.topology is not None:
-                self._says.failing(f"{len(version.endorsements)} directories have signed one, too few of them the same")
+                self._peer_log.failing(
+                    f"{len(version.endorsements)} directories have signed one, too few of them the same"
+                )
             self._later("adopt", self._length, self._adopt)
 
     def _adopt(self) -> None:
@@ -395,7 +366,7 @@ class Agreement(Service):
 
     def _trouble(self, failure: Any) -> None:
         if failure.check(NymtwError):
-            self._says.failing(str(failure.value))
+            self._peer_log.failing(str(failure.value))
         elif self.running:
             self.log.failure("a version could not be made", failure=failure)
 

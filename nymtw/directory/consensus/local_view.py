@@ -42,6 +42,12 @@ class LocalView:
         """The unknown ones of these digests."""
         return sorted(name for name in names if name not in self._bodies)
 
+    def keep(self, body: bytes) -> bytes:
+        """Keep a statement (CBOR) until two versions have begun; returns its digest."""
+        name = digest(body)
+        self._bodies[name] = body
+        return name
+
     def taker(self, wanted: Collection[bytes]) -> Callable[[bytes], None]:
         """A callback for the answer of another directory; it keeps the wanted statements."""
 

@@ -75,7 +75,7 @@ def merge(
         taken |= places(statement.record)
         kept[each.identity] = statement
     ordered = [kept[identity] for identity in sorted(kept)]
-    return _with_layers([each.record for each in ordered], base), listed([each.clients for each in ordered])
+    return _with_layers([each.record for each in ordered], base), interleave_clients([each.clients for each in ordered])
 
 
 def places(record: NodeRecord) -> set[tuple[str, int]]:
@@ -83,7 +83,7 @@ def places(record: NodeRecord) -> set[tuple[str, int]]:
     return {(record.host, port) for port in (record.port, record.client_port) if port}
 
 
-def listed(clients_of_nodes: Sequence[Sequence[PublicClient]]) -> tuple[PublicClient, ...]:
+def interleave_clients(clients_of_nodes: Sequence[Sequence[PublicClient]]) -> tuple[PublicClient, ...]:
     """Each node's first client, each one's second, and so on, so that no node crowds out the clients of others."""
     in_turn = chain.from_iterable(zip_longest(*filter(None, clients_of_nodes)))
     return tuple(islice((client for client in in_turn if client is not None), MAX_CLIENTS))

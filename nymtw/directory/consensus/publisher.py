@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 
 from nacl.signing import SigningKey
 
-from nymtw.directory.consensus.merge import listed
+from nymtw.directory.consensus.merge import interleave_clients
 from nymtw.directory.consensus.role_assignment import assign, former_places, places_in
 from nymtw.directory.consensus.topology_store import EPOCH_SECONDS, REFRESH, Terms, TopologyStore, default_validity
 from nymtw.directory.registry import Registry
 from nymtw.errors import TopologyError
 from nymtw.topology.document import Recommended, Topology, Trust, sign_topology, verify_topology
 
-# After a restart nobody has announced himself yet: the last topology stands until everybody could have.
+# After a restart no node has announced itself yet: the last topology stands until all could have.
 RESTART_GRACE = 5.0
 
 
@@ -43,7 +43,7 @@ class Publisher(TopologyStore):
         self._signing_keys = list(signing_keys)
         self._seconds = seconds
         self._wall_clock = wall_clock
-        self._terms = Terms(
+        self.terms = Terms(
             refresh=refresh,
             epoch_seconds=epoch_seconds,
             validity=default_validity(refresh) if validity is None else validity,
@@ -71,7 +71,7 @@ class Publisher(TopologyStore):
         return now - self._made >= (min(self._refresh, 1.0) if changed else self._refresh)
 
     def _epoch(self) -> int:
-        return int(self._wall_clock() // self._terms.epoch_seconds)
+        return int(self._wall_clock() // self.terms.epoch_seconds)
 
     def _make(self) -> None:
         members = self._registry.members()
@@ -82,16 +82,16 @@ class Publisher(TopologyStore):
             places_in(self._known),
             epoch=self._epoch(),
             published=published,
-            epoch_seconds=self._terms.epoch_seconds,
+            epoch_seconds=self.terms.epoch_seconds,
             refresh=self._refresh,
         )
-        topology = self._terms.topology(
+        topology = self.terms.topology(
             self._trust.network,
             serial,
             published,
             self._epoch(),
             nodes,
-            listed([member.clients for member in members]),
+            interleave_clients([member.clients for member in members]),
             former_places(self._known, nodes, self._epoch()),
             self._known,
         )
@@ -106,7 +106,7 @@ class Publisher(TopologyStore):
             topology = verify_topology(previous, self._trust, 0.0)
         except TopologyError:
             return  # by another key: the first one is made when it is asked for
-        if topology.epoch_seconds == self._terms.epoch_seconds:
+        if topology.epoch_seconds == self.terms.epoch_seconds:
             self._known = topology
         if topology.valid_until < self._wall_clock() * 1e9:
             return
@@ -114,7 +114,7 @@ class Publisher(TopologyStore):
         self._version = self._registry.version
         self._topology = topology
         self._document = previous
-        if (topology.epoch_seconds, topology.epoch) == (self._terms.epoch_seconds, self._epoch()):
+        if (topology.epoch_seconds, topology.epoch) == (self.terms.epoch_seconds, self._epoch()):
             self._hold_until = self._made + RESTART_GRACE
         else:
             self._made -= self._refresh

@@ -1,9 +1,9 @@
 """Agreement of several directories on the same votes although some are silent or lie. Pure: times are arguments.
 
 Every vote is broadcast as Dolev and Strong did ("Authenticated algorithms for Byzantine agreement", 1983): in round r a
-vote counts only with r signatures, its voter's among them, and whoever takes it before the last round adds his own and
-passes it on. With one round more than there may be liars, the honest have the same votes in the end. A voter of whom
-two votes have come is left out by everybody.
+vote counts only with r signatures, its voter's among them, and a directory that takes it before the last round adds its
+own and passes it on. With one round more than there may be liars, the honest have the same votes in the end. All leave
+out a voter with two votes.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class Ballot:
         self._roster = roster
         self._key = signing_key
         self.serial = serial
-        self._began = began
+        self.began = began
         self._length = length
         self._signatures: dict[tuple[bytes, bytes], dict[bytes, bytes]] = {}  # (voter, digest) -> signer -> signature
         self._given: dict[tuple[bytes, bytes], set[bytes]] = {}  # (voter, signer) -> digests that it signed
@@ -49,7 +49,7 @@ class Ballot:
     @property
     def ends(self) -> float:
         """When the last round is over."""
-        return self._began + self.rounds * self._length
+        return self.began + self.rounds * self._length
 
     def cast(self, vote: bytes) -> None:
         """Begin with this directory's own vote."""
@@ -67,9 +67,9 @@ class Ballot:
         fresh: dict[bytes, bytes] = {}
         # The voter may have signed many votes and shown each to one: whom others pass on must not be crowded out.
         others = [self._roster.signer(signer) for signer in heard.signatures if signer != voter]
-        vouched = any(not self._has_said_enough(voter, signer, heard.digest) for signer in others)
+        vouched = any(not self._has_signed_enough(voter, signer, heard.digest) for signer in others)
         for signer, signature in heard.signatures.items():
-            enough = self._has_said_enough(voter, signer, heard.digest)
+            enough = self._has_signed_enough(voter, signer, heard.digest)
             if signer in known or (enough and not (signer == voter and vouched)):
                 continue
             if not signed_by(signer, signature, self._content(voter, heard.digest)):
@@ -91,7 +91,7 @@ class Ballot:
             return False
         signers = self._signatures.get((voter, name), {})
         # In which round we are, and so how many must have it.
-        number = min(int((now - self._began) / self._length) + 1, self.rounds)
+        number = min(int((now - self.began) / self._length) + 1, self.rounds)
         if voter not in signers or len(signers) < number:
             return False
         if number < self.rounds:
@@ -132,7 +132,7 @@ class Ballot:
         taken = self._taken.get(voter, [])
         return name not in taken and len(taken) < _MOST_VOTES
 
-    def _has_said_enough(self, voter: bytes, signer: bytes, name: bytes) -> bool:
+    def _has_signed_enough(self, voter: bytes, signer: bytes, name: bytes) -> bool:
         """An honest directory signs two votes of a voter at most."""
         given = self._given.get((voter, signer), set())
         return name not in given and len(given) >= _MOST_VOTES

@@ -1,4 +1,4 @@
-"""The newest signed topology and what leads to it, whoever made it."""
+"""The newest signed topology and what leads to it, from any maker."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -161,7 +161,7 @@ class TopologyStore:
         return self._signers
 
     def bring_up_to_date(self) -> None:
-        """Whoever makes topologies when they are asked for makes one here, if it is due."""
+        """Make a topology if one is due, where they are made on request."""
 
 
 def _placed(topology: Topology | None) -> list[tuple[bytes, str, int]]:

@@ -1,7 +1,7 @@
 """The messages between directories that sign one topology together, and their wire form: canonical CBOR.
 
-`docs/protocol.md` lists the fields. Everything is signed piece by piece by whom it is of, so that whoever passes it on
-need not be believed.
+`docs/protocol.md` lists the fields. Its author signs each piece, so that a directory that passes it on need not be
+trusted.
 """
 
 import hashlib

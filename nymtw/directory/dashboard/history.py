@@ -121,7 +121,7 @@ class History:
         `connect` makes a new connection after the loss of this one. It is called by the next request, and at most every
         two seconds, by the clock `seconds`.
         """
-        self._database = database
+        self.database = database
         self._connect, self._seconds = connect, seconds
         self._tried = float("-inf")
         self._errors = errors
@@ -172,7 +172,7 @@ class History:
 
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
+        self.database.close()
 
     def _add(self, cursor: Any, rows: Mapping[tuple[int, int, bytes], Sums]) -> None:
         new = {identity for _, _, identity in rows if identity not in self._ids}
@@ -195,11 +195,11 @@ class History:
 
     def _cursor(self) -> Any:
         """A cursor on the connection; a lost connection is replaced."""
-        if self._connect is not None and self._database.closed and self._seconds() - self._tried >= _RECONNECT:
+        if self._connect is not None and self.database.closed and self._seconds() - self._tried >= _RECONNECT:
             self._tried = self._seconds()
             self._ids.clear()  # the database may be another one, or an older copy
-            self._database = self._connect()
-        return self._database.cursor()
+            self.database = self._connect()
+        return self.database.cursor()
 
     def _transaction(self, work: Any) -> None:
         cursor = None
@@ -230,13 +230,14 @@ class History:
         return sql.replace("?", self._placeholder)
 
 
-def open_history(place: Path | str, timeout: float = 5.0) -> History:
+def open_history(place: Path | str, timeout: float = 5.0, seconds: Callable[[], float] = time.monotonic) -> History:
     """Open the history in the SQLite file `place` (mode 0600), in memory for ":memory:", or in PostgreSQL for a
-    `postgresql://` URL, which needs psycopg. `timeout`: seconds to wait for a locked file. Raises `DiskError`.
+    `postgresql://` URL, which needs psycopg. `timeout`: seconds to wait for a locked file;
+    `seconds`: the clock of `History`. Raises `DiskError`.
     """
     text = str(place)
     if text.startswith(("postgresql://", "postgres://")):
-        return _open_postgresql(text)
+        return _open_postgresql(text, seconds)
     try:
         if text != ":memory:":
             os.close(os.open(text, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -250,7 +251,7 @@ def open_history(place: Path | str, timeout: float = 5.0) -> History:
     return History(database, (sqlite3.Error,))
 
 
-def _open_postgresql(url: str) -> History:
+def _open_postgresql(url: str, seconds: Callable[[], float]) -> History:
     try:
         import psycopg
     except ImportError:
@@ -270,7 +271,7 @@ def _open_postgresql(url: str) -> History:
     except psycopg.Error as error:
         # The URL may contain a password, so it is not shown.
         raise DiskError(f"--history: cannot open the database: {_text(error)}") from None
-    return History(database, (psycopg.Error,), "%s", connect)
+    return History(database, (psycopg.Error,), "%s", connect, seconds)
 
 
 def _text(error: Exception) -> str:

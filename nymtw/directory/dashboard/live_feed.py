@@ -38,7 +38,7 @@ class LiveFeed(Service):
     ) -> None:
         """`each_second`: further functions to call each second."""
         self._each_second = each_second
-        self._clock = clock
+        self.clock = clock
         self._wall_clock = wall_clock
         self._directory = directory
         self._recorder = recorder
@@ -54,8 +54,8 @@ class LiveFeed(Service):
     def startService(self) -> None:
         """Begin with the next second."""
         super().startService()
-        self._due = self._clock.seconds() + INTERVAL
-        self._call = self._clock.callLater(INTERVAL, self._tick)
+        self._due = self.clock.seconds() + INTERVAL
+        self._call = self.clock.callLater(INTERVAL, self._tick)
 
     def stopService(self) -> None:
         """Disconnect all viewers."""
@@ -84,12 +84,12 @@ class LiveFeed(Service):
 
     def _tick(self) -> None:
         # Seconds do not drift. Seconds that a busy process missed are skipped.
-        now = self._clock.seconds()
+        now = self.clock.seconds()
         self._due = max(self._due + INTERVAL, now)
-        self._call = self._clock.callLater(self._due - now, self._tick)
+        self._call = self.clock.callLater(self._due - now, self._tick)
         lines, self._lines = self._lines, []
         sums, self._sums = self._sums, {}
-        entries = self._directory.registry.live()
+        entries = self._directory.registry.present()
         try:
             self.metrics.show("\n".join(lines))
             if self.dashboards.viewers:
@@ -104,9 +104,9 @@ class LiveFeed(Service):
             self._log.failure("a second of the live stream failed")
 
     def _frame(self, sums: Mapping[bytes, Sums]) -> str:
-        now = self._clock.seconds()
+        now = self.clock.seconds()
         rows = []
-        for entry in self._directory.registry.live():
+        for entry in self._directory.registry.present():
             counted = sums.get(entry.record.identity)
             age = round(now - entry.seen, 1)
             rows.append([age, counted.sent, counted.received] if counted else [age])

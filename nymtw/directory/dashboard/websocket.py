@@ -95,7 +95,7 @@ class ViewerGroup:
     def __init__(self, seconds: Callable[[], float], limit: int = MOST_VIEWERS) -> None:
         self.seconds = seconds
         self.viewers: set[Viewer] = set()
-        self._limit = limit
+        self.limit = limit
 
     def take_over(self, request: Any) -> bool:
         """Make a websocket of a GET request; False if it does not ask for one."""
@@ -109,7 +109,7 @@ class ViewerGroup:
         viewer = Viewer(self, handshake.connection)
         request.channel.transport.write(greeting)
         request.channel.switch_to(viewer)
-        if len(self.viewers) > self._limit:
+        if len(self.viewers) > self.limit:
             viewer.close(TOO_BUSY)
         return True
 

@@ -155,7 +155,7 @@ class LedgerApplication:
 
     def list_snapshots(self, asked: Empty) -> ResponseListSnapshots:
         """What a node that joins can have."""
-        return ResponseListSnapshots(tuple(self.snapshots.listed()))
+        return ResponseListSnapshots(tuple(self.snapshots.available()))
 
     def load_snapshot_chunk(self, asked: RequestLoadSnapshotChunk) -> ResponseLoadSnapshotChunk:
         """One chunk; empty where there is none."""

@@ -34,7 +34,7 @@ class SnapshotWriter:
         self._cooperator = cooperator
         self.busy = False
 
-    def listed(self) -> list[Snapshot]:
+    def available(self) -> list[Snapshot]:
         """Those that are whole, the newest first."""
         found = self._store.meta("snapshots") or []
         return [Snapshot(height, FORMAT, len(names) // 32, sha256(names).digest(), names) for height, names in found]

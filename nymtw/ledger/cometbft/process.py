@@ -24,15 +24,15 @@ _LONGEST_LINE: Final = 2000  # bytes
 
 
 class _Process(ProcessProtocol):
-    def __init__(self, said: Callable[[str], None], ended: Callable[[Failure], None]) -> None:
-        self._said, self._ended = said, ended
+    def __init__(self, log_line: Callable[[str], None], ended: Callable[[Failure], None]) -> None:
+        self._log_line, self._ended = log_line, ended
         self._rest = b""
 
     def outReceived(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
         self._rest = rest[-_LONGEST_LINE:]
         for line in lines:
-            self._said(line.decode("utf-8", "replace")[:_LONGEST_LINE])
+            self._log_line(line.decode("utf-8", "replace")[:_LONGEST_LINE])
 
     errReceived = outReceived
 
@@ -85,7 +85,7 @@ class CometBFTProcess(Service):
     def _start(self) -> None:
         self._again = None
         self.starts += 1
-        protocol = _Process(self._said, self._ended)
+        protocol = _Process(self._log_line, self._ended)
         arguments = [self._binary, "start", "--home", str(self._home)]
         environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         self._transport = self._reactor.spawnProcess(protocol, self._binary, arguments, environment)
@@ -95,7 +95,7 @@ class CometBFTProcess(Service):
     def _pid_file(self) -> Path:
         return self._home / "cometbft.pid"
 
-    def _said(self, line: str) -> None:
+    def _log_line(self, line: str) -> None:
         self.last_lines.append(line)
         if line.startswith("E["):
             self._log.error("CometBFT: {line}", line=line)

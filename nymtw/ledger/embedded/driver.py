@@ -75,7 +75,7 @@ class EmbeddedDriver(Service):
         self._schedule()
 
     def stopService(self) -> None:
-        """Make no more blocks. What waits is lost with the process: whoever sent it sees that it is in no block."""
+        """Make no more blocks. What waits is lost with the process: its sender sees that it is in no block."""
         super().stopService()
         if self._next is not None:
             self._next.cancel()

@@ -136,7 +136,7 @@ class Machine:
 
 
 def genesis_changes(genesis: Genesis) -> dict[bytes, bytes | None]:
-    """What the first state holds: parameters, and an account without money for whoever has a part in them."""
+    """What the first state holds: parameters, and an account without money for each account that they name."""
     state = State(lambda key: None, 0)
     state.set_parameters(genesis.parameters)
     return state.changes()

@@ -1,7 +1,7 @@
 """A compact sparse Merkle tree over keys and values, content-addressed: a node is stored under its own hash.
 
 The place of a key is its SHA-256, read bit by bit from the root. A subtree of one key is its leaf, a subtree of none
-is 32 zero bytes. Old trees stay readable as long as their nodes are kept, and whoever reads a node can see whether it
+is 32 zero bytes. Old trees stay readable as long as their nodes are kept, and a reader of a node can see whether it
 was changed.
 """
 

@@ -154,7 +154,7 @@ class State:
         return self._parameters
 
     def set_parameters(self, parameters: Parameters) -> None:
-        """Whoever has a part in them has an account from now on."""
+        """Also gives an account to each party that has none yet."""
         self._parameters = parameters
         self.put(PARAMETERS, msgspec.to_builtins(parameters, builtin_types=(bytes,)))
         voters = [each.address for each in parameters.validators]

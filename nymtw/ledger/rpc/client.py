@@ -1,6 +1,6 @@
 """`ILedger` over HTTP: one node or several, of which the next is asked where one fails."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -61,7 +61,11 @@ class HTTPLedger:
 
     def submit(self, transaction: bytes) -> "Deferred[bytes]":
         """Hand a transaction in at the first node that takes it."""
-        return Deferred.fromCoroutine(self._submit(transaction))
+
+        def post(client: Any) -> Any:
+            return client.post("/transactions", transaction, "application/cbor", PATIENCE)
+
+        return self._from_first(post, _read_identity, TransactionRefused, EncodingError)
 
     def result(self, identity: bytes, wait: float = 0.0) -> "Deferred[TransactionPlace | None]":
         """Where a transaction is; a wait beyond what a node holds a question back is asked in parts."""
@@ -92,30 +96,20 @@ class HTTPLedger:
         """Close the connections."""
         return gatherResults([client.close() for client in self._clients])
 
-    async def _submit(self, transaction: bytes) -> bytes:
-        last: LedgerError | None = None
-        for client in list(self._clients):
-            try:
-                code, shown = await client.post("/transactions", transaction, "application/cbor", PATIENCE)
-                body = _body(code, shown)
-                with Reading():
-                    return bytes.fromhex(body["id"])
-            except (TransactionRefused, EncodingError):
-                raise
-            except LedgerError as error:
-                last = error
-                self._blame(client)
-        assert last is not None
-        raise last
+    def _get(self, path: str, wait: float, read: Callable[[Any], Any]) -> "Deferred[Any]":
+        return self._from_first(lambda client: client.get(path, PATIENCE + wait), read, EncodingError)
 
-    def _get(self, path: str, wait: float, read: Any) -> "Deferred[Any]":
-        async def ask() -> Any:
+    def _from_first(
+        self, ask: Callable[[Any], Awaitable[tuple[int, Any]]], read: Callable[[Any], Any], *final: type[Exception]
+    ) -> "Deferred[Any]":
+        """What `read` finds in the answer of the first node that has one; no other is asked after a `final` error."""
+
+        async def answer() -> Any:
             last: LedgerError | None = None
             for client in list(self._clients):
                 try:
-                    code, shown = await client.get(path, PATIENCE + wait)
-                    return read(_body(code, shown))
-                except EncodingError:
+                    return read(_body(*await ask(client)))
+                except final:
                     raise
                 except LedgerError as error:
                     last = error
@@ -123,11 +117,16 @@ class HTTPLedger:
             assert last is not None
             raise last
 
-        return Deferred.fromCoroutine(ask())
+        return Deferred.fromCoroutine(answer())
 
     def _blame(self, client: Any) -> None:
         self._clients.remove(client)
         self._clients.append(client)
+
+
+def _read_identity(body: Any) -> bytes:
+    with Reading():
+        return bytes.fromhex(body["id"])
 
 
 def _body(code: int, shown: Any) -> Any:

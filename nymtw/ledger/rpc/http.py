@@ -62,9 +62,9 @@ class JSONClient:
         asked = Deferred.fromCoroutine(ask()).addTimeout(
             patience, self._reactor, lambda failure, seconds: _late(failure, self.url, seconds)
         )
-        return asked.addErrback(self._explain)
+        return asked.addErrback(self._as_ledger_error)
 
-    def _explain(self, failure: Failure) -> Any:
+    def _as_ledger_error(self, failure: Failure) -> Any:
         if failure.check(LedgerError):
             return failure
         cause: Any = failure.value

@@ -74,7 +74,7 @@ def _refusal(failure: Failure) -> Answer:
 
 
 def _bounded(blocks: Any, chain: str) -> list[dict[str, Any]]:
-    """The first of them, with 500 transactions at most, but one at least: whoever wants more asks again."""
+    """The first of them, with 500 transactions at most, but one at least: a client that wants more asks again."""
     shown: list[dict[str, Any]] = []
     count = 0
     for block in blocks:

@@ -64,7 +64,7 @@ class WorkerPool(Service):
         self.handles = [WorkerHandle(self, number) for number in range(1, count + 1)]
         self._peers: Mapping[bytes, tuple[str, int]] = {}
         self._lines: Mapping[bytes, Mapping[int, float]] = {}
-        self._owners: dict[bytes, int] = {}  # next node -> number of its worker
+        self.owners: dict[bytes, int] = {}  # next node -> number of its worker
         self._linked: dict[bytes, tuple[WorkerHandle, int]] = {}
         self._action = ""
         self._dropped: Counter[DropReason] = Counter()  # by the node, not yet in its counters
@@ -179,15 +179,15 @@ class WorkerPool(Service):
     def assign(self) -> None:
         """Give each next node to a running worker, moving as few as possible, and tell all workers."""
         running = [handle for handle in self.handles if handle.process is not None]
-        self._owners = assign(self._peers, [handle.number for handle in running], self._owners)
+        self.owners = assign(self._peers, [handle.number for handle in running], self.owners)
         admitted = sorted(self.coordinator.allowed_peers)
         epochs = {
             epoch: (sorted(each.next_hops), sorted(each.unauthenticated))
             for epoch, each in self.coordinator.neighbours.by_epoch.items()
         }
         for handle in running:
-            own = {peer: self._peers[peer] for peer, owner in self._owners.items() if owner == handle.number}
-            elsewhere = sorted(peer for peer, owner in self._owners.items() if owner != handle.number)
+            own = {peer: self._peers[peer] for peer, owner in self.owners.items() if owner == handle.number}
+            elsewhere = sorted(peer for peer, owner in self.owners.items() if owner != handle.number)
             lines = {peer: dict(self._lines[peer]) for peer in own if peer in self._lines}
             handle.use_neighbours(Neighbours(own, elsewhere, admitted, lines, epochs))
 
@@ -195,10 +195,10 @@ class WorkerPool(Service):
         """Send packets to the workers that have the links."""
         by_owner: dict[int, list[Passed]] = {}
         for each in passed:
-            by_owner.setdefault(self._owners.get(each[0], 0), []).append(each)
+            by_owner.setdefault(self.owners.get(each[0], 0), []).append(each)
         for owner, theirs in by_owner.items():
             if not owner:
-                reason = DropReason.UNKNOWN_NEXT_HOP if self._owners else DropReason.WORKER_LOST
+                reason = DropReason.UNKNOWN_NEXT_HOP if self.owners else DropReason.WORKER_LOST
                 self.drop({reason: len(theirs)})
                 continue
             handle = self.handles[owner - 1]

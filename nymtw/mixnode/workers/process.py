@@ -64,7 +64,7 @@ class WorkerLinks(NodeLinks):
         self.pass_on: Callable[[bytes, int, bytes], bool] = lambda next_hop, epoch, packet: False
 
     def send(self, peer: bytes, epoch: int, packet: bytes) -> None:
-        if peer in self._links or not self.pass_on(peer, epoch, packet):
+        if peer in self.outgoing or not self.pass_on(peer, epoch, packet):
             super().send(peer, epoch, packet)
 
     def accept(self, peer: bytes, receiver: Any) -> bool:
@@ -77,14 +77,14 @@ class WorkerLinks(NodeLinks):
 
     def is_gone(self, receiver: Any) -> None:
         super().is_gone(receiver)
-        if receiver.peer not in self._receivers:
+        if receiver.peer not in self.incoming:
             self._numbers.pop(receiver.peer, None)
         self._counts.connection_ended()
 
     def hang_up(self, peer: bytes, number: int) -> None:
         """End this connection of `peer` unless it was replaced: the peer has a newer one with another worker."""
         if self._numbers.get(peer) == number:
-            self._receivers[peer].abort()
+            self.incoming[peer].abort()
 
 
 class Worker(Protocol):

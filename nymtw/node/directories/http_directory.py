@@ -154,7 +154,7 @@ class HTTPDirectory:
                 raise DirectoryError(f"{where}: {response.code}: {_reason(content)}")
             return _Answer(response.code, response.headers.getRawHeaders("content-type", [""])[0], content)
 
-        def explain(failure: Failure) -> Any:
+        def as_directory_error(failure: Failure) -> Any:
             if failure.check(DirectoryError):
                 return failure
             raise DirectoryError(f"{where}: {_cause(failure)}") from None
@@ -164,7 +164,7 @@ class HTTPDirectory:
 
         asked = Deferred.fromCoroutine(ask())
         asked.addTimeout(timeout or self._timeout, self._clock, late)
-        return asked.addErrback(explain)
+        return asked.addErrback(as_directory_error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class SeveralDirectories:
         self._directories = dict(directories)
         self._trust = trust
         self._wall_clock = wall_clock
-        self._order = list(self._directories)
+        self.order = list(self._directories)
         self._posting: set[tuple[str, str]] = set()  # (content, directory)
         self._log_once = {name: LogOnce() for name in self._directories}
         self._newest: Topology | None = None
@@ -125,7 +125,7 @@ class SeveralDirectories:
         if self._log_once[name].is_new(cause):
             self.log.warn("a directory of several cannot be used: {name}: {cause}", name=name, cause=cause)
 
-    def _judge(self, name: str, data: bytes) -> tuple[Topology, bool]:
+    def _verify(self, name: str, data: bytes) -> tuple[Topology, bool]:
         """Its topology, and whether it makes further questions unnecessary. Raises `TopologyError`."""
         newest = self._newest
         topology = verify_topology(
@@ -134,8 +134,8 @@ class SeveralDirectories:
         if newest is None or topology.serial > newest.serial:
             self._grown = self._clock.seconds()
             self._newest = topology
-            self._order.remove(name)
-            self._order.insert(0, name)
+            self.order.remove(name)
+            self.order.insert(0, name)
             age = self._wall_clock() - topology.published / 1e9
             return topology, age < STALE * topology.refresh
         return topology, self._clock.seconds() - self._grown < STALE * topology.refresh
@@ -154,7 +154,7 @@ class _Search:
         self._finished = False
         self._is_first = several._newest is None  # the newest serial is not known yet
         self._call: Any = several._clock.callLater(PATIENCE, self._ask_all)
-        self._ask(several._order[0])
+        self._ask(several.order[0])
 
     def _ask(self, name: str) -> None:
         self._open += 1
@@ -165,12 +165,12 @@ class _Search:
         asking.addBoth(self._over)
 
     def _ask_all(self) -> None:
-        for name in list(self._several._order):
+        for name in list(self._several.order):
             if name not in self._asked and not self._finished:
                 self._ask(name)
 
     def _answered(self, data: bytes, name: str) -> None:
-        topology, is_enough = self._several._judge(name, data)
+        topology, is_enough = self._several._verify(name, data)
         self._several._is_well(name)
         if self._best is None or topology.serial > self._best[0]:
             self._best = (topology.serial, data)

@@ -22,7 +22,7 @@ class LateWatch(PeriodicService):
         super().__init__(clock, INTERVAL)
         self._counters = counters
         self._counted = 0  # late packets
-        self._said = 0  # late packets that were logged
+        self._logged = 0  # late packets that were logged
         self._when: float | None = None  # of the last line; None while all is well
 
     def tick(self) -> None:
@@ -32,12 +32,12 @@ class LateWatch(PeriodicService):
         grown, self._counted = total > self._counted, total
         if self._when is not None and now - self._when < AGAIN:
             return
-        if total > self._said:
+        if total > self._logged:
             self.log.warn(
                 "This node is late, and has dropped its {count} oldest packets: it gets more than it can process",
-                count=total - self._said,
+                count=total - self._logged,
             )
-            self._said, self._when = total, now
+            self._logged, self._when = total, now
         elif self._when is not None and not grown:
             self.log.info("This node is in time again")
             self._when = None

@@ -263,7 +263,7 @@ class MixNode(NodeService):
     def reload(self) -> None:
         """Reread the configuration: what can change while the node runs does, and the rest is named in the log.
 
-        Whoever starts the node sets `reread`; without it nothing happens.
+        The starter of the node sets `reread`; without it nothing happens.
         """
         if self.reread is None:
             return

@@ -44,7 +44,7 @@ class ReplayCheck:
         try:
             return self.guard.fresh(number, tag)
         except DiskError as error:
-            self._say_disk_failed(error)
+            self._log_disk_failure(error)
             raise PacketRejected(DropReason.DISK_ERROR) from None
 
     def in_share(self, ration: Ration, peer: bytes, number: int, tag: bytes) -> bool:
@@ -60,14 +60,14 @@ class ReplayCheck:
         try:
             self.guard.flush()
         except DiskError as error:
-            self._say_disk_failed(error)
+            self._log_disk_failure(error)
             return False
         if self._disk_failed:
             self.log.info("Replay tags are written again")
             self._disk_failed = False
         return True
 
-    def _say_disk_failed(self, error: DiskError) -> None:
+    def _log_disk_failure(self, error: DiskError) -> None:
         if not self._disk_failed:
             self.log.error("No packet passes until replay tags can be written: {error}", error=error)
             self._disk_failed = True

@@ -26,9 +26,9 @@ class LineObserver:
 
     def __init__(self, file: TextIO, level: Any = LogLevel.info, coloured: bool | None = None) -> None:
         """`coloured` is decided by whether `file` is a terminal, unless it is given."""
-        self._file = file
+        self.file = file
         self._level = level
-        self._coloured = file.isatty() if coloured is None else coloured
+        self.coloured = file.isatty() if coloured is None else coloured
 
     def __call__(self, event: LogEvent) -> None:
         """Write `event`."""
@@ -36,8 +36,8 @@ class LineObserver:
         if level < self._level or event.get("log_format") in _NOISE:
             return
         try:
-            self._file.write(format_line(event, self._coloured))
-            self._file.flush()
+            self.file.write(format_line(event, self.coloured))
+            self.file.flush()
         except (OSError, ValueError):
             pass  # A full disk or a closed terminal must not end the node; there is nowhere to say so.
 

@@ -30,7 +30,7 @@ class Hangup(Service):
     def startService(self) -> None:
         """Take the signal. To be called in the main thread."""
         super().startService()
-        if not _has_terminal():
+        if not has_terminal():
             self._before = signal.signal(signal.SIGHUP, self._signalled)
 
     def stopService(self) -> None:
@@ -44,7 +44,8 @@ class Hangup(Service):
         self._reactor.callFromThread(self._reload)
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
+    """Whether standard input is a terminal."""
     try:
         return os.isatty(0)
     except OSError:

@@ -93,11 +93,11 @@ class Exit(Service):
         under way in each direction. `idle`: seconds without a byte until a stream is reset, less at a full exit.
         `price`: an `IOpeningPrice`, for another one than `ProofOfWork`.
         """
-        self._context, self._dialer = context, dialer
+        self._context, self.dialer = context, dialer
         self._client_ceilings = (client_streams, client_size)
-        self._ceilings = Ceilings(streams, size)
-        self._clients: dict[bytes, ExitClient] = {}
-        self._places = Places(context.clock, streams, idle, self._clients.values, price)
+        self.ceilings = Ceilings(streams, size)
+        self.clients: dict[bytes, ExitClient] = {}
+        self._places = Places(context.clock, streams, idle, self.clients.values, price)
         self._gone = Gone()
         self._timer: Any = None
         self._stopping = False
@@ -108,7 +108,7 @@ class Exit(Service):
 
     def __len__(self) -> int:
         """The number of streams, with those that wait for a place."""
-        return sum(len(client.streams) for client in self._clients.values())
+        return sum(len(client.streams) for client in self.clients.values())
 
     @property
     def connections(self) -> int:
@@ -130,22 +130,21 @@ class Exit(Service):
             return
         if request.sender is None or self._stopping:
             return
-        client = self._clients.get(request.sender)
+        client = self.clients.get(request.sender)
         if client is None:
             own = Ceilings(*self._client_ceilings)
-            client = ExitClient(
-                self._context, request.sender, self._dialer, own, self._ceilings, self._places, self._gone
-            )
-            self._clients[request.sender] = client
+            shared = self.ceilings, self._places, self._gone
+            client = ExitClient(self._context, request.sender, self.dialer, own, *shared)
+            self.clients[request.sender] = client
         client.take(message)
         if client.is_done:
-            del self._clients[request.sender]
+            del self.clients[request.sender]
 
     async def leave(self) -> None:
         """Close all connections, and tell the clients."""
         self._stopping = True
         any_streams = bool(len(self))
-        for client in self._clients.values():
+        for client in self.clients.values():
             client.close("streams-stopped", tell=True)
         if any_streams:
             moment: Deferred[None] = Deferred()
@@ -158,15 +157,15 @@ class Exit(Service):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for client in self._clients.values():
+        for client in self.clients.values():
             client.close("streams-stopped", tell=False)
-        self._clients.clear()
+        self.clients.clear()
 
     def _check_idle(self) -> None:
         """Reset idle streams, and forget clients without work."""
         self._timer = self._context.clock.callLater(_CHECK_INTERVAL, self._check_idle)
         now = self._context.clock.seconds()
-        for tag, client in list(self._clients.items()):
+        for tag, client in list(self.clients.items()):
             for stream in list(client.streams.values()):
                 patience = self._places.patience(stream)
                 if not stream.has_place:
@@ -174,4 +173,4 @@ class Exit(Service):
                 if now - stream.seen >= patience:
                     client.end(stream, "streams-idle", client.reset(stream))
             if client.is_done:
-                del self._clients[tag]
+                del self.clients[tag]

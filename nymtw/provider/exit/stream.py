@@ -71,6 +71,26 @@ class ExitStream(Protocol):
         self._timer: Any = None
 
     @property
+    def for_server(self) -> int:
+        """Bytes in order that wait for the server."""
+        return len(self._for_server)
+
+    @property
+    def for_client(self) -> int:
+        """Bytes that wait for the client."""
+        return len(self._for_client)
+
+    @property
+    def out_of_order(self) -> int:
+        """Bytes of the client that wait for those before them."""
+        return self._receiving.size
+
+    @property
+    def server_is_held(self) -> bool:
+        """Whether the server is not read, because the client does not keep up."""
+        return self._server_is_held
+
+    @property
     def is_asked_for(self) -> bool:
         """Whether the `open` message has arrived; other messages may overtake it."""
         return self._receiving.next > 0

@@ -43,7 +43,7 @@ from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.poisson import PoissonStream
 from nymtw.mixing.routes import UniformRoutes
 from nymtw.provider.api import ServiceLimits
-from nymtw.provider.services.lanes import Lane, Message
+from nymtw.provider.services.correspondents import Correspondent, Message
 from nymtw.topology.address import Address
 from nymtw.topology.document import Recommended, Topology
 
@@ -85,8 +85,8 @@ class Dispatch:
         self._leaving = False
         self._covered = False  # whether cover is sent where there is nothing else
         self._pool: BlockPool[None] = BlockPool()
-        self._lanes: dict[bytes, Lane] = {}
-        self._turn: deque[Lane] = deque()
+        self._correspondents: dict[bytes, Correspondent] = {}
+        self._turn: deque[Correspondent] = deque()
         self._asked: dict[bytes, tuple[int, float]] = {}  # by tag: how many blocks are awaited, and until when
         self._by_ack: dict[bytes, tuple[Message, int, float]] = {}  # and when the ack is to come
         self._round_trips = RoundTrips()
@@ -101,7 +101,7 @@ class Dispatch:
 
     def reply(self, tag: bytes, data: bytes) -> "Deferred[bool]":
         """As `IProviderContext.reply`."""
-        if not self._pool.count(tag) and tag not in self._lanes:
+        if not self._pool.count(tag) and tag not in self._correspondents:
             raise NymtwError("there is no reply block for this sender: none was given, or they are used up")
         return self._enqueue(tag, None, data, FragmentKind.REPLY)
 
@@ -115,45 +115,47 @@ class Dispatch:
 
     def is_full(self, sender: bytes) -> bool:
         """Whether there is as much under way to this sender, or to all, as is kept."""
-        lane = self._lanes.get(sender)
-        return self.size >= self.limits.total_bytes or (lane is not None and lane.size >= self.limits.reply_bytes)
+        correspondent = self._correspondents.get(sender)
+        return self.size >= self.limits.total_bytes or (
+            correspondent is not None and correspondent.size >= self.limits.reply_bytes
+        )
 
     def _enqueue(self, key: bytes, recipient: Address | None, data: bytes, kind: FragmentKind) -> "Deferred[bool]":
         if self._stopped:
             raise QueueFull("the node is stopping")
         if len(data) > MAX_MESSAGE_LENGTH:
             raise MessageTooLong
-        lane = self._lanes.get(key)
-        held = 0 if lane is None else lane.size
+        correspondent = self._correspondents.get(key)
+        held = 0 if correspondent is None else correspondent.size
         cost = len(data) + _OVERHEAD
         if held and held + cost > self.limits.reply_bytes:
             raise QueueFull(f"{held} bytes are under way to this correspondent already")
         self._make_room(held + cost, cost)
         if self.size and self.size + cost > self.limits.total_bytes:
             raise QueueFull(f"{self.size} bytes are under way already")
-        if lane is None:
-            lane = self._lanes[key] = Lane(key, recipient, self._clock.seconds())
+        if correspondent is None:
+            correspondent = self._correspondents[key] = Correspondent(key, recipient, self._clock.seconds())
         pieces = fragment(Envelope(data=data).encode(), self._random.randbytes(_ID_LENGTH), kind)
-        message = Message(lane, pieces, set(range(len(pieces))))
-        lane.messages[pieces.message_id] = message
-        heapq.heappush(lane.fresh, (len(pieces), next(self._order), message))
-        lane.size += cost
+        message = Message(correspondent, pieces, set(range(len(pieces))))
+        correspondent.messages[pieces.message_id] = message
+        heapq.heappush(correspondent.fresh, (len(pieces), next(self._order), message))
+        correspondent.size += cost
         self.size += cost
-        if len(lane.messages) == 1:
-            lane.progress = self._clock.seconds()
-        self._wake(lane)
+        if len(correspondent.messages) == 1:
+            correspondent.progress = self._clock.seconds()
+        self._wake(correspondent)
         if self._sweep is None:
             self._sweep = self._clock.callLater(_SWEEP, self._look)
         return message.done
 
     def _make_room(self, holds: int, cost: int) -> None:
         """Give up who holds most of what is under way, no less than a newcomer will, and has shown no sign of life."""
-        while self._lanes and self.size + cost > self.limits.total_bytes:
+        while self._correspondents and self.size + cost > self.limits.total_bytes:
             before = self._clock.seconds() - PATIENCE_WHEN_FULL
-            still = [lane for lane in self._lanes.values() if lane.progress <= before and lane.size >= holds]
+            still = [each for each in self._correspondents.values() if each.progress <= before and each.size >= holds]
             if not still:
                 return
-            for message in list(max(still, key=lambda lane: lane.size).messages.values()):
+            for message in list(max(still, key=lambda each: each.size).messages.values()):
                 self._end(message, False)
 
     # what comes back
@@ -165,22 +167,22 @@ class Dispatch:
         asked, until = self._asked.pop(tag, (0, 0.0))
         if asked > len(blocks):
             self._asked[tag] = (asked - len(blocks), until)
-        lane = self._lanes.get(tag)
-        if lane is not None and blocks:
-            lane.progress = self._clock.seconds()
-            self._wake(lane)
+        correspondent = self._correspondents.get(tag)
+        if correspondent is not None and blocks:
+            correspondent.progress = self._clock.seconds()
+            self._wake(correspondent)
 
     def receipt(self, tag: bytes, receipt: ReplyReceipt) -> None:
         """The sender behind `tag` says what of a reply it has."""
-        lane = self._lanes.get(tag)
-        message = None if lane is None else lane.messages.get(receipt.message_id)
+        correspondent = self._correspondents.get(tag)
+        message = None if correspondent is None else correspondent.messages.get(receipt.message_id)
         if message is not None and receipt.count == len(message.fragments):
             now = self._clock.seconds()
             for number in receipt.received():
                 # A receipt does not say for which transmission it is: Karn's rule.
                 expected = message.once.pop(number, None)
                 if expected is not None:
-                    self._round_trips.measured(message.lane.edge, now - expected, now)
+                    self._round_trips.measured(message.correspondent.edge, now - expected, now)
                 self._settle(message, number)
 
     def acknowledged(self, ack_id: bytes) -> bool:
@@ -190,7 +192,7 @@ class Dispatch:
             return False
         message, number, expected = found
         now = self._clock.seconds()
-        self._round_trips.measured(message.lane.edge, now - expected, now)
+        self._round_trips.measured(message.correspondent.edge, now - expected, now)
         self._settle(message, number)
         return True
 
@@ -213,29 +215,29 @@ class Dispatch:
             return
         message.left.discard(number)
         message.states.pop(number, None)
-        message.lane.progress = self._clock.seconds()
+        message.correspondent.progress = self._clock.seconds()
         if not message.left:
             self._end(message, True)
 
     def _end(self, message: Message, arrived: bool) -> None:
-        lane = message.lane
-        del lane.messages[message.fragments.message_id]
+        correspondent = message.correspondent
+        del correspondent.messages[message.fragments.message_id]
         cost = len(message.fragments.message) - ENVELOPE_OVERHEAD + _OVERHEAD
-        lane.size -= cost
+        correspondent.size -= cost
         self.size -= cost
         message.left.clear()
         for ack_id in message.acks:
             self._by_ack.pop(ack_id, None)
-        if not lane.messages:
-            self._lanes.pop(lane.key, None)
+        if not correspondent.messages:
+            self._correspondents.pop(correspondent.key, None)
         message.done.callback(arrived)
 
     # out
 
-    def _wake(self, lane: Lane) -> None:
-        if not lane.in_turn and not self._stopped:
-            lane.in_turn = True
-            self._turn.append(lane)
+    def _wake(self, correspondent: Correspondent) -> None:
+        if not correspondent.in_turn and not self._stopped:
+            correspondent.in_turn = True
+            self._turn.append(correspondent)
             self._stream.start()
 
     def _fire(self) -> None:
@@ -244,15 +246,15 @@ class Dispatch:
         if topology is None:
             return
         for _ in range(len(self._turn)):
-            lane = self._turn.popleft()
+            correspondent = self._turn.popleft()
             try:
-                sent = self._send_from(lane, topology)
+                sent = self._send_from(correspondent, topology)
             except (TopologyError, EncodingError, SphinxInputError):
                 sent = True  # what could not be built counts as lost: it is tried again
             if sent:
-                self._turn.append(lane)
+                self._turn.append(correspondent)
                 return
-            lane.in_turn = False
+            correspondent.in_turn = False
         if self._covered:
             self._send_cover(topology)
         else:
@@ -272,25 +274,25 @@ class Dispatch:
         if mean != self._delays.mean_seconds:
             self._delays = ExponentialDelays(mean)
 
-    def _send_from(self, lane: Lane, topology: Topology) -> bool:
-        """Send one packet of this lane. False if it has none, or no reply block to send it with."""
-        if lane.recipient is not None:
-            return self._send_to_address(lane, lane.recipient, topology)
-        need, have = min(lane.waiting(), AHEAD), self._pool.count(lane.key)
-        lane.most = max(lane.most, have)
-        spare = min(SPARE, lane.most // 3)
-        asked, _ = self._asked.get(lane.key, (0, 0.0))
+    def _send_from(self, correspondent: Correspondent, topology: Topology) -> bool:
+        """Send one packet of this correspondent. False if it has none, or no reply block to send it with."""
+        if correspondent.recipient is not None:
+            return self._send_to_address(correspondent, correspondent.recipient, topology)
+        need, have = min(correspondent.waiting(), AHEAD), self._pool.count(correspondent.key)
+        correspondent.most = max(correspondent.most, have)
+        spare = min(SPARE, correspondent.most // 3)
+        asked, _ = self._asked.get(correspondent.key, (0, 0.0))
         missing = need + SPARE - have - asked
         if not need or not have:
             return False
         if missing > 0 and (not asked or missing >= BATCH) and (have > 1 or need > 1):
-            return self._ask(lane.key, max(SPARE, min(missing, BATCH)), topology.epoch)
-        taken = self._pool.take(lane.key, topology.epoch, keep=spare)
+            return self._ask(correspondent.key, max(SPARE, min(missing, BATCH)), topology.epoch)
+        taken = self._pool.take(correspondent.key, topology.epoch, keep=spare)
         if taken is None:
             return False
-        found = lane.take()
+        found = correspondent.take()
         if found is None:
-            self._pool.add(lane.key, taken[0], None)
+            self._pool.add(correspondent.key, taken[0], None)
             return False
         message, number = found
         round_trip = expected_reply_round_trip(topology.recommended.average_packet_delay)
@@ -314,8 +316,8 @@ class Dispatch:
         self._pass_on(packet.first_hop, packet.epoch, packet.packet)
         return True
 
-    def _send_to_address(self, lane: Lane, recipient: Address, topology: Topology) -> bool:
-        found = lane.take()
+    def _send_to_address(self, correspondent: Correspondent, recipient: Address, topology: Topology) -> bool:
+        found = correspondent.take()
         if found is None:
             return False
         message, number = found
@@ -342,7 +344,7 @@ class Dispatch:
         before = message.states.get(number, ArqState())
         if not again:
             before = ArqState(attempts=before.attempts - 1)
-        now, slack = self._clock.seconds(), self._round_trips.wait(message.lane.edge)
+        now, slack = self._clock.seconds(), self._round_trips.wait(message.correspondent.edge)
         state, _ = transition(ArqState(attempts=before.attempts), Event.SENT, now, round_trip, slack)
         self.again += again and state.attempts > 1
         message.states[number] = state
@@ -366,18 +368,18 @@ class Dispatch:
             state, actions = transition(state, Event.TIMEOUT, now)
             message.states[number] = state
             if Action.QUEUE in actions:
-                message.lane.again.append((message, number))
-                self._wake(message.lane)
+                message.correspondent.again.append((message, number))
+                self._wake(message.correspondent)
         for tag in [tag for tag, (_, until) in self._asked.items() if now >= until]:
             del self._asked[tag]
-            if tag in self._lanes:
-                self._wake(self._lanes[tag])
-        for lane in list(self._lanes.values()):
-            if now - lane.progress >= PATIENCE:
-                for message in list(lane.messages.values()):
+            if tag in self._correspondents:
+                self._wake(self._correspondents[tag])
+        for correspondent in list(self._correspondents.values()):
+            if now - correspondent.progress >= PATIENCE:
+                for message in list(correspondent.messages.values()):
                     self._end(message, False)
-        self._sweep = self._clock.callLater(_SWEEP, self._look) if self._lanes else None
-        if not self._lanes:
+        self._sweep = self._clock.callLater(_SWEEP, self._look) if self._correspondents else None
+        if not self._correspondents:
             self._heap.clear()
             self._asked.clear()
 
@@ -388,6 +390,6 @@ class Dispatch:
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for lane in list(self._lanes.values()):
-            for message in list(lane.messages.values()):
+        for correspondent in list(self._correspondents.values()):
+            for message in list(correspondent.messages.values()):
                 self._end(message, False)

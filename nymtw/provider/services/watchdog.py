@@ -26,7 +26,7 @@ class Times(NamedTuple):
 
 
 class BlockDetector:
-    """`beat` is called by the reactor, `look` by whoever watches; `late(seconds, times)` once for each blockage, with
+    """`beat` is called by the reactor, `look` by its watcher; `late(seconds, times)` once for each blockage, with
     the times of the reactor's thread since it last gave a sign.
 
     `seconds` is a clock that goes on while the reactor does not, `times` those of the reactor's thread so far.
@@ -41,18 +41,18 @@ class BlockDetector:
     ) -> None:
         self._seconds, self._times, self._late, self._limit = seconds, times, late, limit
         self._last, self._before = seconds(), times()
-        self._said = False
+        self._logged = False
 
     def beat(self) -> None:
         """The reactor is alive."""
         self._last, self._before = self._seconds(), self._times()
-        self._said = False
+        self._logged = False
 
     def look(self) -> None:
         """Check whether the reactor still runs."""
         late = self._seconds() - self._last
-        if late >= self._limit and not self._said:
-            self._said = True
+        if late >= self._limit and not self._logged:
+            self._logged = True
             now = self._times()
             self._late(late, Times(now.used - self._before.used, now.waited - self._before.waited))
 
@@ -61,7 +61,7 @@ def is_the_machines(late: float, times: Times, innermost: str) -> bool:
     """Whether the machine had no time for a thread that was `late` seconds, rather than its code having taken them.
 
     `innermost` is the function on top of its stack: the call in which a reactor waits for something to do blocks
-    nobody, so that whoever is late in it was stopped, or not given a core.
+    nobody, so that a process that is late in it was stopped, or not given a core.
     """
     if times.waited >= MOST_OF_IT * late:
         return True
@@ -141,9 +141,9 @@ class Watchdog(Service):
         places = " < ".join(
             f"{entry.name} ({entry.filename}:{entry.lineno})" for entry in stack[: -_LONGEST_STACK - 1 : -1]
         )
-        self._say(machine, late, times, places)
+        self._log_blockage(machine, late, times, places)
 
-    def _say(self, machine: bool, late: float, times: Times, places: str) -> None:
+    def _log_blockage(self, machine: bool, late: float, times: Times, places: str) -> None:
         when, others = self._quiet.get(machine, (-QUIET, 0))
         now = self._seconds()
         if now - when < QUIET:

@@ -109,7 +109,7 @@ class WebProxy(Service):
         except Exception as error:
             stream.abort()
             self._context.metrics.count("refused" if isinstance(error, PolicyError) else "unreachable")
-            stream.fail(_explain(error))
+            stream.fail(_error_text(error))
 
     async def _fetch(self, wanted: WebRequest, stream: "_Stream") -> None:
         url, method, body = wanted.url, wanted.method, wanted.body
@@ -307,7 +307,7 @@ def _is_untrusted(error: BaseException) -> bool:
     return isinstance(error, SSL.Error) and "certificate verify failed" in str(error)
 
 
-def _explain(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """The text of an error for the client."""
     if isinstance(error, QueueFull):
         return "too much data is under way already"

@@ -18,7 +18,7 @@ _LEAST_P = 1e-300
 
 
 def ledger(rows: Rows, scene: Scene) -> Scores:
-    """-log10 p of every sender, whoever the recipient: this edge sees no other one."""
+    """-log10 p of every sender, for any recipient: this edge sees no other one."""
     suspicion = {sender: -math.log10(max(_LEAST_P, told_apart(rows, scene, sender))) for sender in scene.senders}
     return Scores(
         {(sender, other): score for sender, score in suspicion.items() for other in scene.home if other != sender}

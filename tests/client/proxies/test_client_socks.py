@@ -83,6 +83,7 @@ class World:
         self.network = SimulatedNetwork(
             seed,
             mixnodes_per_layer=1,
+            crypto="none",
             providers=exits + 1,
             gateways=int(gateway),
             clients=["alice"],
@@ -232,12 +233,12 @@ def test_a_thousand_half_open_connections_keep_nobody_out(world: World) -> None:
     idle = [world.program(b"\x05") for _ in range(1000)]
     world.network.run(1)
     assert sum(not each.over for each in idle) == MAX_HANDSHAKES
-    assert len(world.factory._handshakes) == MAX_HANDSHAKES
+    assert world.factory.handshakes == MAX_HANDSHAKES
     program = world.program(to_port(8000) + b"hello")
     world.until(lambda: program.got == GRANTED_5 + b"hello")
     world.network.run(HANDSHAKE_SECONDS)
     assert all(each.over for each in idle)
-    assert (len(world.factory._handshakes), len(world.factory._connections)) == (0, 1)
+    assert (world.factory.handshakes, world.factory.connections) == (0, 1)
     assert not program.over
 
 
@@ -261,7 +262,7 @@ def test_an_exit_that_is_killed_in_the_middle_of_a_download(seed: int) -> None:
     world.greeting, world.echo = bytes(2**20), False
     program = world.program(to_port(8000))
     world.until(lambda: len(program.got) > 50_000)
-    [way] = world.streams._all
+    [way] = world.streams.paths
     topology = world.network.clients["alice"].service.watch.current
     assert topology is not None
     record = topology.find(way.exit.address.provider)
@@ -307,8 +308,8 @@ def test_a_client_at_a_gateway_that_is_the_exit(seed: int) -> None:
 def test_there_are_descriptors_for_all_connections(
     limits: tuple[int, int], set_to: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[tuple[int, int]] = []
+    limits_set: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda which: limits)
-    monkeypatch.setattr(resource, "setrlimit", lambda which, both: said.append(both))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, both: limits_set.append(both))
     allow_descriptors()
-    assert said == set_to
+    assert limits_set == set_to

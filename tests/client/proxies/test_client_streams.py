@@ -270,14 +270,14 @@ def test_an_exit_that_is_killed_breaks_its_streams_and_another_takes_new_ones(se
     world.close()
 
 
-def test_an_exit_that_is_silent_but_listed_has_more_time(seed: int) -> None:
+def test_a_silent_exit_that_is_in_the_topology_has_more_time(seed: int) -> None:
     world = World(seed, exits=2)
     user = world.connect()
     world.until(lambda: user.opened)
     silent = user.stream.circuit.exit
     silent.deliver = lambda circuit, data: None
     for circuit in world.circuits:
-        circuit._acknowledged = lambda message: None  # type: ignore[method-assign]
+        circuit.acknowledged = lambda message: None  # type: ignore[method-assign]
     user.stream.write(b"?")
     world.clock.advance(PATIENCE - 2)
     assert not user.over
@@ -291,7 +291,7 @@ def test_time_without_a_connection_to_the_provider_does_not_count(world: World) 
     user = world.connect()
     world.until(lambda: user.opened)
     world.packet_sender.connection = None
-    world.circuits[0]._leave = lambda *arguments: None  # type: ignore[method-assign]
+    world.circuits[0].leave = lambda *arguments: None  # type: ignore[method-assign]
     user.stream.write(b"?")
     world.clock.advance(10 * PATIENCE)
     assert not user.over
@@ -320,7 +320,7 @@ def test_an_exit_that_was_restarted_resets_what_it_does_not_know(world: World) -
 
 
 def test_an_opening_that_is_not_answered(seed: int) -> None:
-    """Whoever says neither yes nor no is told that it is over, and is not asked again."""
+    """An application that answers neither yes nor no is told that it is over, and is not asked again."""
     world = World(seed, exits=2)
     user = world.connect()
     mute = user.stream.circuit.exit
@@ -375,7 +375,7 @@ def test_ceilings(world: World) -> None:
     assert refused.value.failure is StreamFailure.BUSY
     user.stream.reset()
     world.connect(isolation=b"0")
-    assert sum(way.streams and 1 for way in world.streams._all) <= MAX_CIRCUITS
+    assert sum(way.streams and 1 for way in world.streams.paths) <= MAX_CIRCUITS
 
 
 def test_an_idle_circuit_makes_room(world: World) -> None:
@@ -402,7 +402,7 @@ def test_what_an_exit_may_not_do(world: World) -> None:
     far_id = user.stream.id
     received = world.circuits[0].received
 
-    def say(**fields: Any) -> None:
+    def send(**fields: Any) -> None:
         received(StreamMessage(stream=far_id, **fields).encode())
 
     received(b"nonsense")
@@ -412,13 +412,13 @@ def test_what_an_exit_may_not_do(world: World) -> None:
     user = world.connect()
     far_id = user.stream.id
     for number in range(1, 400):
-        say(number=number, data=bytes(INITIAL_CREDIT))
+        send(number=number, data=bytes(INITIAL_CREDIT))
     assert user.over == [StreamFailure.GENERAL]
     user = world.connect()
     far_id = user.stream.id
-    say(number=10_000)
+    send(number=10_000)
     assert user.over == [StreamFailure.GENERAL]
-    say(number=0, data=b"late")
+    send(number=0, data=b"late")
     assert not user.got
 
 

@@ -74,6 +74,7 @@ class World:
         self.network = SimulatedNetwork(
             seed,
             mixnodes_per_layer=1,
+            crypto="none",
             providers=2,
             clients=clients,
             refresh=5.0,
@@ -290,7 +291,7 @@ def test_a_browser_behind_the_http_proxy(world: World) -> None:
     assert len(broken.partition(b"\r\n\r\n")[2]) < 100_000, "what broke off looks whole"
 
 
-def test_parts_out_of_order_and_twice_and_of_others(world: World) -> None:
+def test_parts_out_of_order_and_twice_and_of_others(world: World, seed: int) -> None:
     heads: list[WebHead] = []
     body: list[bytes] = []
     done = Deferred.fromCoroutine(

@@ -118,16 +118,16 @@ def test_what_is_refused(sent: bytes, answered: bytes) -> None:
     with pytest.raises(SocksError) as refused:
         handshake.receive(sent)
     assert refused.value.answer == answered
-    slow, said = Handshake(), b""
+    slow, replies = Handshake(), b""
     for at in range(len(sent)):
         try:
-            said += slow.receive(sent[at : at + 1])
+            replies += slow.receive(sent[at : at + 1])
         except SocksError as error:
-            said += error.answer
+            replies += error.answer
             break
     else:
         pytest.fail("byte by byte it was not refused")
-    assert said == answered
+    assert replies == answered
 
 
 def test_a_browser_that_takes_it_for_an_http_proxy_is_told() -> None:
@@ -191,6 +191,6 @@ def assert_bounded(handshake: Handshake, pieces: list[bytes]) -> None:
                 assert 1 <= len(handshake.request.host) <= 255
                 assert 1 <= handshake.request.port <= 65535
                 return
-            assert len(handshake._buffer) <= MAX_HELD
+            assert handshake.held <= MAX_HELD
     except SocksError:
         pass

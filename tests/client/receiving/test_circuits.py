@@ -52,7 +52,7 @@ class World:
 
     def stored(self) -> int:
         tables = ("outbox", "outbox_data", "surb_records", "correspondents", "fragments", "inbox", "delivered")
-        return sum(self.alice.store._one(f"SELECT count(*) FROM {name}") for name in tables)
+        return sum(self.alice.database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables)
 
 
 @pytest.fixture
@@ -104,10 +104,10 @@ def test_a_service_cannot_make_it_give_without_end(world: World, monkeypatch: py
     circuit = world.open()
     monkeypatch.setattr("nymtw.client.receiving.circuits.RECORDS", 100)
     for _ in range(100):
-        world.alice.core.circuits._give(circuit, 65535)
+        world.alice.core.circuits.give(circuit, 65535)
     made = []
-    make = world.alice.core.circuits._make_block
-    world.alice.core.circuits._make_block = lambda: made.append(make()) or made[-1]  # type: ignore[func-returns-value]
+    make = world.alice.core.circuits.make_block
+    world.alice.core.circuits.make_block = lambda: made.append(make()) or made[-1]  # type: ignore[func-returns-value]
     world.net.clock.advance(3)
     assert len(made) == OUTSTANDING
     assert len(circuit.records) == 100
@@ -158,7 +158,7 @@ def test_a_message_goes_without_blocks_where_none_can_be_made(world: World, monk
     def none() -> Any:
         raise TopologyIncomplete
 
-    monkeypatch.setattr(world.alice.core.circuits, "_make_block", none)
+    monkeypatch.setattr(world.alice.core.circuits, "make_block", none)
     with pytest.raises(NymtwError):
         circuit.post(b"with", circuit, blocks=1)
     circuit.post(b"without", circuit)

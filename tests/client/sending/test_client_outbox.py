@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from nymtw.client.sending.messages import Progress, State
 from nymtw.client.sending.outbox import Outbox, OutboxLimits
-from nymtw.client.store import CHUNK, ClientStore, StoreError
+from nymtw.client.store import CHUNK, ClientStore, StoreError, open_database
 from nymtw.errors import QueueFull
 from nymtw.message.arq import MAX_ATTEMPTS
 from nymtw.message.fragments import FRAGMENT_CAPACITY, Fragment
@@ -23,10 +23,16 @@ class World:
         self.clock: Any = Clock()
         self.path, self.limits = path, limits
         self.events: list[Progress] = []
-        self.store = ClientStore(path, self.clock)
+        self.database = open_database(path)
+        self.store = ClientStore(path, self.clock, connect=lambda path: self.database)
         self.outbox = Outbox(self.store, self.clock, changed=self.events.append, limits=limits)
         self.outbox.resume()
         self.ids = iter(range(1, 1000))
+
+    def one(self, sql: str) -> Any:
+        """The first column of the first row; None if there is none."""
+        row = self.database.execute(sql).fetchone()
+        return None if row is None else row[0]
 
     def send(self, data: bytes, lane: object = "a") -> bytes:
         message_id = next(self.ids).to_bytes(16, "big")
@@ -144,7 +150,7 @@ def test_nothing_is_late_while_the_link_is_down() -> None:
     world.close()
 
 
-def test_lanes_take_turns() -> None:
+def test_applications_take_turns() -> None:
     world = World()
     long = world.send(bytes(100 * FRAGMENT_CAPACITY), "long")
     short = world.send(b"short", "short")
@@ -217,13 +223,13 @@ def test_a_message_that_was_not_accepted_leaves_nothing(tmp_path: Path) -> None:
     world.kill()
     world = World(path)
     assert len(world.outbox) == 0
-    assert world.store._one("SELECT count(*) FROM outbox_data") == 0
+    assert world.one("SELECT count(*) FROM outbox_data") == 0
     world.close()
 
 
 def test_a_full_disk_is_an_error_and_takes_nothing(tmp_path: Path) -> None:
     world = World(tmp_path / "client.db")
-    world.store._db.execute(f"PRAGMA max_page_count = {world.store._one('PRAGMA page_count') + 20}")
+    world.database.execute(f"PRAGMA max_page_count = {world.one('PRAGMA page_count') + 20}")
     with pytest.raises(StoreError, match="full"):
         world.send(bytes(500_000))
     assert (len(world.outbox), world.outbox.size) == (0, 0)
@@ -235,12 +241,12 @@ def test_a_full_disk_is_an_error_and_takes_nothing(tmp_path: Path) -> None:
 def test_what_is_posted_is_sent_and_repeated_but_not_stored() -> None:
     """It says when its last fragment was given out, which may post the next, and how it ended."""
     world = World()
-    said: list[object] = []
+    events: list[object] = []
 
     def post(length: int, number: int) -> Any:
         message = world.outbox.post(bytes(length), bytes([number]) * 16, TO, "a")
-        message.taken = lambda: said.append(number)
-        message.ended = lambda state: said.append((number, state))
+        message.taken = lambda: events.append(number)
+        message.ended = lambda state: events.append((number, state))
         return message
 
     first = post(FRAGMENT_CAPACITY + 1, 1)
@@ -249,20 +255,20 @@ def test_what_is_posted_is_sent_and_repeated_but_not_stored() -> None:
     while (waiting := world.outbox.take()) is not None:
         numbers.append((waiting.message.message_id[0], waiting.number))
         world.outbox.sent(waiting, bytes(numbers[-1]), 1.0)
-    assert (numbers, said) == ([(1, 0), (1, 1), (2, 0)], [2])
+    assert (numbers, events) == ([(1, 0), (1, 1), (2, 0)], [2])
     world.outbox.acknowledged(bytes((1, 1)))
     world.outbox.acknowledged(bytes((2, 0)))
-    assert said == [2, (2, State.DONE)]
+    assert events == [2, (2, State.DONE)]
     world.clock.advance(3.1)
     again = world.outbox.take()
     assert again is not None
     assert (again.message, again.number) == (first, 0)
     world.outbox.sent(again, b"again", 1.0)
     world.outbox.cancel(first)
-    assert said == [2, (2, State.DONE)]
+    assert events == [2, (2, State.DONE)]
     assert not world.outbox.acknowledged(b"again")
     assert (len(world.outbox), world.outbox.size, world.outbox.queued) == (0, 0, 0)
-    assert world.store._one("SELECT seq FROM sqlite_sequence") is None, "something was written"
+    assert world.one("SELECT seq FROM sqlite_sequence") is None, "something was written"
     world.close()
 
 

@@ -117,11 +117,12 @@ def test_the_highest_rate_and_the_lowest() -> None:
 @pytest.mark.parametrize("step", [-30 * 86400.0, 30 * 86400.0])
 def test_a_stepped_wall_clock_neither_stops_nor_releases_anything(step: float) -> None:
     net = Net()
-    alice, bob = Person(net, "alice"), Person(net, "bob")
-    for one in (alice, bob):
-        for part in (one.core, one.core.mail_handler, one.core.receiver):
-            part._wall_clock = lambda: net.clock.wall_clock() + offset[0]
     offset = [0.0]
+
+    def wall_clock() -> float:
+        return float(net.clock.wall_clock()) + offset[0]
+
+    alice, bob = (Person(net, name, wall_clock=wall_clock) for name in ("alice", "bob"))
     bob.listen()
     data = random.Random(1).randbytes(40_000)
     accepted = alice.send(data, bob)
@@ -218,7 +219,7 @@ def test_a_huge_request_over_tcp_is_refused_before_it_is_held(world: World, data
     protocol.dataReceived(data)
     assert b"exception" in protocol.transport.value()
     assert protocol.transport.disconnecting
-    assert protocol._parser.waiting <= len(data)
+    assert protocol.parser.waiting <= len(data)
     protocol.dataReceived(data)
     protocol.connectionLost(LOST)
 

@@ -63,11 +63,11 @@ def test_what_is_lacking_is_filled_at_the_next_epoch_after_notice(council: Counc
     turned = run_to_epoch_behind(council, first.epoch, 1)
     assert all(turned.mixnodes(layer) for layer in LAYERS)
     # It was said before, and nobody's place was another than had been said.
-    said: dict[tuple[bytes, int], str] = {}
+    logged: dict[tuple[bytes, int], str] = {}
     noticed = False
     for topology in agreed(council, *council.numbers).values():
         for node in topology.nodes:
             for epoch in node.places or ():
-                assert said.setdefault((node.identity, epoch), node.place(epoch)) == node.place(epoch)
+                assert logged.setdefault((node.identity, epoch), node.place(epoch)) == node.place(epoch)
                 noticed |= topology.epoch == first.epoch and epoch > topology.epoch and node.place(epoch) == "mixnode-2"
     assert noticed

@@ -209,7 +209,7 @@ def test_layers_are_assigned_alike_and_kept(council: Council) -> None:
     unbroken(council, 2)
 
 
-def test_who_has_not_heard_of_a_node_fetches_what_it_said(council: Council) -> None:
+def test_a_directory_that_has_not_heard_of_a_node_fetches_its_heartbeat(council: Council) -> None:
     for number in range(40, 60):
         council.add_node(number)
         council.heard_by[number] = {1, 2}
@@ -239,21 +239,21 @@ def test_other_settings_are_named_and_not_signed(council: Council, log: "list[st
         council.members[1].topology_store.signers(), key=council.trust.directories.index
     )
     assert council.topology(3).epoch_seconds == 86400  # it serves what the others signed
-    said = [line for line in log if "settings" in line]
-    assert any("epoch_seconds is '3600' there and '86400' here" in line for line in said)
-    assert any("epoch_seconds is '86400' there and '3600' here" in line for line in said)
-    assert any("does not sign" in line for line in said)
+    logged = [line for line in log if "settings" in line]
+    assert any("epoch_seconds is '3600' there and '86400' here" in line for line in logged)
+    assert any("epoch_seconds is '86400' there and '3600' here" in line for line in logged)
+    assert any("does not sign" in line for line in logged)
     unbroken(council, 1, 2)
 
 
 def test_other_admissions_are_named_and_a_majority_decides(council: Council, log: "list[str]") -> None:
     council.start()
-    council.members[1].registry._admits = lambda identity: identity != node_identity(4)
+    council.members[1].registry.admits = lambda identity: identity != node_identity(4)
     council.members[1].admission = bytes([1]) * 32
     council.run(3)
     healthy(council, 1, 2, 3)
     assert any("admits other nodes" in line for line in log)
-    council.members[2].registry._admits = council.members[1].registry._admits
+    council.members[2].registry.admits = council.members[1].registry.admits
     council.members[2].registry.drop_the_unadmitted()
     council.run(2)
     assert node_identity(4) not in identities(council.topology(3))

@@ -117,7 +117,7 @@ def test_one_that_has_seen_nodes_that_nobody_else_has(council: Council) -> None:
     assert_sound(council, honest)
 
 
-def test_one_that_repeats_what_nodes_said_long_ago(council: Council) -> None:
+def test_one_that_repeats_old_heartbeats(council: Council) -> None:
     honest, [liar] = begin(council, 3)
     old = [liar.seen(number) for number in NODES]
     for number in NODES:
@@ -172,22 +172,22 @@ def test_some_that_show_one_a_vote_at_the_last_moment(council: Council, moment: 
     shown: list[int] = []
 
     def show() -> None:
-        version = victim.agreement._version
-        if version is None or version.serial in shown or council.clock.seconds() < version.ballot._began:
+        ballot = victim.agreement.ballot
+        if ballot is None or ballot.serial in shown or council.clock.seconds() < ballot.began:
             return
-        shown.append(version.serial)
+        shown.append(ballot.serial)
         first = liars[0]
-        name = first.vote(version.serial, [first.seen(number) for number in [*NODES, *SWINGS]])
+        name = first.vote(ballot.serial, [first.seen(number) for number in [*NODES, *SWINGS]])
         notice = Notice(
             network=council.trust.network,
-            serial=version.serial,
+            serial=ballot.serial,
             claims={},
-            votes=(first.cast(version.serial, name, *liars),),
+            votes=(first.cast(ballot.serial, name, *liars),),
             endorsements={},
         )
         for liar in liars:
             liar.bodies.update(first.bodies)
-        wait = version.ballot._began + moment * length - council.clock.seconds()
+        wait = ballot.began + moment * length - council.clock.seconds()
         council.clock.callLater(max(wait - 0.05, 0), victim.agreement.receive, liars[0].encode(notice))
 
     for _ in range(int(4 * REFRESH / 0.25)):
@@ -267,7 +267,7 @@ def test_one_that_passes_votes_and_claims_on_with_wrong_signatures(council: Coun
     assert any("a signature of a vote is wrong" in text for _, _, text in council.refused)
 
 
-def test_whoever_is_no_directory_can_say_what_he_wants(council: Council) -> None:
+def test_notices_of_outsiders_have_no_effect(council: Council) -> None:
     honest, _ = begin(council)
     member = council.members[1]
     serial = council.serials(1)[0] + 10 * STEP
@@ -326,22 +326,22 @@ def test_liars_that_do_what_they_can_together_at_random(council: Council, game: 
 
     def plan() -> None:
         for number in honest:
-            version = council.members[number].agreement._version
-            if version is None or version.serial in plans:
+            ballot = council.members[number].agreement.ballot
+            if ballot is None or ballot.serial in plans:
                 continue
-            plans.add(version.serial)
+            plans.add(ballot.serial)
             for liar in liars:
                 for _ in range(3):
                     nodes = [liar.seen(each) for each in [*NODES, *SWINGS, *SYBILS] if chance.random() < 0.5]
-                    name = liar.vote(version.serial, nodes)
+                    name = liar.vote(ballot.serial, nodes)
                     for each in liars:
                         each.bodies[name] = liar.bodies[name]
-                    cast[name] = liar, version.serial
+                    cast[name] = liar, ballot.serial
             for _ in range(12 * len(liars)):
                 # Often just before a round ends.
                 near = chance.randint(1, len(liars) + 1) - chance.uniform(0, 0.1)
                 moment = near if chance.random() < 0.5 else chance.uniform(0, len(liars) + 2)
-                council.clock.callLater(moment * length, somebody_shows_something, version.serial)
+                council.clock.callLater(moment * length, somebody_shows_something, ballot.serial)
 
     for _ in range(int(5 * REFRESH / 0.2)):
         council.clock.advance(0.2)

@@ -84,7 +84,7 @@ def test_a_new_node_gets_what_is_lacking_beside_those_with_roles_of_their_own() 
     assert make([*nodes, node(4)]).find(bytes([4]) * 32).layer == 2
 
 
-def test_nobody_is_made_an_exit_who_does_not_say_so() -> None:
+def test_nobody_is_made_an_exit_who_does_not_ask_for_it() -> None:
     topology = make([node(each) for each in range(1, 11)])
     assert {each.place(EPOCH) for each in topology.nodes} == set(PLACES) - {"exit-gateway"}
     topology = make([node(each, takes=EVERYTHING) for each in range(1, 11)])
@@ -109,7 +109,7 @@ def test_within_an_epoch_nobody_moves() -> None:
     assert not later.mixnodes(1)
 
 
-def test_a_layer_that_is_empty_is_filled_at_the_next_epoch_and_that_is_said_before() -> None:
+def test_a_layer_that_is_empty_is_filled_at_the_next_epoch_and_that_is_announced_before() -> None:
     nodes = [node(each) for each in range(1, 13)]
     first = make(nodes)
     left = [each for each in nodes if first.find(each.identity).layer != 1]

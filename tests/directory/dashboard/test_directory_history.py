@@ -106,7 +106,11 @@ class World:
         return START + self.clock.seconds() + self.step
 
     def start(self) -> Recorder:
-        recorder = Recorder(self.clock, self.wall, lambda: open_history(self.place, timeout=0.01), maybeDeferred)
+        def opened() -> History:
+            self.history = open_history(self.place, timeout=0.01)
+            return self.history
+
+        recorder = Recorder(self.clock, self.wall, opened, maybeDeferred)
         recorder.startService()
         return recorder
 
@@ -160,14 +164,13 @@ def test_a_locked_database_costs_nothing_once_it_is_free(tmp_path: Path) -> None
 def test_a_full_disk_loses_the_oldest_and_no_memory(tmp_path: Path) -> None:
     world = World(tmp_path / "h")
     world.run(FLUSH)
-    history: Any = world.recorder._history
-    history._database.execute("PRAGMA max_page_count = 1")
+    world.history.database.execute("PRAGMA max_page_count = 1")
     crowd = {number.to_bytes(32, "big"): Sums(up=1) for number in range(10)}
     for _ in range(MOST_PENDING + 50):
         world.clock.advance(1)
         world.recorder.record(Second(int(world.wall()), {**crowd, ONE: Sums(7, up=1)}))
     assert world.recorder.lost > 0
-    history._database.execute("PRAGMA max_page_count = 1000000")
+    world.history.database.execute("PRAGMA max_page_count = 1000000")
     world.run(RETRY)
     assert len(world.series()) == FLUSH + MOST_PENDING + 50 + RETRY - world.recorder.lost
     fired(_wait(world.recorder.stopService()))

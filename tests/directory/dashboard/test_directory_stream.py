@@ -128,7 +128,7 @@ def test_a_clock_that_runs_on_while_it_is_read_stops_nothing(site: Site) -> None
         assert delay >= 0  # as the real reactor asserts
         return site.reactor.callLater(delay, function)
 
-    site.service.live_feed._clock = type(
+    site.service.live_feed.clock = type(
         "Late", (), {"seconds": staticmethod(later), "callLater": staticmethod(call_later)}
     )()
     site.reactor.advance(3.7)
@@ -224,7 +224,7 @@ def test_a_viewer_who_hears_nothing_is_pinged(site: Site) -> None:
 
 
 def test_there_are_never_too_many_viewers(site: Site) -> None:
-    site.service.live_feed.metrics._limit = 2
+    site.service.live_feed.metrics.limit = 2
     browsers = [site.browse() for _ in range(3)]
     closes = [event.code for event in browsers[2].events() if isinstance(event, CloseConnection)]
     assert closes == [TOO_BUSY]

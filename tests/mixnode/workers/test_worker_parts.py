@@ -1,6 +1,7 @@
 """The parts of a mixnode with workers: its pipe's frames, its counts, who gets which link, and its port."""
 
-import errno
+import os
+import resource
 import socket
 from collections import Counter
 from pathlib import Path
@@ -166,7 +167,7 @@ def test_links_are_shared_evenly_and_few_move() -> None:
 # the port
 
 
-class Seats:
+class AcceptingWorkers:
     """Takes every connection, or none."""
 
     def __init__(self, takes: bool) -> None:
@@ -196,7 +197,7 @@ class Reactor(FakeClock):
 
 def test_a_connection_goes_to_the_first_that_takes_it_and_is_closed_where_none_does() -> None:
     reactor = Reactor()
-    full, free = Seats(False), Seats(True)
+    full, free = AcceptingWorkers(False), AcceptingWorkers(True)
     handles: list[Any] = [full, free]
     acceptor = Acceptor(reactor, "127.0.0.1", 0, lambda: handles)
     acceptor.privilegedStartService()
@@ -214,7 +215,7 @@ def test_a_connection_goes_to_the_first_that_takes_it_and_is_closed_where_none_d
     assert reactor.readers == []
 
 
-def test_a_taken_port_is_said_at_once() -> None:
+def test_a_taken_port_is_reported_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=rf"cannot listen on 127\.0\.0\.1:{port}: "):
@@ -224,22 +225,21 @@ def test_a_taken_port_is_said_at_once() -> None:
 
 
 def test_without_descriptors_it_waits_a_moment() -> None:
-    class NoDescriptors:
-        def accept(self) -> Any:
-            raise OSError(errno.EMFILE, "Too many open files")
-
-        def close(self) -> None:
-            pass
-
     reactor = Reactor()
     acceptor = Acceptor(reactor, "127.0.0.1", 0, list)
     acceptor.startService()
-    listening, acceptor._socket = acceptor._socket, NoDescriptors()  # type: ignore[assignment]
-    acceptor.doRead()
-    assert reactor.readers == []
-    reactor.advance(1.0)
-    assert reactor.readers == [acceptor]
-    acceptor._socket = listening
+    with socket.create_connection(("127.0.0.1", acceptor.port)):
+        usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(acceptor.fileno())
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, usual[1]))  # no descriptor is left
+        try:
+            acceptor.doRead()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+        assert reactor.readers == []
+        reactor.advance(1.0)
+        assert reactor.readers == [acceptor]
     acceptor.stopService()
 
 

@@ -174,7 +174,6 @@ def test_a_worker_that_hangs_is_killed() -> None:
     for call in crew.clock.getDelayedCalls():
         if call.owner is hung.host:
             call.cancel()
-    hung.worker._beating = None
     crew.run(HUNG + 5)
     assert crew.process(2) is not hung
 
@@ -227,10 +226,10 @@ def test_a_newer_connection_of_a_peer_ends_the_older_one_with_another_worker() -
 
 def test_the_nodes_come_and_go_and_few_links_move() -> None:
     crew = WorkerParts(12, behind=5)
-    before = dict(crew.workers._owners)
+    before = dict(crew.workers.owners)
     crew.use_nodes(crew.behind[:4])
     crew.run(0.1)
-    moved = [hop for hop, owner in crew.workers._owners.items() if before[hop] != owner]
+    moved = [hop for hop, owner in crew.workers.owners.items() if before[hop] != owner]
     assert len(moved) <= 1
     gone = crew.packet(to=crew.behind[4])
     crew.enter(1, gone)
@@ -283,16 +282,16 @@ def test_a_packet_whose_link_has_moved_goes_to_the_worker_that_has_it() -> None:
     for record in crew.behind:
         crew.enter(crew.owner(record), crew.packet(200 * MILLISECOND, to=record))
     crew.run(0.1)
-    swapped = {hop: 3 - owner for hop, owner in crew.workers._owners.items()}
-    crew.workers._owners = swapped
+    swapped = {hop: 3 - owner for hop, owner in crew.workers.owners.items()}
+    crew.workers.owners = swapped
     crew.workers.assign()
-    assert crew.workers._owners == swapped
+    assert crew.workers.owners == swapped
     crew.run(1.0)
     assert len(crew.arrived) == 2
     assert crew.counters.snapshot().dropped == {}
 
 
-def test_a_packet_of_the_node_itself_leaves_and_one_that_ends_here_is_judged_by_the_node() -> None:
+def test_a_packet_of_the_node_itself_leaves_and_one_that_ends_here_is_handled_by_the_node() -> None:
     crew = WorkerParts(14)
     back: list[bytes] = []
 

@@ -24,7 +24,7 @@ SEED = 7
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def logged() -> Iterator[list[str]]:
     lines: list[str] = []
 
     def observe(event: LogEvent) -> None:
@@ -151,7 +151,7 @@ def test_a_subscriber_that_fails_does_not_stop_the_others(expected_failures: lis
     expected_failures.append("a subscriber to the topology failed")
 
 
-def test_a_directory_that_is_away_is_said_once_and_asked_again_with_growing_jittered_waits(said: list[str]) -> None:
+def test_a_directory_that_is_away_is_logged_once_and_asked_again_with_growing_jittered_waits(logged: list[str]) -> None:
     clock = FakeClock()
     directory = FakeDirectory(clock)
     directory.answer = lambda: succeed(signed(1))
@@ -159,14 +159,14 @@ def test_a_directory_that_is_away_is_said_once_and_asked_again_with_growing_jitt
     service.startService()
     directory.answer = lambda: fail(DirectoryError("http://d: Connection refused"))
     clock.advance(600)
-    assert said == ["the directory is away, trying again: http://d: Connection refused"]
+    assert logged == ["the directory is away, trying again: http://d: Connection refused"]
     steps = [b - a for a, b in zip(directory.asked, directory.asked[1:], strict=False)][1:]
     assert 0.4 <= steps[0] <= 0.6
     assert all(24 <= step <= 36 for step in steps[-5:])
     assert len(set(steps)) == len(steps)
     directory.answer = lambda: succeed(signed(1))
     clock.advance(40)
-    assert said[1:] == ["the directory is back"]
+    assert logged[1:] == ["the directory is back"]
     service.stopService()
 
 
@@ -191,7 +191,7 @@ def test_who_has_no_network_yet_asks_a_directory_that_is_away_more_often() -> No
         (lambda: signed(1), "older than one already seen"),
     ],
 )
-def test_what_cannot_be_believed_changes_nothing(data: Callable[[], bytes], cause: str, said: list[str]) -> None:
+def test_what_cannot_be_believed_changes_nothing(data: Callable[[], bytes], cause: str, logged: list[str]) -> None:
     clock = FakeClock(1.0)
     directory = FakeDirectory(clock)
     directory.answer = lambda: succeed(signed(2))
@@ -201,8 +201,8 @@ def test_what_cannot_be_believed_changes_nothing(data: Callable[[], bytes], caus
     clock.advance(200)
     service.stopService()
     assert service.usable().serial == 2
-    assert len(said) == 1
-    assert cause in said[0]
+    assert len(logged) == 1
+    assert cause in logged[0]
 
 
 def test_a_topology_is_usable_as_long_as_nodes_have_its_keys() -> None:
@@ -224,7 +224,7 @@ def test_a_topology_is_usable_as_long_as_nodes_have_its_keys() -> None:
     service.stopService()
 
 
-def test_a_stop_while_the_directory_is_asked_leaves_nothing(said: list[str]) -> None:
+def test_a_stop_while_the_directory_is_asked_leaves_nothing(logged: list[str]) -> None:
     clock = FakeClock()
     directory = FakeDirectory(clock)
     directory.answer = Deferred
@@ -232,7 +232,7 @@ def test_a_stop_while_the_directory_is_asked_leaves_nothing(said: list[str]) -> 
     service.startService()
     service.stopService()
     assert clock.getDelayedCalls() == []
-    assert said == []
+    assert logged == []
 
 
 def presence(clock: FakeClock, directory: FakeDirectory, make: Callable[[], Mapping[str, Any]]) -> Presence:
@@ -254,18 +254,18 @@ def test_a_heartbeat_every_two_seconds_each_made_anew() -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_a_refusal_is_said_once_and_so_is_its_end(said: list[str]) -> None:
+def test_a_refusal_is_logged_once_and_so_is_its_end(logged: list[str]) -> None:
     clock = FakeClock()
     directory = FakeDirectory(clock)
     directory.answer = lambda: fail(DirectoryError("400: the clock is 300 s ahead"))
     service = presence(clock, directory, dict)
     service.startService()
     clock.advance(60)
-    assert said == ["cannot announce this node, trying again: 400: the clock is 300 s ahead"]
+    assert logged == ["cannot announce this node, trying again: 400: the clock is 300 s ahead"]
     assert not service.announced
     directory.answer = lambda: succeed(None)
     clock.advance(20)
-    assert said[1:] == ["announced to the directory again"]
+    assert logged[1:] == ["announced to the directory again"]
     service.stopService()
 
 

@@ -52,7 +52,7 @@ def test_the_list_of_countries_has_what_is_assigned_and_no_other() -> None:
     assert not COUNTRIES & {"XX", "UK", "EU", "ZZ", "AA"}
 
 
-def heartbeat(**said: str) -> dict[str, Any]:
+def heartbeat(**logged: str) -> dict[str, Any]:
     return signed_heartbeat(
         "mixnode",
         host="192.0.2.1",
@@ -61,7 +61,7 @@ def heartbeat(**said: str) -> dict[str, Any]:
         layer=1,
         timestamp=0,
         signing_key=SigningKey(bytes(32)),
-        **said,
+        **logged,
     )
 
 
@@ -72,8 +72,8 @@ def test_what_would_change_a_terminal_is_refused(text: str) -> None:
             read_heartbeat(heartbeat(**{field: text}), 0.0)
     good = {"public_key": "k", "kind": "t", "version": ""}
     for field, name in (("public_key", "pubKey"), ("kind", "type"), ("version", "version")):
-        said = {**good, field: text}
-        post = make_validator(host="192.0.2.1", port=1, timestamp=0, signing_key=SigningKey(bytes(32)), **said)
+        logged = {**good, field: text}
+        post = make_validator(host="192.0.2.1", port=1, timestamp=0, signing_key=SigningKey(bytes(32)), **logged)
         with pytest.raises(EncodingError, match=f"{name}: it has unprintable characters"):
             read_validator(post, 0.0)
 
@@ -82,9 +82,9 @@ def test_a_node_says_it_and_everybody_can_read_it(seed: int) -> None:
     with SimulatedNetwork(seed, mixnodes_per_layer=1, providers=1, clients=(), refresh=5.0) as network:
         node = network.nodes["mixnode-1-1"]
         node.reread = lambda: type(node.section)(
-            **{**{name: getattr(node.section, name) for name in node.section.__struct_fields__}, **said}
+            **{**{name: getattr(node.section, name) for name in node.section.__struct_fields__}, **logged}
         )
-        said = {"description": SAID, "country": "ch"}
+        logged = {"description": SAID, "country": "ch"}
         node.reload()
         network.run(3)
         [shown] = [each for each in network.directory.nodes() if each["description"]]
@@ -95,7 +95,7 @@ def test_a_node_says_it_and_everybody_can_read_it(seed: int) -> None:
         )
         [posted] = [each for each in network.directory.presence()["MixNodes"] if "country" in each]
         assert (posted["description"], posted["country"]) == (SAID, "CH")
-        said = {"description": "", "country": ""}
+        logged = {"description": "", "country": ""}
         node.reload()
         network.run(3)
         assert not [each for each in network.directory.nodes() if each["description"] or each["country"]]

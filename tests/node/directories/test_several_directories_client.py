@@ -162,8 +162,8 @@ def test_one_that_keeps_to_what_was_or_lags_is_found_out(world: World) -> None:
     assert result(world.ask()) == world.signed(9)
     # It gives new ones, each long after the others.
     world.clock.advance(12 * REFRESH)
-    world.publish(10, world.several._order[0])
-    world.publish(14, *world.several._order[1:])
+    world.publish(10, world.several.order[0])
+    world.publish(14, *world.several.order[1:])
     assert result(world.ask()) == world.signed(14)
 
 
@@ -202,7 +202,7 @@ def test_a_post_fails_where_nobody_takes_it(world: World) -> None:
     assert result(world.several.report({})) is None
 
 
-def test_a_watch_follows_whoever_has_the_newest(world: World) -> None:
+def test_a_watch_follows_the_directory_with_the_newest(world: World) -> None:
     clock: Any = world.clock
     watch = TopologyWatch(clock, world.several, TRUST, random.Random(1), world.clock.wall_clock)
     world.publish(0)

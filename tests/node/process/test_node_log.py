@@ -52,7 +52,7 @@ def test_colour_is_for_terminals() -> None:
     log, file = logged(coloured=True)
     log.warn("x")
     assert "\x1b[33m" in file.getvalue()
-    assert LineObserver(io.StringIO())._coloured is False
+    assert LineObserver(io.StringIO()).coloured is False
 
 
 def test_lower_levels_are_left_out() -> None:

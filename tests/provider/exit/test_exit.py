@@ -144,8 +144,8 @@ def test_a_reset_that_overtakes_the_opening_and_one_while_it_connects(world: Wor
     serving = world.serve()
     caller = world.caller()
     stream = StreamMessage(stream=b"x" * 16, open=StreamOpen(host=PUBLIC, port=80))
-    caller.say_raw(StreamMessage(stream=b"x" * 16, reset=True).encode())
-    caller.say_raw(stream.encode())
+    caller.send_raw(StreamMessage(stream=b"x" * 16, reset=True).encode())
+    caller.send_raw(stream.encode())
     world.names.hold = True
     slow = caller.open("a.example")
     slow.reset()
@@ -326,13 +326,13 @@ def test_streams_that_break_the_rules_are_reset(world: World) -> None:
     streams = [caller.open(PUBLIC) for _ in range(5)]
     world.until(lambda: all(stream.opened for stream in streams))
     far, behind, much, twice, first = streams
-    caller.say(StreamMessage(stream=far.id, number=10_000))
+    caller.send_message(StreamMessage(stream=far.id, number=10_000))
     behind.end()
-    caller.say(StreamMessage(stream=behind.id, number=behind.sending.take(), data=b"x"))
+    caller.send_message(StreamMessage(stream=behind.id, number=behind.sending.take(), data=b"x"))
     for number in range(far.sending.take(), 50):
-        caller.say(StreamMessage(stream=much.id, number=number + 1, data=bytes(STREAM_PART)))
-    caller.say(StreamMessage(stream=twice.id, number=0, open=StreamOpen(host=OTHER, port=80)))
-    caller.say(StreamMessage(stream=b"n" * 16, number=0, data=b"no opening"))
+        caller.send_message(StreamMessage(stream=much.id, number=number + 1, data=bytes(STREAM_PART)))
+    caller.send_message(StreamMessage(stream=twice.id, number=0, open=StreamOpen(host=OTHER, port=80)))
+    caller.send_message(StreamMessage(stream=b"n" * 16, number=0, data=b"no opening"))
     world.clock.advance(10)
     assert [stream.was_reset for stream in streams] == [True, True, True, False, False]
     assert [message.reset for message in caller.unknown] == [True]
@@ -345,18 +345,18 @@ def test_messages_that_overtake_their_opening_wait_for_it(world: World) -> None:
     serving = world.serve()
     caller = world.caller()
     stream = b"o" * 16
-    caller.say_raw(StreamMessage(stream=stream, number=2, end=True).encode())
-    caller.say_raw(StreamMessage(stream=stream, number=1, data=b"world").encode())
+    caller.send_raw(StreamMessage(stream=stream, number=2, end=True).encode())
+    caller.send_raw(StreamMessage(stream=stream, number=1, data=b"world").encode())
     world.clock.advance(10)
     assert serving.connections == []
-    caller.say_raw(StreamMessage(stream=stream, open=StreamOpen(host=PUBLIC, port=80), data=b"hello ").encode())
+    caller.send_raw(StreamMessage(stream=stream, open=StreamOpen(host=PUBLIC, port=80), data=b"hello ").encode())
     world.clock.advance(1)
     assert (serving.connections[0].got, serving.connections[0].ended) == (b"hello world", True)
 
 
 def test_an_opening_that_never_comes(world: World) -> None:
     caller = world.caller()
-    caller.say_raw(StreamMessage(stream=b"o" * 16, number=1, data=b"x").encode())
+    caller.send_raw(StreamMessage(stream=b"o" * 16, number=1, data=b"x").encode())
     world.clock.advance(30)
     assert len(world.exit) == 1
     world.clock.advance(60)
@@ -368,7 +368,7 @@ def test_a_stream_of_before_a_restart_is_reset_when_the_client_sends_on_it(world
     caller = world.caller()
     message = StreamMessage(stream=b"b" * 16, number=7, opened=True, data=b"still there?")
     for _ in range(3):
-        caller.say_raw(message.encode())
+        caller.send_raw(message.encode())
     world.clock.advance(10)
     assert caller.unknown == [StreamMessage(stream=b"b" * 16, reset=True)], "one answer is enough"
     assert world.metrics["streams-unknown"] == 1
@@ -417,7 +417,7 @@ def test_nothing_that_it_logs_or_counts_names_a_host(seed: int) -> None:
             caller = world.caller()
             for host, port in (("secret.example", 80), ("secret.example", 4711), ("inner.example", 80), (OTHER, 80)):
                 caller.open(host, port)
-            caller.say_raw(b"secret.example")
+            caller.send_raw(b"secret.example")
             world.clock.advance(700)
             lines += list(world.metrics)
     finally:

@@ -4,6 +4,7 @@ import gc
 import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 from exit_bench import PUBLIC, Caller, Flood, Stream, World
 
@@ -32,9 +33,9 @@ def opened(world: World, caller: Caller, number: int, **how: Any) -> list[Stream
 
 def held(world: World) -> int:
     """Bytes that the exit holds for its streams, besides what is under way to clients."""
-    streams = [stream for client in world.exit._clients.values() for stream in client.streams.values()]
-    waiting = sum(len(one._for_server) + len(one._for_client) + one._receiving.size for one in streams)
-    return waiting + sum(one.transport._out.size for one in streams if one.transport)
+    streams = [stream for client in world.exit.clients.values() for stream in client.streams.values()]
+    waiting = sum(one.for_server + one.for_client + one.out_of_order for one in streams)
+    return waiting + sum(one.transport.unread for one in streams if one.transport)
 
 
 def test_ten_thousand_openings_of_one_client(world: World) -> None:
@@ -205,17 +206,18 @@ def test_a_client_that_vanishes_leaves_nothing(world: World) -> None:
     world.clock.advance(5)
     del world.people[caller.person.address.mailbox]
     world.clock.advance(300)
-    assert (len(world.exit), world.service_host.dispatch.size, len(world.exit._clients)) == (0, 0, 0)
+    assert (len(world.exit), world.service_host.dispatch.size, len(world.exit.clients)) == (0, 0, 0)
     assert all(server.lost for server in serving.connections)
     assert not world.network.connections()
-    assert world.exit._ceilings.under_way == world.exit._ceilings.windows == 0
+    assert world.exit.ceilings.under_way == world.exit.ceilings.windows == 0
 
 
 def test_a_client_who_gives_no_more_reply_blocks_is_told_when_it_does(world: World) -> None:
     serving = world.serve()
     caller = world.caller(blocks=3)
     stream = opened(world, caller, 1)[0]
-    world.service_host.dispatch._pool._by_tag.clear()
+    later = msgspec.structs.replace(world.topology, epoch=world.topology.epoch + 2)
+    world.service_host.dispatch.use_topology(later)  # the blocks that are held are dead then
     serving.connections[0].transport.write(b"who hears this?")
     world.clock.advance(10)
     assert not stream.got
@@ -235,7 +237,7 @@ def test_a_client_that_comes_back_is_told_of_what_ended_meanwhile(seed: int) -> 
         assert len(world.exit) == 0
         world.people[mailbox] = caller.person
         for stream in (idle, busy):
-            caller.say(StreamMessage(stream=stream.id, number=1, opened=True))
+            caller.send_message(StreamMessage(stream=stream.id, number=1, opened=True))
         world.until(lambda: idle.was_reset and busy.was_reset, 30)
 
 
@@ -272,7 +274,7 @@ def test_slow_names_of_one_client_hold_up_nobody_else(world: World) -> None:
     assert opened_name(world, other, "good.example")
     for question in world.names.held:
         world.names.answer(*question)
-    assert len(world.exit._dialer.lookups) == 0
+    assert len(world.exit.dialer.lookups) == 0
     assert opened_name(world, caller, "good.example")
 
 
@@ -339,7 +341,7 @@ def test_whatever_a_client_says_nothing_fails_and_nothing_is_left(seed: int, mor
         counts = world.metrics
         assert not counts.keys() & {"failed", "failed-timers", "bad-requests", "blocked"}
         assert counts["streams-opened"] > 5, "this has tried nothing"
-        assert (len(world.exit), len(world.exit._clients), world.service_host.dispatch.size) == (0, 0, 0)
-        ceilings = world.exit._ceilings
+        assert (len(world.exit), len(world.exit.clients), world.service_host.dispatch.size) == (0, 0, 0)
+        ceilings = world.exit.ceilings
         assert (ceilings.streams, ceilings.windows, ceilings.under_way) == (0, 0, 0)
         assert not world.network.connections()

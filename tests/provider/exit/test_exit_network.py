@@ -51,6 +51,7 @@ class Network(SimulatedNetwork):
         super().__init__(
             seed,
             mixnodes_per_layer=1,
+            crypto="none",
             clients=["alice"],
             refresh=5.0,
             implementations={EXIT: ["--impl=exit", "--exit-private"]},

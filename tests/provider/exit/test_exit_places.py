@@ -205,7 +205,7 @@ def test_a_full_exit_takes_the_idlest_of_the_fullest_client_and_tells_it(seed: i
 def test_a_payment_that_is_worth_nothing_ends_the_stream(seed: int) -> None:
     class Cheat(Caller):
         def pay(self, stream: Stream, price: str) -> None:
-            self.say_raw(StreamMessage(stream=stream.id, payment=b"cheap").encode())
+            self.send_raw(StreamMessage(stream=stream.id, payment=b"cheap").encode())
 
     with World(*SMALL, seed=seed) as world:
         world.serve()

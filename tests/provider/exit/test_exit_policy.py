@@ -98,10 +98,10 @@ def test_any_text_is_a_policy_or_a_configuration_error(text: str) -> None:
     try:
         policy = ExitPolicy.parse(text)
     except ConfigError as error:
-        said = str(error)
+        logged = str(error)
     else:
-        said = f"line that accepts: {policy.accepts('198.51.100.1', 80)}"
-    assert "line" in said
+        logged = f"line that accepts: {policy.accepts('198.51.100.1', 80)}"
+    assert "line" in logged
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Line:
         stream.pump()
         return stream
 
-    def say(self, message: StreamMessage) -> None:
+    def send_message(self, message: StreamMessage) -> None:
         self.reactor.callLater(0, self._come, message)
 
     def _come(self, message: StreamMessage) -> None:
@@ -172,11 +172,13 @@ async def test_a_server_that_does_not_read_stops_the_client_and_gets_all_when_it
     stream = line.open("127.0.0.1", serving, data)
     stream.end()
     await line.until(lambda: stream.opened and stream.sending.room() == 0 and stream.sending.is_empty)
-    client = line.exit._clients[TAG]
+    client = line.exit.clients[TAG]
     waiting = client.streams[stream.id]
     assert stream.sending.sent < len(data)
-    assert len(waiting._for_server) <= WINDOW
-    assert len(waiting.transport.dataBuffer) + waiting.transport._tempDataLen <= 2 * 65536
+    assert waiting.for_server <= WINDOW
+    # Twisted keeps what a transport has taken in two places, and shows neither.
+    unsent = len(waiting.transport.dataBuffer) + waiting.transport._tempDataLen  # noqa: SLF001
+    assert unsent <= 2 * 65536
     serving.connections[0].transport.resumeProducing()
     await line.until(lambda: serving.connections[0].ended)
     assert bytes(serving.connections[0].got) == data
@@ -190,9 +192,9 @@ async def test_a_server_that_floods_waits_for_credit(line: Line) -> None:
     stream = line.open("127.0.0.1", serving, reads=False)
     await line.until(lambda: bool(serving.connections))
     Flood(serving.connections[0].transport)
-    await line.until(lambda: line.exit._clients[TAG].streams[stream.id]._server_is_held)
+    await line.until(lambda: line.exit.clients[TAG].streams[stream.id].server_is_held)
     assert len(stream.got) == 65536
-    assert len(line.exit._clients[TAG].streams[stream.id]._for_client) <= 2 * 65536
+    assert line.exit.clients[TAG].streams[stream.id].for_client <= 2 * 65536
     stream.reset()
     await line.until(lambda: serving.connections[0].lost is not None)
 

@@ -16,10 +16,10 @@ from zope.interface.verify import verifyObject
 
 from nymtw.errors import PluginError
 from nymtw.interfaces import IProviderFactory
-from nymtw.provider.options import Options, check_options, check_together, implementations_named
+from nymtw.provider.options import Options, check_distinct, check_options, implementations_named
 from nymtw.provider.plugin import ProviderFactory
 from nymtw.provider.services.installed_plugins import find_implementations, load_options
-from nymtw.provider.services.plugin_listing import help_text, list_text
+from nymtw.provider.services.plugin_texts import help_text, list_text
 
 pytestmark = pytest.mark.pythons
 
@@ -248,7 +248,7 @@ def test_two_implementations_with_an_option_of_one_name_are_refused() -> None:
     with pytest.raises(
         PluginError, match="the providers 'a' and 'b' both have an option --own: run them in separate nodes"
     ):
-        check_together(["a", "b"], {"a": Other, "b": Clashing})
+        check_distinct(["a", "b"], {"a": Other, "b": Clashing})
 
 
 def test_both_post_options_are_called(monkeypatch: pytest.MonkeyPatch) -> None:

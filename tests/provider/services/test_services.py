@@ -52,7 +52,7 @@ def handler(function: Any, limits: ServiceLimits | None = None) -> Factory:
 
 
 @pytest.fixture
-def said() -> Any:
+def logged() -> Any:
     """What is said of faults."""
     faults: list[str] = []
 
@@ -85,7 +85,7 @@ def test_an_answer_in_many_parts(seed: int) -> None:
         assert bench.metrics == {"answered": 1, "requests": 1}
 
 
-def test_a_raising_service_is_counted_and_told_once_without_what_the_request_held(seed: int, said: list[str]) -> None:
+def test_a_raising_service_is_counted_and_told_once_without_what_the_request_held(seed: int, logged: list[str]) -> None:
     def handle(context: Any, request: Request) -> bytes:
         raise ValueError(f"secret {request.message!r}")
 
@@ -95,12 +95,12 @@ def test_a_raising_service_is_counted_and_told_once_without_what_the_request_hel
         bench.clock.advance(1)
         assert bench.metrics == {"failed": 5, "requests": 5}
         assert bench.dropped == []
-    [fault] = said
+    [fault] = logged
     assert fault.startswith("raised ValueError (")
     assert "secret" not in fault
 
 
-def test_a_service_that_never_answers_loses_its_place_when_time_is_over(seed: int, said: list[str]) -> None:
+def test_a_service_that_never_answers_loses_its_place_when_time_is_over(seed: int, logged: list[str]) -> None:
     cancelled: list[Any] = []
     limits = ServiceLimits(concurrent=2, waiting=3, seconds=10)
     with ServiceBench(handler(lambda context, request: Deferred(cancelled.append), limits), seed=seed) as bench:
@@ -111,7 +111,7 @@ def test_a_service_that_never_answers_loses_its_place_when_time_is_over(seed: in
         assert (bench.metrics["timed-out"], bench.metrics["busy"], len(cancelled)) == (2, 2, 2)
         bench.clock.advance(20)
         assert (bench.metrics["timed-out"], len(bench.service_host.provider)) == (5, 0)
-    assert said == ["did not answer in time"]
+    assert logged == ["did not answer in time"]
 
 
 def test_a_request_without_a_place_is_not_confirmed_and_finds_one_when_it_comes_again(seed: int) -> None:
@@ -220,7 +220,7 @@ def test_a_deferred_that_fires_after_its_time_changes_nothing(seed: int) -> None
         assert bench.metrics == {"requests": 1, "timed-out": 1}
 
 
-def test_leaked_timers_are_bounded_contained_and_cancelled_at_the_end(seed: int, said: list[str]) -> None:
+def test_leaked_timers_are_bounded_contained_and_cancelled_at_the_end(seed: int, logged: list[str]) -> None:
     def handle(context: IProviderContext, request: Request) -> bytes:
         context.clock.callLater(1.0, lambda: 1 / 0)
         for _ in range(200):
@@ -235,7 +235,7 @@ def test_leaked_timers_are_bounded_contained_and_cancelled_at_the_end(seed: int,
         assert bench.metrics["failed-timers"] == 3
     assert bench.metrics["timers-left"] == 497
     assert not [call for call in bench.clock.getDelayedCalls() if call.owner is bench.host]
-    assert any("ZeroDivisionError" in fault for fault in said)
+    assert any("ZeroDivisionError" in fault for fault in logged)
 
 
 def test_a_flood_of_answers_is_bounded(seed: int) -> None:

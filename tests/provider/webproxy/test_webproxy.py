@@ -64,13 +64,12 @@ class Page(http.Request):
 
 class Web(http.HTTPFactory):
     def __init__(self, reactor: Any) -> None:
-        super().__init__(reactor=reactor)
+        super().__init__(timeout=None, reactor=reactor)
         self.asked: list[Any] = []
 
     def buildProtocol(self, addr: Any) -> Any:
         channel = super().buildProtocol(addr)
         channel.requestFactory = Page
-        channel._channel.timeOut = None
         return channel
 
     def log(self, request: Any) -> None:

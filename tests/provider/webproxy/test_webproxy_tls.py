@@ -129,14 +129,13 @@ def serve(bench: ServiceBench, shown: Any) -> list[str]:
     """A web server at port 443 with what it shows; the result grows by every name that a client asks for (SNI)."""
     asked: list[str] = []
     host = bench.network.host(SITE, SITE)
-    site: Any = http.HTTPFactory(reactor=host)
+    site: Any = http.HTTPFactory(timeout=None, reactor=host)
     site.log = lambda request: None
     make = site.buildProtocol
 
     def build(address: Any) -> Any:
         channel = make(address)
         channel.requestFactory = Page
-        channel._channel.timeOut = None
         return channel
 
     site.buildProtocol = build
