@@ -56,6 +56,10 @@ class DirectoryError(NymtwError):
     """The directory cannot be reached, or refuses the request."""
 
 
+class TooManyRequests(DirectoryError):
+    """Too many posts from this address; try again later."""
+
+
 class TopologyError(NymtwError):
     """The topology cannot be used: the message says why."""
 

@@ -12,6 +12,7 @@ from twisted.python import usage
 
 from nymtw.errors import ConfigError, NymtwError
 from nymtw.node.keys import KeyKind, load_private
+from nymtw.node.option_types import CommandOptions
 from nymtw.node.tap import several
 from nymtw.pipe.config import ETHEREUM
 from nymtw.pipe.roles import require_ethereum
@@ -19,7 +20,7 @@ from nymtw.pipe.roles import require_ethereum
 SUPPLY = 10**9  # tokens
 
 
-class DeployOptions(usage.Options):
+class DeployOptions(CommandOptions):
     synopsis = "Usage: nymtw contracts deploy [options]"
     longdesc = (
         "Puts the pipe contract on an Ethereum chain, for redeemers whose addresses `nym-redeemer show` prints, and a "
@@ -42,7 +43,7 @@ class DeployOptions(usage.Options):
             raise usage.UsageError("--key is needed")
 
 
-class Options(usage.Options):
+class Options(CommandOptions):
     synopsis = "Usage: nymtw contracts deploy [options]"
     subCommands: ClassVar[list[Any]] = [["deploy", None, DeployOptions, "Put a pipe on an Ethereum chain"]]
 

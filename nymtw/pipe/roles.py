@@ -18,7 +18,8 @@ from nymtw.node import commands
 from nymtw.node.config import load_config
 from nymtw.node.home import NodeHome, write_file
 from nymtw.node.keys import KeyKind, load_private, save_private
-from nymtw.node.tap import RoleOptions, run_or_exit, several
+from nymtw.node.option_types import CommandOptions
+from nymtw.node.tap import run_or_exit, several
 from nymtw.pipe.config import ETHEREUM, LEDGER, FaucetConfig, RedeemerConfig, WatcherConfig
 
 _GENESIS_LIMIT: Final = 2**20  # bytes
@@ -70,14 +71,13 @@ FAUCET: Final = Role(
 )
 
 
-class PipeRoleOptions(usage.Options):
+class PipeRoleOptions(CommandOptions):
     """What all three are told."""
 
     optParameters: ClassVar[list[Any]] = [
         ["id", None, None, "Name of this one; its files are in ~/.nym/<role>s/ID"],
         ["metrics-port", None, None, "TCP port of http://127.0.0.1:PORT/metrics; -1: none (-1)", int],
     ]
-    opt_version = RoleOptions.opt_version
 
     def given(self, *names: str) -> dict[str, Any]:
         """The `names` that are on the command line, with underscores for dashes."""
@@ -271,7 +271,7 @@ def role_main(role: Role, options: type[usage.Options]) -> int:
             ["genesis", None, None, "File with the genesis of the ledger that it has a part in"]
         ]
 
-    class ShowOptions(usage.Options):
+    class ShowOptions(CommandOptions):
         optParameters: ClassVar[list[Any]] = [["id", None, role.name, f"Name of the {role.name}"]]
 
     command: Callable[..., commands.Command] = commands.Command

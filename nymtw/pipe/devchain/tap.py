@@ -8,13 +8,14 @@ from twisted.python import usage
 
 from nymtw.errors import ConfigError
 from nymtw.node.home import NodeHome
-from nymtw.node.tap import RoleOptions, port_number, run_or_exit
+from nymtw.node.option_types import CommandOptions
+from nymtw.node.tap import port_number, run_or_exit
 
 PROGRAM = "nym-devchain"
 BACKENDS = ("evm", "anvil", "geth")
 
 
-class Options(usage.Options):
+class Options(CommandOptions):
     """The command line."""
 
     longdesc = (
@@ -27,7 +28,6 @@ class Options(usage.Options):
         ["backend", None, "evm", "What computes: evm (py-evm, in this process), anvil or geth (a process below it)"],
         ["period", None, 1.0, "Seconds from one block to the next", float],
     ]
-    opt_version = RoleOptions.opt_version
 
     def postOptions(self) -> None:
         if self["backend"] not in BACKENDS:
