@@ -150,3 +150,63 @@ def test_the_folder_is_kept_where_the_start_failed(
         assert outcome == [130]
         assert kept is None
     assert "clients send 40 packets a second" in console.logged[0]
+
+
+def test_the_validator_side_starts_behind_the_mixnet_and_shows_tokens(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("eth_account", reason="needs nymtw[ethereum]")
+    from nymtw.localnet import token_flow
+
+    order: list[str] = []
+
+    async def nothing(*_: Any) -> None:
+        """Done at once."""
+
+    class Side:
+        components = (Component("ethereum", (), "http://127.0.0.1:8545"),)
+
+        def __init__(self, reactor: Any, folder: Path, home: Path, processes: Any, plan: Any, *rest: Any) -> None:
+            order.append(f"{plan.consensus} on {plan.ethereum}, directory {rest[0]}")
+
+        async def start(self, show: Any) -> None:
+            order.append("started")
+
+    class Flow:
+        def __init__(self, reactor: Any, side: Any, home: Any, show: Any) -> None:
+            order.append(f"tokens of {home.id}")
+
+        async def run(self) -> None:
+            order.append("shown")
+
+    class Post:
+        def __init__(self, *_: Any) -> None:
+            """No sockets."""
+
+        open = nothing
+
+        async def deliver(self, message: bytes) -> Any:
+            order.append("message")
+            return type("Delivered", (), {"kept": message, "seconds": 1.0})()
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    monkeypatch.setattr(session_module, "measure", lambda random: Machine(9000, 2, 1.0))
+    monkeypatch.setattr(Localnet, "start", nothing)
+    monkeypatch.setattr(Localnet, "complete", nothing)
+    monkeypatch.setattr(Started, "watch", lambda self, died: None, raising=False)
+    monkeypatch.setattr(session_module.Plan, "check", lambda self: order.append("everything is installed"))
+    monkeypatch.setattr(session_module, "ValidatorSide", Side)
+    monkeypatch.setattr(session_module, "Mail", Post)
+    monkeypatch.setattr(token_flow, "TokenFlow", Flow)
+    options = {"mixnodes-per-layer": 1, "providers": 1, "gateways": 0, "dir": str(tmp_path), "exit": 1}
+    options |= {"rate": None, "timeout": 60.0, "padded": 0, "validators": 1, "consensus": "cometbft", "ethereum": None}
+    console: Any = Silent()
+    outcome: list[Any] = []
+    Deferred.fromCoroutine(Session(clock, options, None, console).run()).addBoth(outcome.append)
+    assert outcome == [0]
+    assert order[0] == "everything is installed"
+    assert order[1].startswith("cometbft on evm, directory http://127.0.0.1:")
+    assert order[2:] == ["started", "message", "tokens of alice", "shown"]
+    assert any("http://127.0.0.1:8545" in line for line in console.logged)
