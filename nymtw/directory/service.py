@@ -45,6 +45,7 @@ from nymtw.node.service import Listener, NodeService
 from nymtw.topology.document import ANY, MAX_TOPOLOGY_LENGTH, MIXNODE, NodeRecord, SignedTopology, Topology
 from nymtw.topology.presence import endpoint_text
 from nymtw.web.http import Answer, Call, Route, RoutesResource, bounded_site
+from nymtw.web.openapi import reading
 
 SOCKETS = {
     "/ws": "A websocket: once a second a text frame with a JSON object a line for every metric",
@@ -99,9 +100,15 @@ class DirectoryService(NodeService):
             *DirectoryApi(directory, metrics_text).routes(),
             *agreement_routes(directory),
             *DashboardApi(directory, recorder, wall_clock).routes(),
+            Route(
+                "GET",
+                NETWORK_PATH,
+                self._serve_network,
+                reading("The network in a file, for `nymtw network add`", {"type": "string"}, kind="text/plain"),
+            ),
         ]
         described = describing([*table, *(websocket(path, summary) for path, summary in SOCKETS.items())])
-        table += [described, *page_routes(), Route("GET", NETWORK_PATH, self._serve_network)]
+        table += [described, *page_routes()]
         upgrades = {"/ws": self.live_feed.metrics.take_over, "/api/v1/live": self.live_feed.dashboards.take_over}
         self.resource = RoutesResource(table, metrics_text.count, upgrades)
         self._listener = self.add(Listener(reactor, host, port, bounded_site(self.resource, reactor)))
