@@ -3,13 +3,14 @@
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nymtw.client.config import network_of
-from nymtw.client.edges import said_of_edges
+from nymtw.client.edges import edges_text
 from nymtw.client.options import InitOptions, RunOptions, initialise
 from nymtw.client.options import configure as configure_client
 from nymtw.encoding import key_text
@@ -144,7 +145,7 @@ def test_what_cannot_be_used_is_not_written(role: str, wrong: str, home: Path) -
 def init(name: str, *words: str) -> str:
     options = InitOptions()
     options.parseOptions(list(words))
-    return said_of_edges(initialise(options, name)[1])
+    return edges_text(initialise(options, name, Random(1))[1])
 
 
 def test_init_needs_no_network(home: Path) -> None:
