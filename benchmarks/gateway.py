@@ -32,7 +32,7 @@ from mixnode import Load, Row
 from mixnode_load import quantile
 from mixnode_network import Directory, Node, Player, busy_seconds, cpu_seconds_of
 
-from nymtw.gateway.admission import downlink_rate
+from nymtw.gateway.rates import downlink_rate
 from nymtw.topology.document import NodeRecord, Recommended
 
 HERE = Path(__file__).resolve().parent

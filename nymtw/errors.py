@@ -56,6 +56,10 @@ class DirectoryError(NymtwError):
     """The directory cannot be reached, or refuses the request."""
 
 
+class TooManyRequests(DirectoryError):
+    """Too many posts from this address; try again later."""
+
+
 class TopologyError(NymtwError):
     """The topology cannot be used: the message says why."""
 
@@ -114,6 +118,18 @@ class ProofError(LedgerError):
 
 class LedgerBroken(LedgerError):
     """The ledger's stored state was changed by something else, or breaks a rule: it must not go on."""
+
+
+class EthereumError(NymtwError):
+    """The Ethereum node cannot be reached, or its answer cannot be used."""
+
+
+class EthereumRefused(EthereumError):
+    """The Ethereum node answered with an error; `code` is JSON-RPC's."""
+
+    def __init__(self, code: int, text: str = "") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class CredentialFault(StrEnum):

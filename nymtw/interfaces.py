@@ -124,8 +124,8 @@ class IProviderContext(Interface):
     def send(message: bytes, recipient: Any) -> Any:
         """Send `message` to an address (`nymtw.topology.address.Address`) like any client.
 
-        A Deferred that never fails: True once it is stored at the recipient's provider, False if it was given up.
-        Raises `QueueFull`, `MessageTooLong`, and `UnknownDestination` if the topology does not know the provider.
+        A Deferred that never fails: True once it is stored at the recipient's provider, False if it was given up. While
+        the topology does not list that provider the message waits. Raises `QueueFull`, `MessageTooLong`.
         """
 
     def topology() -> Topology | None:
@@ -227,9 +227,9 @@ class IDirectory(Interface):
 
 
 class ICredentialVerifier(Interface):
-    """Decides who may send over a gateway, and how much: the extension point for anonymous credentials.
+    """Decides who may send over a provider or gateway, and how much: the extension point for anonymous credentials.
 
-    `nymtw.gateway.admission` has the default: everybody may send as much as a client of this network does, and a tenth
+    `nymtw.provider.admission` has the default: everybody may send as much as a client of this network does, and a tenth
     more.
     """
 
@@ -255,6 +255,21 @@ class IAllowance(Interface):
         """
 
 
+class IOpeningPrice(Interface):
+    """What a client pays for opening a stream at an exit: nothing, work, or some day a token or a ticket.
+
+    The default is `nymtw.provider.exit.places.ProofOfWork`. Both methods must answer at once.
+    """
+
+    def ask(load: float) -> str:
+        """The price now, at most 64 characters; "" for nothing. `load`: the share of places that is taken, 0 to 1."""
+
+    def accepts(price: str, tag: bytes, stream: bytes, payment: bytes) -> bool:
+        """Whether `payment` (at most 1,024 bytes) pays `price`, which was asked for this stream (16 bytes) of the
+        client with the tag (16 bytes). It is called once for each price: what can be spent once is spent then.
+        """
+
+
 class IMailboxStore(Interface):
     """Keeps the mail of a store-and-forward provider.
 
@@ -268,6 +283,11 @@ class IMailboxStore(Interface):
 
         Fails with `MailboxFull` if the limit of mailboxes is reached.
         """
+
+    limits: Any = Attribute("`nymtw.storage.mailbox_limits.MailboxLimits`: what it keeps, and for how long")
+
+    def touch(mailbox: bytes) -> None:
+        """The owner of this mailbox is here: it does not expire for another `limits.abandoned_age`. Answers at once."""
 
     def find(mailbox: bytes) -> Any:
         """The `MailboxRecord` (public_key, token_hash) of this mailbox, or None. May wait; raises `DiskError`."""
@@ -342,6 +362,11 @@ class ILedger(Interface):
         """Fires with up to `count` blocks (`nymtw.ledger.storage.records.BlockRecord`) above the height `after`, lowest
         first, as soon as there is one; with none once `wait` seconds have passed. Blocks that are kept no more are left
         out.
+        """
+
+    def bonds(after: bytes = b"", count: int = 100) -> Any:
+        """Fires with who is bonded now: up to `count` (100 at most) pairs of address (20 bytes) and
+        `nymtw.ledger.machine.state.Bond`, by ascending address, above `after`.
         """
 
     def header(height: int) -> Any:

@@ -101,7 +101,12 @@ COMMANDS = [
         socks_command.socks,
     ),
     Command("broadcast", "Hand a signed transaction to a chain", broadcast.BroadcastOptions, broadcast.broadcast),
-    Command("wallet", "An account of the ledger: new, balance, send, withdraw", wallet.WalletOptions, wallet.wallet),
+    Command(
+        "wallet",
+        "An account of the ledger: new, balance, pipe, send...",
+        wallet.WalletOptions,
+        wallet.wallet,
+    ),
     Command("status", "Show how a running client is doing", socket_commands.StatusOptions, socket_commands.status),
 ]
 

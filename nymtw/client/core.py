@@ -366,6 +366,7 @@ class ClientCore:
             "trouble": self.trouble or self._link.trouble() or self.loop_watch.trouble,
             "provider": key_text(self.address.provider) if self.has_address else None,
             "pushed": self._connection is not None and bool(self._connection.push),
+            "mailboxKeptDays": None if self._connection is None else round(self._connection.kept / 86400, 1) or None,
             "address": self.own_address() if self.has_address else None,
             "topologyAge": None if topology is None else round(self._wall_clock() - topology.published / 1e9, 3),
             "loopsSent": self.cover.sent,

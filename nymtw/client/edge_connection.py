@@ -14,11 +14,13 @@ from twisted.python.failure import Failure
 from nymtw.client.store import ClientStore
 from nymtw.errors import NymtwError, RegistrationRefused, TopologyError
 from nymtw.link.client_link import ProviderConnection, connect_to_provider
+from nymtw.link.control import WRONG_LOGIN
 from nymtw.topology.document import PROVIDER, NodeRecord
 
 FIRST_RETRY = 0.5  # seconds
 LONGEST_RETRY = 5.0
 LASTING = 30.0  # seconds: the shortest session after which the first attempt comes as early as ever
+_DAY = 86400.0
 TOKEN_SETTING = "token"  # noqa: S105  # the name of a setting
 
 
@@ -60,6 +62,7 @@ class EdgeConnection(Service):
         self._retry = FIRST_RETRY
         self._cause = ""
         self._ever = False
+        self._kept = 0
         self._blind = False  # it is nowhere to be seen: a new topology is worth an attempt
         self._unlisted = False  # a login with an address to be listed has just been refused
         self._stopped: Deferred[None] | None = None
@@ -139,13 +142,14 @@ class EdgeConnection(Service):
         listing = "" if self._unlisted else self._listing()
         try:
             await connection.login(token, listing)
-        except RegistrationRefused:
-            if listing:
+        except RegistrationRefused as refusal:
+            if str(refusal) == WRONG_LOGIN:
+                # Its mailboxes were lost there, or this one has expired: the next attempt registers the same key again.
+                self._store.set_setting(TOKEN_SETTING, b"")
+                self.log.warn("The {role} has no mailbox for this client: mail that waited is lost", role=self._role)
+            elif listing:
                 # It may be the listing: the next attempt does without.
                 self._unlisted = True
-            else:
-                # Its mailboxes may be lost there: the next attempt registers the same key once more.
-                self._store.set_setting(TOKEN_SETTING, b"")
             raise
         self._attempt = None
         if self._unlisted:
@@ -154,6 +158,13 @@ class EdgeConnection(Service):
         self._up, self._since, self._retry = True, self._reactor.seconds(), FIRST_RETRY
         self.log.info("Connected to the {role}{again}", role=self._role, again=" again" if self._ever else "")
         self._ever, self._cause = True, ""
+        if connection.kept and connection.kept != self._kept:
+            self._kept = connection.kept
+            self.log.info(
+                "The {role} deletes this mailbox, and the mail in it, after {days:g} days without a login",
+                role=self._role,
+                days=round(connection.kept / _DAY, 1),
+            )
         self.connected(connection)
 
     def _failed(self, failure: Failure) -> None:

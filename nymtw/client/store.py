@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS fragments (
     message_id BLOB NOT NULL, position INTEGER NOT NULL, fragment BLOB NOT NULL, PRIMARY KEY (message_id, position));
 CREATE TABLE IF NOT EXISTS delivered (
     message_id BLOB PRIMARY KEY, at REAL NOT NULL, whole INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS delivered_at ON delivered (whole, at);
 CREATE TABLE IF NOT EXISTS inbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT, message_id BLOB NOT NULL UNIQUE, length INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS surb_records (alpha BLOB PRIMARY KEY, epoch INTEGER NOT NULL, tag BLOB NOT NULL,
@@ -323,8 +324,14 @@ class ClientStore:
         rows = self._db.execute("SELECT message_id, whole FROM delivered ORDER BY at")
         return [(message_id, bool(whole)) for message_id, whole in rows]
 
-    def forget_delivered(self, before: float) -> None:
-        self._write("DELETE FROM delivered WHERE at < ?", before)
+    def forget_delivered(self, before: float, most: int) -> None:
+        """Forget what is older than `before`, and all but the newest `most`, of whole and given up messages each."""
+        for whole in (True, False):
+            oldest = self._one(
+                "SELECT at FROM delivered WHERE whole = ? ORDER BY at DESC LIMIT 1 OFFSET ?", whole, most
+            )
+            limit = before if oldest is None else max(before, oldest)
+            self._write("DELETE FROM delivered WHERE whole = ? AND at <= ?", whole, limit)
 
     # -- reply blocks
 
@@ -356,6 +363,14 @@ class ClientStore:
     def forget_records(self, before: int) -> None:
         """The keys of epochs before this one are dead, and so is every SURB built with them."""
         self._write("DELETE FROM surb_records WHERE epoch < ?", before)
+
+    def tags_with_records(self, since: int) -> set[bytes]:
+        """The tags under which SURBs of this epoch or later were given out and have not come back."""
+        self.commit()
+        return {tag for (tag,) in self._db.execute("SELECT DISTINCT tag FROM surb_records WHERE epoch >= ?", (since,))}
+
+    def remove_correspondent(self, recipient: bytes) -> None:
+        self._write("DELETE FROM correspondents WHERE recipient = ?", recipient)
 
     def correspondents(self) -> list[tuple[bytes, bytes]]:
         """(recipient, tag) of everyone who was given reply blocks."""

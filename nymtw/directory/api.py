@@ -34,6 +34,7 @@ class DirectoryApi:
 
     def announce(self, path: str, call: Call) -> Answer:
         """The presence of a node. `path`: the last part of the URL's path."""
+        self._directory.gate.look(call.source)
         self._directory.announce(path, read_json(call.body), call.source)
         return as_json({"ok": True}, 201)
 
@@ -46,6 +47,7 @@ class DirectoryApi:
 
     def report(self, call: Call) -> Answer:
         """The traffic of a mixnode since its last report."""
+        self._directory.gate.look(call.source)
         self._directory.report(read_json(call.body), call.source)
         return as_json({"ok": True}, 201)
 

@@ -12,10 +12,11 @@ from zope.interface import implementer
 from nymtw.directory.attendance import AttendedClock
 from nymtw.directory.consensus.agreement import Agreement
 from nymtw.directory.consensus.topology_store import TopologyStore
+from nymtw.directory.post_gate import PostGate, check_is_newer, claimed_identity
 from nymtw.directory.registry import Entry, Registry, is_loopback
 from nymtw.directory.traffic_windows import TrafficWindows
 from nymtw.directory.unsigned_presence import UnsignedPresence, read_unsigned, read_unsigned_metric
-from nymtw.encoding import key_text, parse_key_text
+from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError, EncodingError, TopologyError
 from nymtw.interfaces import IDirectory
 from nymtw.topology.document import ANY, GATEWAY, MIXNODE, PROVIDER, NodeRecord
@@ -63,6 +64,7 @@ class Directory:
         self._unsigned = unsigned
         self.line_accepted: Callable[[str, int, int, int], None] = lambda key, sent, received, timestamp: None
         self.registry = registry
+        self.gate = PostGate(registry)
         self.publisher = publisher
         self.windows = metrics
         self._wall_clock = wall_clock
@@ -119,13 +121,15 @@ class Directory:
         return self.registry.revision + self.unsigned_presence.revision + self.publisher.placements
 
     def validators(self) -> list[Mapping[str, Any]]:
-        """The validators, for people; `lastSeen` is in milliseconds since 1970."""
+        """The validators, for people; `lastSeen` is in milliseconds since 1970, `blockTime` in nanoseconds."""
         return [
             {
                 "pubKey": shown.post["pubKey"],
                 "host": shown.post["host"],
                 "type": shown.post["type"],
                 "lastSeen": shown.last_seen // 10**6,
+                "height": shown.post.get("height"),
+                "blockTime": shown.post.get("blockTime") or 0,
             }
             for shown in self.unsigned_presence.posts(VALIDATORS)
         ]
@@ -135,20 +139,25 @@ class Directory:
             post = read_unsigned(path, body)
             self.unsigned_presence.put(path, post["pubKey"], post, int(self._wall_clock() * 1e9))
             return
+        # Identity, admission and limits cost nothing, and come before the signature.
+        identity = claimed_identity(body)
+        if not self._admits(identity):
+            raise DirectoryError(f"{key_text(identity)} is not admitted here")
         if path == VALIDATORS:
+            self.gate.enter(identity, source)
             validator = read_validator(body, self._wall_clock())
-            if not self._admits(parse_key_text(validator.identity_key)):
-                raise DirectoryError(f"{validator.identity_key} is not admitted here")
             # Never a clash with an unsigned one: a key is shorter.
             place = f"signed by {validator.identity_key}"
-            self.unsigned_presence.put(path, place, msgspec.to_builtins(validator), validator.timestamp)
+            said = {name: value for name, value in msgspec.to_builtins(validator).items() if value is not None}
+            self.unsigned_presence.put(path, place, said, validator.timestamp)
             return
+        check_is_newer(body, self.registry.newest(identity))
+        self.gate.enter(identity, source)
         heartbeat = read_heartbeat(body, self._wall_clock())
-        if not isinstance(body, dict):
-            raise EncodingError("a heartbeat is a JSON object")
         role = heartbeat.record.role
         if role != PATHS.get(path):
             raise DirectoryError(f"a {role} does not announce itself here")
+        assert isinstance(body, dict), "it was read"
         self.registry.accept(heartbeat, body, source)
 
     def _may_be_unsigned(self, body: object, source: str) -> bool:
@@ -163,10 +172,12 @@ class Directory:
             self.windows.accept(Metric(b"unsigned " + key.encode(), key, sent, received, now), self._is_mixnode)
             self.line_accepted(key, sent, received, now)
             return
-        metric = read_metric(body, self._wall_clock())
-        entry = self.registry.find(metric.identity)
+        identity = claimed_identity(body)
+        entry = self.registry.find(identity)
         if entry is None or self.placed(entry).role != MIXNODE:
             raise DirectoryError("no mixnode with this identity is announced")
+        self.gate.enter(identity, source)
+        metric = read_metric(body, self._wall_clock())
         if metric.public_key not in map(key_text, entry.record.sphinx_keys.values()):
             raise DirectoryError("pubKey: this mixnode has announced another key")
         if max(metric.sent, metric.received, metric.loops_sent, metric.loops_returned) > MOST_PACKETS:

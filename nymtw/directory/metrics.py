@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nymtw.directory.core import Directory
 from nymtw.errors import TopologyError
-from nymtw.node.metrics import Metrics, gauge, labelled_counters, labelled_gauges
+from nymtw.node.metrics import Metrics, counter, gauge, labelled_counters, labelled_gauges
 from nymtw.topology.document import EDGE_ROLES, LAYERS, MIXNODE
 
 if TYPE_CHECKING:  # loaded when metrics are first asked for
@@ -45,6 +45,8 @@ class DirectoryMetrics:
         for (path, accepted), number in sorted(self._directory.posts.items()):
             posts.add_metric([path, "accepted" if accepted else "refused"], number)
         yield posts
+        refused = self._directory.gate.refused
+        yield counter("directory_posts_over_limit", "Posts refused unread, or before their signature.", refused)
         answers = labelled_counters("directory_answers", "HTTP answers.", labels=["method", "path", "code"])
         for (method, path, code), number in sorted(self._answers.items()):
             answers.add_metric([method, path, str(code)], number)

@@ -60,7 +60,14 @@ SCHEMAS: Mapping[str, Any] = {
         nodes=many(reference("Node")),
         silent=many(record(identityKey=KEY, role={"type": "string"}, layer=INTEGER)),
         validators=many(
-            record(pubKey={"type": "string"}, host={"type": "string"}, type={"type": "string"}, lastSeen=INTEGER)
+            record(
+                pubKey={"type": "string"},
+                host={"type": "string"},
+                type={"type": "string"},
+                lastSeen=INTEGER,
+                height={"type": ["integer", "null"]},
+                blockTime=INTEGER,
+            )
         ),
     ),
 }
@@ -73,7 +80,11 @@ def lists(*names: str) -> dict[str, Any]:
 
 def posting(summary: str, schema: str) -> dict[str, Any]:
     """A POST of the JSON whose schema has this name."""
-    also = {400: "It is refused; the answer says why.", 413: "The body is longer than 65,536 bytes."}
+    also = {
+        400: "It is refused; the answer says why.",
+        413: "The body is longer than 65,536 bytes.",
+        429: "Too many posts from this address.",
+    }
     return {
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": reference(schema)}}},

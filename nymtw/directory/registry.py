@@ -111,6 +111,24 @@ class Registry:
         self.version = 0  # grows whenever a topology made now would differ
         self.revision = 0  # grows whenever a list of the nodes, with their details, would differ
 
+    def seconds(self) -> float:
+        """The clock that is never stepped."""
+        return self._seconds()
+
+    def has_source(self, source: str) -> bool:
+        """Whether a node that is there has announced itself from this address."""
+        return source in self._sources
+
+    def is_from(self, identity: bytes, source: str) -> bool:
+        """Whether the node with this identity is there, and has announced itself from this address."""
+        entry = self._live.get(identity)
+        return entry is not None and entry.source == source
+
+    def newest(self, identity: bytes) -> int:
+        """The timestamp of the newest heartbeat of this identity; -1 for none."""
+        known = self._live.get(identity)
+        return known.timestamp if known else self._gone.get(identity, (-1, 0.0))[0]
+
     @property
     def remembered(self) -> frozenset[bytes]:
         """Identities of nodes that are gone, and whose heartbeats could still be replayed."""
@@ -125,8 +143,7 @@ class Registry:
         self.expire()
         identity = heartbeat.record.identity
         known = self._live.get(identity)
-        newest = known.timestamp if known else self._gone.get(identity, (-1, 0.0))[0]
-        if heartbeat.timestamp <= newest:
+        if heartbeat.timestamp <= self.newest(identity):
             raise DirectoryError("this heartbeat is not newer than the last one of this identity")
         if not self.admits(identity):
             raise DirectoryError(f"{key_text(identity)} is not admitted here")

@@ -10,18 +10,13 @@ from twisted.python import usage
 
 from nymtw.node.home import NodeHome
 from nymtw.node.mixing_options import CLIENT_PORT, load_node_config
-from nymtw.node.option_types import number
-from nymtw.provider.options import EdgeOptions, ProviderConfig, ProviderSection
+from nymtw.provider.options import EDGE_GIVEN, EdgeOptions, ProviderConfig, ProviderSection, check_rate, rate
 
 HEADING: Final = "A gateway. What is given on the command line overrides this file."
 ENTRY: Final = "entry"
 EXIT: Final = "exit"
 # The implementations of each mode.
 MODES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({ENTRY: ("store",), EXIT: ("store", "exit")})
-_MOST: Final = 10_000.0
-
-
-rate = number(0, _MOST)
 
 
 class GatewaySection(ProviderSection, frozen=True, kw_only=True):
@@ -35,20 +30,10 @@ class GatewaySection(ProviderSection, frozen=True, kw_only=True):
             "that the topology recommends; with the usual rates 70 slots, 170 KB a second for each client."
         ),
     ] = None
-    client_rate: Annotated[
-        float | None,
-        msgspec.Meta(
-            description="Packets a second that a client may send, 100 at once; more are dropped. Not set: the rate "
-            "from the topology, and a tenth more."
-        ),
-    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("downlink_rate", "client_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= _MOST:
-                raise ValueError(f"{name}: a number from 0 to 10000")
+        check_rate("downlink_rate", self.downlink_rate)
 
 
 class GatewayConfig(ProviderConfig, frozen=True, kw_only=True):
@@ -69,7 +54,6 @@ class Options(EdgeOptions):
     optParameters = [
         ["mode", None, ENTRY, "entry: serves clients; exit: also opens connections to the internet for them"],
         ["downlink-rate", None, None, "Slots a second to each client [default: from the topology]; 0: at once", rate],
-        ["client-rate", None, None, "Packets a second from each client [default: from the topology]", rate],
     ]
 
     def names_on(self, argv: Sequence[str]) -> list[str]:
@@ -106,6 +90,6 @@ def configure(options: Options) -> tuple[NodeHome, GatewayConfig]:
     """The home and the configuration for a command line. Raises `ConfigError`."""
     name = options["id"] or f"gateway-{options['port'] or 1789}"
     home = NodeHome("gateway", name)
-    given = {"id": name, **options.mix_given("client-port", "stream-rate", "downlink-rate", "client-rate")}
+    given = {"id": name, **options.mix_given(*EDGE_GIVEN, "downlink-rate")}
     ports = {("node", "client_port"): CLIENT_PORT}
     return home, load_node_config(home, GatewayConfig, {"node": given}, HEADING, ports)

@@ -1,10 +1,10 @@
-"""A gateway: a provider that pushes mail to its clients, and limits what they send by its admission."""
+"""A gateway: a provider that pushes mail to its clients."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nymtw.errors import PluginError
-from nymtw.gateway.admission import OpenAdmission, downlink_rate
+from nymtw.gateway.rates import downlink_rate
 from nymtw.link.downlink import Downlink
 from nymtw.node.metrics import counter, gauge
 from nymtw.provider.service import ProviderService
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # loaded when metrics are first asked for
 
 
 class GatewayService(ProviderService):
-    """A provider with a downlink and an admission.
+    """A provider with a downlink.
 
     Make it with `GatewayService.from_config(reactor, home, config, factories, options)` and a `GatewayConfig`.
     `nymtw.gateway.options.MODES` has the implementations of each mode; one of them has mailboxes. `verifier=` takes
@@ -37,26 +37,23 @@ class GatewayService(ProviderService):
 
     @classmethod
     def link_parts(cls, reactor: Any, section: Any) -> dict[str, Any]:
-        """The downlink and the admission. Their rates follow the topology unless the section sets them."""
+        """The downlink too. Its rate follows the topology unless the section sets it."""
         rate = downlink_rate(Recommended()) if section.downlink_rate is None else section.downlink_rate
-        return {"downlink": Downlink(reactor, rate), "verifier": OpenAdmission(reactor, section.client_rate)}
+        return {**super().link_parts(reactor, section), "downlink": Downlink(reactor, rate)}
 
     def use_topology(self, topology: Topology) -> None:
         """Use a new topology, which may recommend other rates."""
         section: Any = self.section
-        self._clients.verifier.use_topology(topology)
         self._use_downlink(section.downlink_rate, topology.recommended)
         self._clients.factory.open = bool(self.running)
         super().use_topology(topology)
 
     def apply(self, section: Any) -> frozenset[str]:
-        """Apply changed values: those of every node, and the two rates."""
+        """Apply changed values: those of every provider, and the downlink's rate."""
         topology = self.watch.current
         recommended = Recommended() if topology is None else topology.recommended
         self._use_downlink(section.downlink_rate, recommended)
-        if isinstance(self._clients.verifier, OpenAdmission):
-            self._clients.verifier.use_rate(section.client_rate, recommended)
-        return super().apply(section) | {"downlink_rate", "client_rate"}
+        return super().apply(section) | {"downlink_rate"}
 
     def _use_downlink(self, given: float | None, recommended: Recommended) -> None:
         rate = downlink_rate(recommended) if given is None else given

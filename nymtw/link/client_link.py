@@ -37,7 +37,8 @@ class ClientLinkLimits:
     unauthenticated: int = 1024  # connections that have not logged in
     unauthenticated_per_address: int = 64
     sessions: int = 10_000
-    registrations_per_address: int = 1000  # in an hour
+    registrations: int = 2000  # in an hour, from all addresses
+    registrations_per_address: int = 200  # in an hour
     failed_logins_per_address: int = 100  # in ten minutes
 
 
@@ -116,6 +117,7 @@ class ProviderConnection(FramedProtocol):
         self._confirmed: deque[int] = deque()
         self.slots = 0  # of every pull or pushed frame, known after login
         self.push = False  # whether mail is pushed, known after login
+        self.kept = 0  # seconds without a login after which the edge deletes the mailbox; 0: never
 
     def register(self) -> "Deferred[bytes]":
         """Make the mailbox. Fires with its token (32 bytes); fails with `RegistrationRefused`."""
@@ -126,7 +128,8 @@ class ProviderConnection(FramedProtocol):
         """Open the mailbox. Fires with the number of slots of every pull; fails with `RegistrationRefused`.
 
         `listing`: the client's address, if others are to find it in the topology; `credential` (at most 1,024 bytes):
-        what lets it send, where the edge asks for that. Afterwards `push` says whether mail is pushed.
+        what lets it send, where the edge asks for that. Afterwards `push` says whether mail is pushed, and `kept` for
+        how long the mailbox is kept without a login.
         """
         key = bytes(self.factory.mailbox_key.verify_key)
         return self._ask(control.Login(key, token, self.signature(control.LOGIN_LABEL), listing, credential))
@@ -250,9 +253,11 @@ class ProviderConnection(FramedProtocol):
             self._answer = waiting
             raise FrameError("an answer to another request")
         elif isinstance(answer, control.Registered):
+            self.kept = answer.kept
             waiting.callback(answer.token)
         else:
             self.up = True
+            self.kept = answer.kept
             self.slots, self.push, self._at_once = answer.slots, answer.push, answer.at_once
             self.parser.allowed = frozenset({FrameType.KEEPALIVE, FrameType.MAIL})
             self.parser.limit = control.mail_length(answer.slots)

@@ -4,7 +4,6 @@ import contextlib
 import socket
 from collections.abc import Callable
 from functools import partial
-from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 from typing import Protocol as TypingProtocol
 
@@ -14,6 +13,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from nymtw.link.allowance import origin
 from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameError, FrameParser, FrameType
 
 _UNSENT: Final = 128 * 1024  # bytes in the kernel beyond which a connection takes no more
@@ -264,7 +264,7 @@ class Ceiling:
 
     def allows(self, address: Any) -> bool:
         """Whether one more connection from this IAddress may be made."""
-        return self._by_address.get(_origin(address), 0) < self._per_address
+        return self._by_address.get(origin(address), 0) < self._per_address
 
     def enter(self, address: Any, connection: FramedProtocol) -> Callable[[], None]:
         """Count a connection; call the result once it is authenticated; more calls do nothing."""
@@ -272,17 +272,17 @@ class Ceiling:
             oldest = next(iter(self._inside))
             self._leave(oldest)
             oldest.abort()
-        origin = _origin(address)
-        self._inside[connection] = origin
-        self._by_address[origin] = self._by_address.get(origin, 0) + 1
+        where = origin(address)
+        self._inside[connection] = where
+        self._by_address[where] = self._by_address.get(where, 0) + 1
         return partial(self._leave, connection)
 
     def _leave(self, connection: FramedProtocol) -> None:
-        origin = self._inside.pop(connection, None)
-        if origin is not None:
-            self._by_address[origin] -= 1
-            if not self._by_address[origin]:
-                del self._by_address[origin]
+        where = self._inside.pop(connection, None)
+        if where is not None:
+            self._by_address[where] -= 1
+            if not self._by_address[where]:
+                del self._by_address[where]
 
 
 def _limit_unsent(transport: Any) -> None:
@@ -292,58 +292,6 @@ def _limit_unsent(transport: Any) -> None:
     if get_handle is not None and option is not None:
         with contextlib.suppress(OSError):
             get_handle().setsockopt(socket.IPPROTO_TCP, option, _UNSENT)
-
-
-MOST_ORIGINS: Final = 100_000  # remembered at once, some 15 MB
-
-
-class Allowance:
-    """A limit of events from one address within `seconds`; above it, the address waits for the next period."""
-
-    def __init__(self, clock: IReactorTime, most: int, seconds: float) -> None:
-        self._clock: Any = clock
-        self._most = most
-        self._seconds = seconds
-        self._began = self._clock.seconds()
-        self._taken: dict[str, int] = {}
-
-    @property
-    def remembered(self) -> int:
-        """The number of addresses whose events are counted."""
-        return len(self._taken)
-
-    def take(self, address: Any) -> bool:
-        """Whether this IAddress may once more; counts it if so."""
-        origin, taken = self._look_up(address)
-        if taken >= self._most:
-            return False
-        if origin not in self._taken and len(self._taken) >= MOST_ORIGINS:
-            del self._taken[next(iter(self._taken))]
-        self._taken[origin] = taken + 1
-        return True
-
-    def is_used_up(self, address: Any) -> bool:
-        """Whether this IAddress may not do it once more; counts nothing."""
-        return self._look_up(address)[1] >= self._most
-
-    def _look_up(self, address: Any) -> tuple[str, int]:
-        now = self._clock.seconds()
-        if now - self._began >= self._seconds:
-            self._began = now
-            self._taken.clear()
-        origin = _origin(address)
-        return origin, self._taken.get(origin, 0)
-
-
-def _origin(address: Any) -> str:
-    host = str(getattr(address, "host", ""))
-    try:
-        parsed = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return parsed.exploded[:19]  # the first 64 bits
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 class Door(Factory):

@@ -20,6 +20,7 @@ CONTROL_LIMIT: Final = 2048
 LOGIN_LABEL: Final = b"EXPORTER-nymtw-login"
 REGISTER_LABEL: Final = b"EXPORTER-nymtw-register"
 TOKEN_LENGTH: Final = 32
+WRONG_LOGIN: Final = "the mailbox, the token or the signature is wrong"
 MOST_SLOTS: Final = 1024
 
 _NUMBER: Final = struct.Struct(">Q")
@@ -56,10 +57,16 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     credential: Annotated[bytes, msgspec.Meta(max_length=CREDENTIAL_LIMIT)] = b""
 
 
-class Registered(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="registered"):
-    """The mailbox is durable; this is its token, of which the provider keeps a hash."""
+class Registered(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="registered"
+):
+    """The mailbox is durable; this is its token, of which the provider keeps a hash.
+
+    `kept`: seconds after which it is deleted if nobody logs in; 0: never.
+    """
 
     token: Key
+    kept: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class LoggedIn(
@@ -68,12 +75,14 @@ class LoggedIn(
     """The client may submit and pull; every pull has this many slots.
 
     `push`: the edge sends MAIL frames of so many slots by itself, each of which the client answers with a PULL.
-    `at_once`: it does so when there is mail and not at a fixed rate, and takes a PULL at any time.
+    `at_once`: it does so when there is mail and not at a fixed rate, and takes a PULL at any time. `kept`: seconds
+    after which the mailbox is deleted, with all that is in it, if nobody logs in again; 0: never.
     """
 
     slots: Annotated[int, msgspec.Meta(ge=1, le=MOST_SLOTS)]
     push: bool = False
     at_once: bool = False
+    kept: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Refused(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="refused"):

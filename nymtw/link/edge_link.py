@@ -18,8 +18,9 @@ from twisted.python.failure import Failure
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import DiskError, NymtwError, RegistrationRefused
 from nymtw.link import control
+from nymtw.link.allowance import Allowance
 from nymtw.link.client_link import ClientLinkLimits
-from nymtw.link.connection import Allowance, Ceiling, Door, FramedProtocol, Housekeeper
+from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
 from nymtw.link.control import is_signed, token_hash
 from nymtw.link.downlink import Downlink, Push
 from nymtw.link.frames import Frame, FrameError, FrameParser, FrameType, split_submit
@@ -31,6 +32,7 @@ _LOGGED_IN: Final = frozenset({FrameType.KEEPALIVE, FrameType.SUBMIT, FrameType.
 _SHARE_THAT_CHANGES: Final = 0.1  # of the sessions with an old downlink, at each look
 _HOUR: Final = 3600.0
 _TEN_MINUTES: Final = 600.0
+_TOUCH_INTERVAL: Final = 6 * _HOUR
 
 
 def _list_nobody(mailbox: bytes, address: str) -> bool:
@@ -85,6 +87,8 @@ class ClientLinkFactory:
         self.housekeeper = Housekeeper(clock, min(self.limits.handshake, self.limits.half_frame) / 4)
         self.sessions: dict[bytes, ClientSession] = {}
         self.registrations = Allowance(clock, self.limits.registrations_per_address, _HOUR)
+        self.all_registrations = Allowance(clock, self.limits.registrations, _HOUR)
+        self.refused_registrations = 0
         self.failures = Allowance(clock, self.limits.failed_logins_per_address, _TEN_MINUTES)
         self.failed_logins = 0
         ceiling = Ceiling(strangers(self.limits.unauthenticated), self.limits.unauthenticated_per_address)
@@ -136,6 +140,7 @@ class ClientSession(FramedProtocol):
         self._idle: Deferred[None] | None = None
         self._mailbox = b""
         self._slots = 0
+        self._touched = 0.0
         self._cursor = 0  # the newest item that this session was given, where it pulls
         self._allowance: Any = None
         self.push: Push | None = None
@@ -186,6 +191,8 @@ class ClientSession(FramedProtocol):
     def check(self, now: float) -> None:
         """As every connection; one whose downlink is no longer that of the edge has to be made again, by and by."""
         super().check(now)
+        if self.up and now - self._touched >= _TOUCH_INTERVAL:
+            self._touch()
         push, links = self.push, self._links
         old = push is not None and push.downlink is not links.downlink
         if old and not self.ended and links.random.random() < _SHARE_THAT_CHANGES:
@@ -250,16 +257,23 @@ class ClientSession(FramedProtocol):
         self._begin(self._register(request) if isinstance(request, control.Register) else self._login(request))
 
     async def _register(self, request: control.Register) -> None:
-        exporter = self._links.security.exporter(self.transport, control.REGISTER_LABEL)
-        if not is_signed(request.mailbox_key, exporter, request.signature):
-            self._refuse("the signature is wrong")
-            return
+        # What costs nothing comes before the signature; one that is wrong counts, too.
         if closed := self._links.closed():
             self._refuse(closed)
             return
         if not self._links.registrations.take(self._address):
-            self._refuse("too many registrations from one address; try again in an hour")
+            self._links.refused_registrations += 1
+            self._refuse("too many registrations from one address; try again later")
             return
+        if self._links.all_registrations.is_used_up(None):
+            self._links.refused_registrations += 1
+            self._refuse("too many registrations; try again later")
+            return
+        exporter = self._links.security.exporter(self.transport, control.REGISTER_LABEL)
+        if not is_signed(request.mailbox_key, exporter, request.signature):
+            self._refuse("the signature is wrong")
+            return
+        self._links.all_registrations.take(None)
         token = self._links.random.randbytes(control.TOKEN_LENGTH)
         mailbox = mailbox_id(request.mailbox_key)
         try:
@@ -271,7 +285,8 @@ class ClientSession(FramedProtocol):
             self._refuse("no more mailboxes are taken here")
         else:
             if not self.ended:
-                self.send(control.encode_control(control.Registered(token)))
+                kept = int(self._links.store.limits.unused_age)
+                self.send(control.encode_control(control.Registered(token, kept)))
 
     async def _login(self, request: control.Login) -> None:
         links = self._links
@@ -292,7 +307,7 @@ class ClientSession(FramedProtocol):
         if not (token_right & signature_right):
             links.failures.take(self._address)
             links.failed_logins += 1
-            self._refuse("the mailbox, the token or the signature is wrong")
+            self._refuse(control.WRONG_LOGIN)
             return
         if links.verifier is not None:
             try:
@@ -326,12 +341,19 @@ class ClientSession(FramedProtocol):
         self.parser.allowed = _LOGGED_IN
         self.parser.limit = control.pull_length(self._slots)
         self.up = True
+        self._touch()
+        kept = int(links.store.limits.abandoned_age)
         if downlink is None:
-            self.send(control.encode_control(control.LoggedIn(self._slots)))
+            self.send(control.encode_control(control.LoggedIn(self._slots, kept=kept)))
         else:
-            self.send(control.encode_control(control.LoggedIn(self._slots, True, downlink.at_once)))
+            self.send(control.encode_control(control.LoggedIn(self._slots, True, downlink.at_once, kept)))
             self.push = Push(downlink, self, links.store, self._mailbox)
             self.push.start()
+
+    def _touch(self) -> None:
+        """The mailbox is in use: it does not expire."""
+        self._touched = self.clock.seconds()
+        self._links.store.touch(self._mailbox)
 
     def _refuse(self, reason: str) -> None:
         if not self.ended:

@@ -68,7 +68,13 @@ def _mixnode(layer: int) -> NodeKind:
 
 NODE_KINDS: Final = (
     *map(_mixnode, LAYERS),
-    NodeKind(PROVIDER, "nym-provider", count=lambda size: size.providers, has_clients=True),
+    NodeKind(
+        PROVIDER,
+        "nym-provider",
+        count=lambda size: size.providers,
+        options=lambda rates: {"client_rate": rates.client},
+        has_clients=True,
+    ),
     NodeKind(
         "webproxy",
         "nym-provider",

@@ -1,6 +1,6 @@
 """The layout of a localnet: each component's ports and command line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,8 +95,13 @@ def lay_out(
 
 def table(layout: Layout) -> str:
     """A line for each component: its name and addresses."""
-    width = max(len(component.name) for component in layout.components)
-    return "\n".join(f"  {component.name:{width}}  {component.where}" for component in layout.components)
+    return listed(layout.components)
+
+
+def listed(components: Sequence[Component]) -> str:
+    """The same for any of them."""
+    width = max(len(component.name) for component in components)
+    return "\n".join(f"  {component.name:{width}}  {component.where}" for component in components)
 
 
 def _identity(role: str, name: str, base: Path) -> str:

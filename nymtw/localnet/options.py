@@ -6,6 +6,7 @@ from typing import Any
 from twisted.python import usage
 
 from nymtw.errors import ConfigError
+from nymtw.localnet.validators import CHAINS, CONSENSUS
 from nymtw.node.option_types import CommandOptions
 
 MOST_MIXNODES = 20
@@ -44,7 +45,8 @@ class Options(CommandOptions):
     longdesc = (
         "A private mixnet on this machine: a directory, mixnodes in three layers, store-and-forward providers, a web "
         "proxy, gateways that are exits too, and the clients alice and bob, each a process of its own. Sends a first "
-        "message from alice to bob, then runs until Ctrl-C."
+        "message from alice to bob, then runs until Ctrl-C. With --validators also a chain of Ethereum, the ledger, "
+        "and who brings tokens from one to the other."
     )
     optParameters: list[list[Any]] = [
         ["dir", None, None, "Keep keys, mailboxes and logs in this folder; without it they are gone at the end"],
@@ -53,6 +55,8 @@ class Options(CommandOptions):
         ["gateways", None, 1, "Gateways; alice is at the first of them, if there is one", _count(MOST_GATEWAYS, 0)],
         ["rate", None, None, "Packets a second that each client sends [default: what this machine is good for]", _rate],
         ["timeout", None, 120.0, "Seconds without any progress after which a start has failed", _seconds],
+        ["consensus", None, None, "With --validators: embedded (one validator, usual) or cometbft (four of them)"],
+        ["ethereum", None, None, "With --validators: what computes Ethereum's chain: evm (usual), anvil or geth"],
         ["send", None, None, "Send this file from alice to bob, who writes it to DIR/received/"],
     ]
     optFlags: list[list[Any]] = [
@@ -62,10 +66,16 @@ class Options(CommandOptions):
             "Fill the lines and the services' streams with cover, as a real network does: it takes this machine's "
             "time, and carries clients at the recommended rates alone",
         ],
+        ["validators", None, "Start the ledger and its chain of Ethereum too, and bring tokens in and out once"],
         ["exit", None, "Stop once the first message, and the file if there is one, have arrived"],
     ]
 
     def postOptions(self) -> None:
+        for name, known in (("consensus", CONSENSUS), ("ethereum", CHAINS)):
+            if self[name] is not None and not self["validators"]:
+                raise usage.UsageError(f"--{name} needs --validators")
+            if self[name] not in (None, *known):
+                raise usage.UsageError(f"--{name} is one of {', '.join(known)}")
         if self["send"] == "":
             raise usage.UsageError("--send needs the name of a file")
         if self["dir"] == "":

@@ -71,7 +71,7 @@ class Rates:
 
     @property
     def client(self) -> float:
-        """The rate that a gateway allows a client, with room for clients that are tried at other rates."""
+        """The rate that a provider or gateway allows a client, with room for clients that are tried at other rates."""
         return max(400.0, 4 * self.sending)
 
     @property

@@ -6,13 +6,12 @@ on request.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable
 from dataclasses import dataclass
-from itertools import islice
 from random import Random
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from nymtw.interfaces import IDelayStrategy, IRouteStrategy
+from nymtw.message.block_pool import OUTSTANDING
 from nymtw.message.envelope import MAX_BLOCKS, ReplyBlock
 from nymtw.message.fragments import Fragment, FragmentKind
 from nymtw.message.packets import draw_hops
@@ -21,13 +20,10 @@ from nymtw.topology.address import Address
 from nymtw.topology.document import Topology
 
 RECEIPT_INTERVAL: Final = 1.0  # seconds between two receipts for one reply
-OUTSTANDING: Final = 1000  # blocks that one correspondent may have
 OUTSTANDING_SECONDS: Final = 60.0  # seconds after which a block that has not returned counts as lost
 _IDENTIFIER_LENGTH: Final = 16
 _DELAYS_THERE: Final = 4  # three mixnodes and the asker's provider
 _DELAYS_BACK: Final = 3
-
-H = TypeVar("H", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,90 +77,12 @@ def open_reply(packet: bytes, record: SURBRecord) -> Fragment:
     return Fragment.parse(record.open_packet(packet))
 
 
-def is_alive(block_epoch: int, epoch: int) -> bool:
-    """Whether a block can still be used: nodes have the keys of the previous, the current and the next epoch."""
-    return epoch - 1 <= block_epoch <= epoch + 1
-
-
 def expected_reply_round_trip(mean_delay: float) -> float:
     """Expected seconds until a replier has the receipt for a fragment. `mean_delay`: seconds of a hop.
 
     Only the asker knows the delays of a block, so the mean is used.
     """
     return (_DELAYS_THERE + _DELAYS_BACK) * mean_delay + RECEIPT_INTERVAL
-
-
-class BlockPool(Generic[H]):
-    """The replier's blocks, by tag. Each is taken once, oldest first. Memory is bounded.
-
-    `handle`: the caller's reference to a block, such as its row in a database. Blocks beyond `per_tag` of one
-    correspondent are refused. If all tags together hold `total`, the tag that was silent for longest loses its blocks.
-    """
-
-    def __init__(self, per_tag: int = OUTSTANDING, total: int = 20_000) -> None:
-        self._per_tag, self._total = per_tag, total
-        self._by_tag: OrderedDict[bytes, deque[tuple[ReplyBlock, H]]] = OrderedDict()
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def count(self, tag: bytes) -> int:
-        """The number of blocks for `tag`."""
-        return len(self._by_tag.get(tag, ()))
-
-    def add(self, tag: bytes, block: ReplyBlock, handle: H) -> list[H]:
-        """Keep a block. Returns the handles of blocks that are not kept: this one, or those removed for it."""
-        blocks = self._by_tag.setdefault(tag, deque())
-        self._by_tag.move_to_end(tag)
-        if len(blocks) >= self._per_tag:
-            return [handle]
-        blocks.append((block, handle))
-        self._size += 1
-        lost: list[H] = []
-        while self._size > self._total:
-            silent = next(iter(self._by_tag))
-            if silent == tag:
-                lost.append(self._pop(tag)[1])
-            else:
-                gone = self._by_tag.pop(silent)
-                self._size -= len(gone)
-                lost.extend(handle for _, handle in gone)
-        return lost
-
-    def take(self, tag: bytes, epoch: int, keep: int = 0) -> tuple[ReplyBlock, H] | None:
-        """The oldest usable block for `tag` in key epoch `epoch`, None if there are no more than `keep`.
-
-        A replier keeps one block, to ask for more.
-        """
-        blocks = enumerate(self._by_tag.get(tag, ()))
-        usable = list(islice((at for at, (block, _) in blocks if is_alive(block.epoch, epoch)), keep + 1))
-        if len(usable) <= keep:
-            return None
-        self._by_tag.move_to_end(tag)
-        return self._pop(tag, usable[0])
-
-    def drop_dead(self, epoch: int) -> list[H]:
-        """Forget all blocks that cannot be used any more in key epoch `epoch`. Returns their handles."""
-        dead: list[H] = []
-        for tag, blocks in list(self._by_tag.items()):
-            living = deque(one for one in blocks if one[0].epoch >= epoch - 1)
-            dead.extend(handle for block, handle in blocks if block.epoch < epoch - 1)
-            self._size -= len(blocks) - len(living)
-            if living:
-                self._by_tag[tag] = living
-            else:
-                del self._by_tag[tag]
-        return dead
-
-    def _pop(self, tag: bytes, at: int = 0) -> tuple[ReplyBlock, H]:
-        blocks = self._by_tag[tag]
-        one = blocks[at]
-        del blocks[at]
-        self._size -= 1
-        if not blocks:
-            del self._by_tag[tag]
-        return one
 
 
 class Grants:

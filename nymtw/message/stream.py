@@ -19,7 +19,8 @@ To receive:
 
 The life of a stream:
 * The client sends `open` with number 0. Data may follow at once, without waiting for an answer.
-* The exit answers `opened`, or `failed` and nothing else.
+* The exit answers `opened`, or `failed` and nothing else. Before that it may ask a `price`, for which the client sends
+  a `payment`.
 * Each end sends `end` once, with or after its last data. When both have done so, the stream is over.
 * `reset` from either end ends the stream at once, without an answer. So does a message that the mixnet gives up.
 
@@ -36,6 +37,7 @@ import msgspec
 
 from nymtw.encoding import from_cbor, to_cbor
 from nymtw.errors import EncodingError, NymtwError
+from nymtw.message.opening import PRICE_LENGTH
 
 SERVICE: Final = "exit"
 ID_LENGTH: Final = 16
@@ -45,6 +47,7 @@ INITIAL_CREDIT: Final = STREAM_PART  # bytes that each end may send before the f
 WINDOW: Final = 2**21  # bytes that a receiver is usually ready to take: three seconds of 300 packets
 MAX_AHEAD: Final = 512  # messages that may be sent beyond the oldest that has not arrived
 MAX_HOST_LENGTH: Final = 255
+MAX_PAYMENT: Final = 1024
 _MAX_MESSAGE: Final = STREAM_PART + STREAM_OVERHEAD + MAX_HOST_LENGTH
 _MESSAGE_COST: Final = 512  # bytes of memory that a message takes which waits for its turn, besides its data
 
@@ -104,8 +107,9 @@ class StreamMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     * `data`: at most STREAM_PART bytes. `end`: no data will follow.
     * `credit`: the total bytes since the beginning that the other end may send; never less than before.
     * `reset`: the stream is over.
+    * `price`: from the exit, what opening costs now (`nymtw.message.opening`); `payment`: the client's answer.
 
-    `failed` and `reset` need no number, because both count at once.
+    `failed`, `reset`, `price` and `payment` need no number, because they count at once.
     """
 
     stream: _Id
@@ -117,6 +121,8 @@ class StreamMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     end: bool = False
     credit: Annotated[int, msgspec.Meta(ge=0, lt=2**62)] = 0
     reset: bool = False
+    price: Annotated[str, msgspec.Meta(max_length=PRICE_LENGTH)] = ""
+    payment: Annotated[bytes, msgspec.Meta(max_length=MAX_PAYMENT)] = b""
 
     def encode(self) -> bytes:
         """The CBOR form."""

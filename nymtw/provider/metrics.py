@@ -26,6 +26,8 @@ def provider_metrics(node: Provider) -> "Iterable[Metric]":
     yield gauge("client_sessions", "Clients that are logged in.", len(clients.sessions) if clients is not None else 0)
     failed = 0 if clients is None else clients.failed_logins
     yield counter("client_logins_failed", "Logins with a wrong mailbox, token or signature.", failed)
+    refused = 0 if clients is None else clients.refused_registrations
+    yield counter("client_registrations_refused", "Registrations above the limits.", refused)
     counts = labelled_counters("implementation", "What an implementation counts.", labels=["implementation", "count"])
     for hosted in node.service_hosts:
         # A count that appears with its first event would hide that event from queries for growth.

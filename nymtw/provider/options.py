@@ -12,12 +12,17 @@ from nymtw.errors import PluginError
 from nymtw.node.engine.mix_node import MixOptions, MixSection, positive
 from nymtw.node.home import NodeHome
 from nymtw.node.mixing_options import CLIENT_PORT, load_node_config
+from nymtw.node.option_types import number
 from nymtw.node.tap import port_number
 from nymtw.provider.services.installed_plugins import RESERVED, Implementations, find_implementations, load_options
 from nymtw.provider.services.plugin_texts import help_text, list_text
 
 HEADING = "A provider. What is given on the command line overrides this file."
 DEFAULT_IMPLEMENTATION: Final = "store"
+EDGE_GIVEN: Final = ("client-port", "stream-rate", "client-rate", "registrations", "registrations-per-address")
+_MOST: Final = 10_000.0
+
+rate = number(0, _MOST)
 
 
 class ProviderSection(MixSection, frozen=True, kw_only=True):
@@ -33,6 +38,30 @@ class ProviderSection(MixSection, frozen=True, kw_only=True):
             "recommends, which is what the lines have room for. Not there: as many as that."
         ),
     ] = None
+    client_rate: Annotated[
+        float | None,
+        msgspec.Meta(
+            description="Packets a second that a client may send, 100 at once; more are dropped. Not set: the rate "
+            "from the topology, and a tenth more."
+        ),
+    ] = None
+    registrations: Annotated[
+        int, msgspec.Meta(ge=1, le=1_000_000, description="New clients in an hour, from all addresses together.")
+    ] = 2000
+    registrations_per_address: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=1_000_000, description="New clients in an hour from one address (an IPv6 /64)."),
+    ] = 200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rate("client_rate", self.client_rate)
+
+
+def check_rate(name: str, value: float | None) -> None:
+    """Raises ValueError for what is no rate of packets."""
+    if value is not None and not 0 <= value <= _MOST:
+        raise ValueError(f"{name}: a number from 0 to 10000")
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,6 +81,9 @@ class EdgeOptions(MixOptions):
     optParameters = [
         ["client-port", None, None, "TCP port for clients [default: 9000]", port_number],
         ["stream-rate", None, None, "Maximum of packets a second of each service [default: topology's]", positive],
+        ["client-rate", None, None, "Packets a second from each client [default: from the topology]", rate],
+        ["registrations", None, None, "New clients in an hour [default: 2000]", positive],
+        ["registrations-per-address", None, None, "New clients in an hour from one address [default: 200]", positive],
     ]
 
     optFlags = [
@@ -196,7 +228,7 @@ def configure(options: Options) -> tuple[NodeHome, ProviderConfig]:
     """The home and the configuration for a command line. Raises `ConfigError`."""
     name = options["id"] or f"provider-{options['port'] or 1789}"
     home = NodeHome("provider", name)
-    given = {"id": name, **options.mix_given("client-port", "stream-rate")}
+    given = {"id": name, **options.mix_given(*EDGE_GIVEN)}
     return home, load_node_config(
         home, ProviderConfig, {"node": given}, HEADING, {("node", "client_port"): CLIENT_PORT}
     )

@@ -12,11 +12,13 @@ from twisted.python.failure import Failure
 
 from nymtw.errors import NymtwError, PluginError
 from nymtw.interfaces import IMailboxHost
+from nymtw.link.client_link import ClientLinkLimits
 from nymtw.link.edge_link import ClientLinkFactory
 from nymtw.node.engine.mix_node import AtStop, Environment, MixNode, MixParts
 from nymtw.node.home import NodeHome
 from nymtw.node.service import Listener
 from nymtw.node.tap import stop_with
+from nymtw.provider.admission import OpenAdmission
 from nymtw.provider.core import ProviderCore
 from nymtw.provider.delivery import Deliveries
 from nymtw.provider.metrics import provider_metrics
@@ -30,7 +32,10 @@ from nymtw.topology.presence import Heartbeat
 
 
 class ProviderService(MixNode):
-    """The parts of every node that mixes, the implementations, and the links of clients if there are mailboxes."""
+    """The parts of every node that mixes, the implementations, and the links of clients if there are mailboxes.
+
+    `verifier=` takes another `ICredentialVerifier` than `OpenAdmission`.
+    """
 
     role: ClassVar[str] = PROVIDER
     core_type: ClassVar[type[ProviderCore]] = ProviderCore
@@ -106,8 +111,11 @@ class ProviderService(MixNode):
 
     @classmethod
     def link_parts(cls, reactor: Any, section: Any) -> dict[str, Any]:
-        """This role's further arguments of `ClientLinkFactory`."""
-        return {}
+        """This role's further arguments of `ClientLinkFactory`: the admission, and limits of registrations."""
+        limits = ClientLinkLimits(
+            registrations=section.registrations, registrations_per_address=section.registrations_per_address
+        )
+        return {"verifier": OpenAdmission(reactor, section.client_rate), "limits": limits}
 
     @property
     def service_hosts(self) -> tuple[ServiceHost, ...]:
@@ -127,13 +135,23 @@ class ProviderService(MixNode):
 
     def use_topology(self, topology: Topology) -> None:
         """Use a new topology. No packet is accepted before the implementations are ready."""
-        if self.clients is not None and self.rotation.epoch is None:
-            # Only from the first topology: a change waits for the next start.
-            self.clients.slots = topology.recommended.fetch_slots
+        if self.clients is not None:
+            self.clients.verifier.use_topology(topology)
+            if self.rotation.epoch is None:
+                # Only from the first topology: a change waits for the next start.
+                self.clients.slots = topology.recommended.fetch_slots
         for hosted in self.service_hosts:
             hosted.dispatch.use_topology(topology, hosted.is_service)
         if self.implementation.ready:
             super().use_topology(topology)
+
+    def apply(self, section: Any) -> frozenset[str]:
+        """Apply changed values: those of every node, and the rate of clients."""
+        if self.clients is not None and isinstance(self.clients.verifier, OpenAdmission):
+            topology = self.watch.current
+            recommended = Recommended() if topology is None else topology.recommended
+            self.clients.verifier.use_rate(section.client_rate, recommended)
+        return super().apply(section) | {"client_rate"}
 
     def announced(self) -> Heartbeat:
         """The content of the next heartbeat, with port for clients, mailboxes, public clients and services."""

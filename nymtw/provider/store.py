@@ -9,8 +9,9 @@ from zope.interface import implementer
 
 from nymtw.interfaces import IMailboxHost, IMailboxStore, IProviderContext
 from nymtw.node.engine.mix_node import positive
+from nymtw.node.option_types import whole_number
 from nymtw.provider.delivery import Delivery
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.storage.postgresql import PostgreSQLMailboxes
 
@@ -19,6 +20,8 @@ _GIBIBYTE: Final = 2**30
 _MEBIBYTE: Final = 2**20
 _DAY: Final = 86400
 _DEFAULTS: Final = MailboxLimits()
+
+days = whole_number(0, 36_500, "days")
 
 
 class Options(usage.Options):
@@ -36,6 +39,20 @@ class Options(usage.Options):
             "Days after which unread mail is deleted",
             positive,
         ],
+        [
+            "unused-days",
+            None,
+            int(_DEFAULTS.unused_age) // _DAY,
+            "Days after which a mailbox is deleted that nobody has used; 0: never",
+            days,
+        ],
+        [
+            "abandoned-days",
+            None,
+            int(_DEFAULTS.abandoned_age) // _DAY,
+            "Days without a login after which a mailbox is deleted; 0: never",
+            days,
+        ],
         ["storage-gib", None, _DEFAULTS.total_bytes // _GIBIBYTE, "Maximum of GiB in all mailboxes", positive],
     ]
 
@@ -48,6 +65,8 @@ def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "Sto
         bytes_per_mailbox=options["mailbox-mib"] * _MEBIBYTE,
         item_age=float(options["mail-days"] * _DAY),
         total_bytes=options["storage-gib"] * _GIBIBYTE,
+        unused_age=float(options["unused-days"] * _DAY),
+        abandoned_age=float(options["abandoned-days"] * _DAY),
     )
     return StoreProvider(context, limits, options["store"] or "")
 

@@ -17,13 +17,14 @@ from zope.interface import implementer
 
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.records import MailboxRecord, StoredItem
 from nymtw.storage.usage import LARGEST, SWEEP, MailboxUsage, Subscribers, sweep_interval
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS mailboxes (
-    mailbox BLOB PRIMARY KEY, public_key BLOB NOT NULL, token_hash BLOB NOT NULL
+    mailbox BLOB PRIMARY KEY, public_key BLOB NOT NULL, token_hash BLOB NOT NULL, seen INTEGER NOT NULL,
+    used INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS items (
     number INTEGER PRIMARY KEY AUTOINCREMENT, mailbox BLOB NOT NULL, kind INTEGER NOT NULL, content BLOB NOT NULL,
@@ -36,9 +37,16 @@ CREATE INDEX IF NOT EXISTS items_with_size ON items (mailbox, number, size);
 DROP INDEX IF EXISTS items_by_mailbox;
 """
 _REGISTER = (
-    "INSERT INTO mailboxes VALUES (?, ?, ?) "
-    "ON CONFLICT (mailbox) DO UPDATE SET public_key = excluded.public_key, token_hash = excluded.token_hash"
+    "INSERT INTO mailboxes (mailbox, public_key, token_hash, seen, used) VALUES (?, ?, ?, ?, 0) ON CONFLICT (mailbox) "
+    "DO UPDATE SET public_key = excluded.public_key, token_hash = excluded.token_hash, seen = excluded.seen"
 )
+_TOUCH = "UPDATE mailboxes SET seen = ?, used = 1 WHERE mailbox = ?"
+_EXPIRED = "SELECT mailbox FROM mailboxes WHERE (used = 0 AND seen < ?) OR (used = 1 AND seen < ?) LIMIT ?"
+_EMPTY = (
+    "DELETE FROM items WHERE number IN (SELECT number FROM items WHERE mailbox = ? ORDER BY number LIMIT ?) "
+    "RETURNING mailbox, size"
+)
+_REMOVE = "DELETE FROM mailboxes WHERE mailbox = ?"
 _FIND = "SELECT public_key, token_hash FROM mailboxes WHERE mailbox = ?"
 _STORE = "INSERT INTO items (mailbox, kind, content, stored, size) VALUES (?, ?, ?, ?, ?)"
 _PULL = "SELECT number, kind, content FROM items WHERE mailbox = ? AND number > ? ORDER BY number LIMIT ?"
@@ -79,13 +87,15 @@ class SQLiteMailboxes:
         self._wall_clock = wall_clock
         self._sweeper: IDelayedCall | None = None
         self._interval = commit_interval
-        self.usage = MailboxUsage(limits or MailboxLimits())
+        self.limits = limits or MailboxLimits()
+        self.usage = MailboxUsage(self.limits)
         self._subscribers = Subscribers()
         self._path = str(path)
         self._timer: IDelayedCall | None = None
         self._registrations: dict[bytes, tuple[bytes, bytes]] = {}
         self._items: list[_Item] = []
         self._confirmed: dict[tuple[int, bytes], None] = {}
+        self._touched: dict[bytes, int] = {}
         self._waiting: list[Deferred[None]] = []
         try:
             if self._path != ":memory:":
@@ -100,7 +110,13 @@ class SQLiteMailboxes:
             raise DiskError(f"{self._path}: cannot open the mailboxes: {error}") from None
 
     def _bring_up_to_date(self) -> None:
-        """Add the columns that files of earlier versions lack: time of storing (the present is used) and size."""
+        """Add the columns that files of earlier versions lack: the times (the present is used) and the size."""
+        columns = [row[1] for row in self._database.execute("PRAGMA table_info(mailboxes)")]
+        if "seen" not in columns:
+            self._database.executescript(
+                f"BEGIN; ALTER TABLE mailboxes ADD COLUMN seen INTEGER NOT NULL DEFAULT {int(self._wall_clock())}; "
+                "ALTER TABLE mailboxes ADD COLUMN used INTEGER NOT NULL DEFAULT 1; COMMIT"
+            )
         columns = [row[1] for row in self._database.execute("PRAGMA table_info(items)")]
         if "stored" not in columns:
             self._database.execute(
@@ -119,8 +135,7 @@ class SQLiteMailboxes:
             (mailbox for (mailbox,) in self._database.execute("SELECT mailbox FROM mailboxes")),
             self._database.execute("SELECT mailbox, COUNT(*), SUM(size) FROM items GROUP BY mailbox"),
         )
-        if self.usage.bytes:
-            self._arm_sweeper()
+        self._arm_sweeper()
 
     # IMailboxStore
 
@@ -130,7 +145,12 @@ class SQLiteMailboxes:
         except NymtwError:
             return fail()
         self._registrations[mailbox] = (public_key, token_hash)
+        self._arm_sweeper()
         return self._when_durable()
+
+    def touch(self, mailbox: bytes) -> None:
+        self._touched[mailbox] = int(self._wall_clock())
+        self._arm()
 
     def find(self, mailbox: bytes) -> MailboxRecord | None:
         row = next(self._read(_FIND, (mailbox,)), None)
@@ -199,11 +219,12 @@ class SQLiteMailboxes:
         items, self._items = self._items, []
         confirmed, self._confirmed = self._confirmed, {}
         waiting, self._waiting = self._waiting, []
-        if not (registrations or items or confirmed):
+        touched, self._touched = self._touched, {}
+        if not (registrations or items or confirmed or touched):
             return
         error: NymtwError | None = None
         try:
-            self._write(registrations, items, confirmed)
+            self._write(registrations, items, confirmed, touched)
         except sqlite3.Error as problem:
             error = DiskError(f"{self._path}: {problem}")
             self.usage.not_registered(registrations)
@@ -221,12 +242,15 @@ class SQLiteMailboxes:
         registrations: dict[bytes, tuple[bytes, bytes]],
         items: list[_Item],
         confirmed: dict[tuple[int, bytes], None],
+        touched: dict[bytes, int],
     ) -> None:
+        now = int(self._wall_clock())
         database = self._database
         deleted: list[tuple[bytes, int]] = []
         database.execute("BEGIN IMMEDIATE")
         try:
-            database.executemany(_REGISTER, [(mailbox, *keys) for mailbox, keys in registrations.items()])
+            database.executemany(_REGISTER, [(mailbox, *keys, now) for mailbox, keys in registrations.items()])
+            database.executemany(_TOUCH, [(seen, mailbox) for mailbox, seen in touched.items()])
             database.executemany(_STORE, items)
             for key in confirmed:
                 deleted += database.execute(_CONFIRM, key).fetchall()
@@ -241,18 +265,46 @@ class SQLiteMailboxes:
     # items that are too old
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
-        if self._sweeper is None:
+        mailboxes = self.limits.expire and (self.usage.counts or self._registrations)
+        if self._sweeper is None and (self.usage.bytes or mailboxes):
             interval = sweep_interval(self.usage.limits) if seconds is None else seconds
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:
-        """Delete items that are too old, some at a time. The oldest have the lowest numbers."""
+        """Delete items and mailboxes that are too old, some at a time. The oldest items have the lowest numbers."""
         self._sweeper = None
+        self._commit()
         before = int(self._wall_clock() - self.usage.limits.item_age)
         try:
             gone = self._database.execute(_EXPIRE, (SWEEP, before)).fetchall()
         except sqlite3.Error:
             gone = []  # the disk refuses: the next sweep tries again
         self.usage.count_out(gone)
-        if self.usage.bytes:
-            self._arm_sweeper(self._interval if len(gone) == SWEEP else None)
+        more = self._delete_expired()
+        self._arm_sweeper(self._interval if more or len(gone) == SWEEP else None)
+
+    def _delete_expired(self) -> bool:
+        """Delete mailboxes that have expired, with up to `SWEEP` of their items. Whether there may be more."""
+        database, left = self._database, SWEEP
+        gone: list[tuple[bytes, int]] = []
+        removed: list[bytes] = []
+        try:
+            expired = database.execute(_EXPIRED, (*self.limits.expiry(self._wall_clock()), SWEEP)).fetchall()
+            if not expired:
+                return False
+            database.execute("BEGIN IMMEDIATE")
+            for (mailbox,) in expired:
+                gone += database.execute(_EMPTY, (mailbox, left)).fetchall()
+                left = SWEEP - len(gone)
+                if not left:
+                    break
+                database.execute(_REMOVE, (mailbox,))
+                removed.append(mailbox)
+            database.execute("COMMIT")
+        except sqlite3.Error:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            return False  # the disk refuses: the next sweep tries again
+        self.usage.count_out(gone)
+        self.usage.expired(removed)
+        return True

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from nymtw.errors import DiskError, NymtwError
 from nymtw.interfaces import IMailboxStore
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.postgresql_tables import Batch, Server, cost_of
 from nymtw.storage.records import MailboxRecord, StoredItem
 from nymtw.storage.usage import LARGEST, SWEEP, MailboxUsage, Subscribers, sweep_interval
@@ -89,7 +89,8 @@ class PostgreSQLMailboxes:
         self._random = random
         self._interval = commit_interval
         self._wall_clock = wall_clock
-        self.usage = MailboxUsage(limits or MailboxLimits())
+        self.limits = limits or MailboxLimits()
+        self.usage = MailboxUsage(self.limits)
         self._subscribers = Subscribers()
         self._make_worker = worker
         self._reactor = reactor
@@ -133,8 +134,14 @@ class PostgreSQLMailboxes:
             self.usage.expect(mailbox)
         except NymtwError:
             return fail()
-        self._batch.registrations[mailbox] = (public_key, token_hash)
+        self._batch.registrations[mailbox] = (public_key, token_hash, int(self._wall_clock()))
+        self._arm_sweeper()
         return self._when_durable(self._batch.waiting)
+
+    def touch(self, mailbox: bytes) -> None:
+        if self._ready:
+            self._batch.touched[mailbox] = int(self._wall_clock())
+            self._arm()
 
     def find(self, mailbox: bytes) -> "Deferred[MailboxRecord | None]":
         if self._channels is None or not self._ready:
@@ -230,11 +237,13 @@ class PostgreSQLMailboxes:
             self._written, self._not_written, callbackArgs=(batch,), errbackArgs=(batch,)
         ).addErrback(self._bug).addCallback(lambda _: self._go_on_writing(busy))
 
-    def _written(self, gone: list[tuple[bytes, int]], batch: Batch) -> None:
+    def _written(self, written: tuple[list[tuple[bytes, int]], list[bytes]], batch: Batch) -> None:
+        gone, removed = written
         self.usage.registered(batch.registrations)
         self.usage.count_out(gone)
-        if batch.expire_before is not None and self.usage.bytes:
-            self._arm_sweeper(self._interval if len(gone) >= SWEEP else None)
+        self.usage.expired(removed)
+        if batch.expire_before is not None:
+            self._arm_sweeper(self._interval if len(gone) >= SWEEP or len(removed) >= SWEEP else None)
         for deferred in batch.everybody:
             deferred.callback(None)
         self._subscribers.tell(mailbox for mailbox, *_ in batch.items)
@@ -310,8 +319,7 @@ class PostgreSQLMailboxes:
         self.usage.start_from(*held)
         self._retry = _FIRST_RETRY
         self._ready = True
-        if self.usage.bytes:
-            self._arm_sweeper()
+        self._arm_sweeper()
         doubtful, self._doubtful = self._doubtful, set()
         self._subscribers.tell(doubtful)
 
@@ -362,12 +370,14 @@ class PostgreSQLMailboxes:
     # items that are too old
 
     def _arm_sweeper(self, seconds: float | None = None) -> None:
-        if self._sweeper is None and not self._closed:
+        mailboxes = self.limits.expire and (self.usage.counts or self._batch.registrations)
+        if self._sweeper is None and not self._closed and (self.usage.bytes or mailboxes):
             interval = sweep_interval(self.usage.limits) if seconds is None else seconds
             self._sweeper = self._clock.callLater(interval, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None
         if self._ready:
-            self._batch.expire_before = int(self._wall_clock() - self.usage.limits.item_age)
+            self._batch.expire_before = int(self._wall_clock() - self.limits.item_age)
+            self._batch.expiry = self.limits.expiry(self._wall_clock())
             self._arm()

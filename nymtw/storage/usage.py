@@ -6,7 +6,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from nymtw.errors import MailboxFull, UnknownDestination
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 
 SWEEP: Final = 1000  # items examined in one step, so that nothing else waits for long
 LARGEST: Final = 2**63 - 1  # the highest number of an item
@@ -14,8 +14,9 @@ _LONGEST_INTERVAL: Final = 3600.0
 
 
 def sweep_interval(limits: MailboxLimits) -> float:
-    """Seconds between two searches for items that are too old."""
-    return min(_LONGEST_INTERVAL, limits.item_age / 4)
+    """Seconds between two searches for items and mailboxes that are too old."""
+    ages = [age for age in (limits.item_age, limits.unused_age, limits.abandoned_age) if age]
+    return min(_LONGEST_INTERVAL, min(ages) / 4)
 
 
 class MailboxUsage:
@@ -35,9 +36,11 @@ class MailboxUsage:
         self.counts = dict.fromkeys(mailboxes, 0)
         self.sizes = {}
         self._coming.clear()
+        self.bytes = 0
         for mailbox, count, size in held:
-            self.counts[mailbox], self.sizes[mailbox] = count, size
-        self.bytes = sum(self.sizes.values())
+            self.bytes += size
+            if mailbox in self.counts:  # mail may be left of one that has expired, until it is too old itself
+                self.counts[mailbox], self.sizes[mailbox] = count, size
 
     def expect(self, mailbox: bytes) -> None:
         """Reserve a place for a mailbox that is about to be registered, perhaps again. Raises `MailboxFull`."""
@@ -57,6 +60,12 @@ class MailboxUsage:
         """Release the places of mailboxes whose registration failed."""
         self._coming.difference_update(mailboxes)
 
+    def expired(self, mailboxes: Iterable[bytes]) -> None:
+        """Forget mailboxes that were deleted."""
+        for mailbox in mailboxes:
+            self.counts.pop(mailbox, None)
+            self.sizes.pop(mailbox, None)
+
     def take(self, mailbox: bytes, size: int) -> None:
         """Add an item. Raises `UnknownDestination` or `MailboxFull`; nothing is added then."""
         count = self.counts.get(mailbox)
@@ -70,8 +79,10 @@ class MailboxUsage:
     def count_out(self, gone: Iterable[tuple[bytes, int]]) -> None:
         """Subtract items that were deleted or could not be stored: (mailbox, bytes) of each."""
         for mailbox, size in gone:
-            self.counts[mailbox] -= 1
             self.bytes -= size
+            if mailbox not in self.counts:
+                continue
+            self.counts[mailbox] -= 1
             left = self.sizes.get(mailbox, 0) - size
             if left > 0:
                 self.sizes[mailbox] = left

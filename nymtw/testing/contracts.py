@@ -28,7 +28,7 @@ from nymtw.interfaces import (
     IRouteStrategy,
 )
 from nymtw.mixing.loop_loss import ACTIONS, GO_ON, LoopLoss
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.schedule_contract import LinkScheduleContract as LinkScheduleContract
 from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, Topology
@@ -258,6 +258,23 @@ class MailboxStoreContract:
         self.wait(clock, store.close())
         clock.advance(1)
         assert clock.getDelayedCalls() == []
+
+    def test_mailboxes_that_nobody_uses_expire_with_their_mail_and_make_room(self, clock: FakeClock) -> None:
+        store = self.make_store(clock, MailboxLimits(mailboxes=2, unused_age=1000, abandoned_age=4000))
+        assert (store.limits.unused_age, store.limits.abandoned_age) == (1000, 4000)
+        self.register(clock, store, ALICE, BOB)
+        store.touch(BOB)
+        self.wait(clock, store.store(BOB, 1, b"mail"))
+        clock.advance(1300)
+        assert (store.count(), self.find(clock, store, ALICE)) == (1, None)
+        clock.advance(2000)
+        store.touch(BOB)
+        clock.advance(3500)
+        assert self.contents(clock, store, BOB) == [b"mail"]
+        clock.advance(1000)
+        assert (store.count(), self.contents(clock, store, BOB)) == (0, [])
+        self.register(clock, store, ALICE, b"c" * 32)
+        self.wait(clock, store.close())
 
     def test_a_full_store_refuses(self, clock: FakeClock, store: Any) -> None:
         self.register(clock, store, ALICE, BOB)

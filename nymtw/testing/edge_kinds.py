@@ -6,7 +6,7 @@ from typing import Final
 from nymtw.gateway.options import GatewayConfig, GatewaySection
 from nymtw.gateway.options import Options as GatewayCommandLine
 from nymtw.gateway.service import GatewayService
-from nymtw.provider.options import EdgeOptions, ProviderConfig, ProviderSection
+from nymtw.provider.options import EDGE_GIVEN, EdgeOptions, ProviderConfig, ProviderSection
 from nymtw.provider.options import Options as ProviderCommandLine
 from nymtw.provider.service import ProviderService
 
@@ -22,7 +22,7 @@ class EdgeKind:
     given: tuple[str, ...]
 
 
-PROVIDER_KIND: Final = EdgeKind(ProviderCommandLine, ProviderSection, ProviderConfig, ProviderService, ("stream-rate",))
+PROVIDER_KIND: Final = EdgeKind(ProviderCommandLine, ProviderSection, ProviderConfig, ProviderService, EDGE_GIVEN)
 GATEWAY_KIND: Final = EdgeKind(
-    GatewayCommandLine, GatewaySection, GatewayConfig, GatewayService, ("stream-rate", "downlink-rate", "client-rate")
+    GatewayCommandLine, GatewaySection, GatewayConfig, GatewayService, (*EDGE_GIVEN, "downlink-rate")
 )

@@ -48,6 +48,9 @@ NODE_RATE: Final = 20
 START_LIMIT: Final = 120.0
 
 
+MOST_RATE: Final = 10_000.0  # packets a second: clients with rates of their own are let in
+
+
 class SimulatedNetwork:
     """A whole network. Use it as a context manager, or call `start` and `stop`.
 
@@ -100,6 +103,8 @@ class SimulatedNetwork:
         self._mix_loops = mix_loops
         self._implementations = implementations or {}
         self._debug = debug or DebugSection()
+        # Clients with rates of their own are let in.
+        self._admits = {} if debug is None else {"client_rate": MOST_RATE}
         self.clock = FakeClock()
         self.transcript = Transcript()
         self.network = MemoryNetwork(self.clock, latency, self.transcript)
@@ -345,7 +350,7 @@ class SimulatedNetwork:
             client_port=client_port,
             directory_key="",
             rate=NODE_RATE,
-            **options.mix_given(*kind.given),
+            **{**self._admits, **options.mix_given(*kind.given)},
         )
 
         def make() -> ProviderService:

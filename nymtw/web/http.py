@@ -18,7 +18,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from nymtw.errors import DirectoryError, EncodingError
+from nymtw.errors import DirectoryError, EncodingError, TooManyRequests
 
 BODY_LIMIT = 64 * 2**10  # bytes
 IDLE_TIMEOUT = 60  # seconds from the connection, or from an answer, until the next request is complete
@@ -60,8 +60,8 @@ class Unavailable(DirectoryError):
 class Route:
     """One method of one path. `handler` may return a Deferred.
 
-    It raises `EncodingError` or `DirectoryError` to refuse a request (400), `Unavailable` (503). `operation`: its entry
-    in the API's description.
+    It raises `EncodingError` or `DirectoryError` to refuse a request (400), `TooManyRequests` (429), `Unavailable`
+    (503). `operation`: its entry in the API's description.
     """
 
     method: str
@@ -115,7 +115,7 @@ class BoundedRequest(Request):
 
 
 class RoutesResource(Resource):
-    """Answers requests from the routes. Errors (404, 405, 500, 503) are JSON too."""
+    """Answers requests from the routes. Errors (404, 405, 429, 500, 503) are JSON too."""
 
     isLeaf = True
     _log = Logger()
@@ -223,6 +223,8 @@ class RoutesResource(Resource):
     def _refusal(self, route: Route, failure: Failure) -> Answer:
         if failure.check(Unavailable):
             return as_json({"error": str(failure.value)}, 503)
+        if failure.check(TooManyRequests):
+            return as_json({"error": str(failure.value)}, 429)
         if failure.check(EncodingError, DirectoryError):
             return as_json({"error": str(failure.value)}, 400)
         self._log.failure("{method} {path} failed", failure=failure, method=route.method, path=route.path)

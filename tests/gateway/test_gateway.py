@@ -15,7 +15,7 @@ from twisted.internet.error import ConnectionClosed
 
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import PluginError, RegistrationRefused
-from nymtw.gateway.admission import BURST, MARGIN, OpenAdmission, client_rate, downlink_rate
+from nymtw.gateway.rates import downlink_rate
 from nymtw.gateway.service import GatewayService
 from nymtw.inspection.probe import probe
 from nymtw.link.control import SLOT_LENGTH
@@ -26,6 +26,7 @@ from nymtw.message.packets import build_data_packet
 from nymtw.message.sealing import unseal
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.routes import UniformRoutes
+from nymtw.provider.admission import BURST, MARGIN, OpenAdmission, client_rate
 from nymtw.provider.services.installed_plugins import find_implementations
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import CredentialVerifierContract

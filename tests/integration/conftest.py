@@ -96,13 +96,16 @@ def localnet() -> Iterator[Callable[..., Localnet]]:
 
 
 class Mixnet:
-    """A small localnet with alice and bob at TCP sockets, and more clients in `home`, which take their time."""
+    """A small localnet with alice and bob at TCP sockets, and more clients in `home`, which take their time.
+
+    Its rate leaves something of the machine to the other networks that are tested at the same time.
+    """
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.home = folder / "more"
         self._started: list[Program] = []
         self.localnet = Localnet(
-            "--mixnodes-per-layer=1", "--providers=1", "--dir", folder / "net", *arguments, home=self.home
+            "--mixnodes-per-layer=1", "--providers=1", "--rate=20", "--dir", folder / "net", *arguments, home=self.home
         )
         try:
             self.localnet.wait_for("Running until Ctrl-C")

@@ -1,6 +1,7 @@
 """The client's link: only the owner of a mailbox opens it, and no client makes the provider keep much for it."""
 
 import hashlib
+from contextlib import suppress
 
 import pytest
 from edge_and_clients import HOP, LIMITS, PACKET, SLOTS, World
@@ -13,6 +14,9 @@ from nymtw.errors import DiskError, RegistrationRefused
 from nymtw.link import control
 from nymtw.link.control import MailItem, MailKind, token_hash
 from nymtw.link.frames import KEEPALIVE_FRAME, FrameParser, FrameType, encode_packet, encode_submit
+from nymtw.storage.mailbox_limits import MailboxLimits
+from nymtw.storage.mailboxes import SQLiteMailboxes
+from nymtw.testing.clock import FakeClock
 from nymtw.testing.security import HELLO_LENGTH
 from nymtw.topology.address import mailbox_id
 
@@ -177,6 +181,57 @@ def test_one_address_cannot_take_all_mailboxes():
         world.wait(connection.register())
     elsewhere = world.connect("bob")  # another client, another address
     world.wait(elsewhere.register())
+    world.close()
+
+
+def test_all_addresses_together_cannot_register_without_end_and_the_limit_empties_by_itself():
+    clock = FakeClock()
+    store = SQLiteMailboxes(":memory:", clock, limits=MailboxLimits(mailboxes=1000))
+    world = World(store=store, clock=clock, registrations=6, registrations_per_address=2)
+
+    def registered(round_):
+        """How many of twelve clients with an address each may register."""
+        made = 0
+        for number in range(12):
+            connection = world.connect(f"{round_} {number}")
+            with suppress(RegistrationRefused):
+                world.wait(connection.register())
+                made += 1
+            connection.close()
+        return made
+
+    assert registered(1) == 6
+    assert world.links.refused_registrations == 6
+    world.clock.advance(1801)
+    assert registered(2) == 3
+    world.close()
+
+
+def test_a_client_is_told_for_how_long_its_mailbox_is_kept_and_one_that_stays_keeps_it():
+    clock = FakeClock()
+    limits = MailboxLimits(mailboxes=3, unused_age=86400.0, abandoned_age=3 * 86400.0)
+    store = SQLiteMailboxes(":memory:", clock, limits=limits, wall_clock=clock.wall_clock)
+    world = World(store=store, clock=clock)
+    connection = world.connect("alice")
+    token = world.wait(connection.register())
+    assert connection.kept == 86400
+    world.wait(connection.login(token))
+    assert connection.kept == 3 * 86400
+    gone = world.connect("bob")
+    lost = world.wait(gone.register())
+    gone.close()
+    world.clock.advance(5 * 86400)
+    assert connection.up
+    assert store.count() == 1
+    assert store.find(world.mailbox("alice"))
+    again = world.connect("bob")
+    with pytest.raises(RegistrationRefused, match=control.WRONG_LOGIN):
+        world.wait(again.login(lost))
+    connection.close()
+    world.clock.advance(2 * 86400)
+    assert store.count() == 1
+    world.clock.advance(2 * 86400)
+    assert store.count() == 0
     world.close()
 
 

@@ -5,7 +5,8 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 
-from nymtw.link.connection import Allowance, Ceiling, Door
+from nymtw.link.allowance import Allowance
+from nymtw.link.connection import Ceiling, Door
 
 
 class Connection:
@@ -66,20 +67,35 @@ def test_a_shut_door_builds_nothing():
     assert door.buildProtocol(v4("192.0.2.1")) is None
 
 
-def test_an_allowance_is_for_one_address_and_one_period():
+def test_an_allowance_is_for_one_address_and_empties_by_itself():
     clock = Clock()
     allowance = Allowance(clock, most=2, seconds=3600)
     assert [allowance.take(v6("2001:db8::1")) for _ in range(3)] == [True, True, False]
     assert not allowance.take(v6("2001:db8::2"))
     assert allowance.take(v6("2001:db8:1::1"))
-    clock.advance(3599)
+    clock.advance(1799)
     assert not allowance.take(v6("2001:db8::1"))
     clock.advance(1)
-    assert allowance.take(v6("2001:db8::1"))
+    assert [allowance.take(v6("2001:db8::1")) for _ in range(2)] == [True, False]
+    clock.advance(3600)
+    assert [allowance.take(v6("2001:db8::1")) for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize("rate", [1, 2])
+def test_who_tries_all_the_time_gets_no_more_than_the_allowance(rate):
+    """For three hours, each half second, or twice: a limit by the hour gave twice as many around its turn."""
+    clock = Clock()
+    allowance = Allowance(clock, most=200, seconds=3600)
+    taken = []
+    for second in range(3 * 3600 * 2):
+        taken += [second / 2 for _ in range(rate) if allowance.take(v4("192.0.2.1"))]
+        clock.advance(0.5)
+    assert len(taken) == pytest.approx(200 + 3 * 200, abs=1)
+    assert max(sum(start <= when < start + 3600 for when in taken) for start in range(0, 7200, 60)) <= 401
 
 
 def test_an_allowance_remembers_a_bounded_number_of_addresses(monkeypatch):
-    monkeypatch.setattr("nymtw.link.connection.MOST_ORIGINS", 3)
+    monkeypatch.setattr("nymtw.link.allowance.MOST_ORIGINS", 3)
     allowance = Allowance(Clock(), most=1, seconds=3600)
     assert all(allowance.take(v4(f"192.0.2.{number}")) for number in range(4))
     assert allowance.is_used_up(v4("192.0.2.3"))

@@ -60,7 +60,7 @@ def run(folder: str | None, monkeypatch: pytest.MonkeyPatch) -> tuple[Session, "
     monkeypatch.setattr(session_module, "Localnet", Complete)
     options = {"mixnodes-per-layer": 1, "providers": 1, "gateways": 0, "dir": folder, "rate": 20.0, "timeout": 60.0}
     console: Any = Console()
-    session = Session(FakeClock(), {**options, "padded": 0, "exit": 0}, None, console)
+    session = Session(FakeClock(), {**options, "padded": 0, "exit": 0, "validators": 0}, None, console)
     return session, Deferred.fromCoroutine(session.run()), console.said
 
 

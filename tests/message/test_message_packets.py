@@ -7,17 +7,16 @@ import msgspec
 import pytest
 
 from nymtw.errors import EncodingError, PacketRejected, TopologyIncomplete
+from nymtw.message.block_pool import LEAST, BlockPool, is_alive
 from nymtw.message.envelope import MAX_BLOCKS, ReplyBlock
 from nymtw.message.fragments import FRAGMENT_LENGTH, Fragment, FragmentKind, fragment
 from nymtw.message.packets import build_data_packet, build_drop_packet, build_loop_packet
 from nymtw.message.payload import DROP_DESTINATION, split_payload
 from nymtw.message.replies import (
-    BlockPool,
     Grants,
     ReceiptSchedule,
     build_reply_packet,
     expected_reply_round_trip,
-    is_alive,
     make_reply_block,
     open_reply,
     reply_alpha,
@@ -252,19 +251,80 @@ def test_one_correspondent_cannot_give_more_than_his_share():
     assert [pool.add(b"tag", block(), number) for number in range(4)] == [[], [], [2], [3]]
 
 
-def test_where_there_is_no_room_the_correspondent_silent_for_longest_loses():
-    pool = BlockPool(per_tag=3, total=4)
-    for number, tag in enumerate([b"a", b"a", b"b", b"b"]):
-        pool.add(tag, block(), number)
-    pool.take(b"a", EPOCH)  # a is heard of again
-    pool.add(b"a", block(), 4)
-    assert pool.add(b"c", block(), 5) == [2, 3]
-    assert (pool.count(b"a"), pool.count(b"b"), pool.count(b"c"), len(pool)) == (2, 0, 1, 3)
+def test_where_there_is_no_room_who_holds_most_loses_the_oldest():
+    pool = BlockPool(per_tag=3, total=5)
+    for number, tag in enumerate([b"a", b"a", b"b", b"b", b"b"]):
+        assert pool.add(tag, block(), number) == []
+    assert pool.add(b"c", block(), 5) == [2]
+    assert pool.add(b"c", block(), 6) == [0]  # a and b hold two: a was silent for longer
+    assert pool.add(b"c", block(), 7) == [7]  # nobody holds more
+    assert (pool.count(b"a"), pool.count(b"b"), pool.count(b"c"), len(pool)) == (1, 2, 2, 5)
+
+
+def test_the_limit_of_a_tag_shrinks_as_the_pool_fills():
+    pool = BlockPool(per_tag=1000, total=4000)
+    kept = []
+    for name in range(8):
+        for number in range(1000):
+            pool.add(bytes([name]), block(), number)
+        kept.append(pool.count(bytes([name])))
+    assert kept == sorted(kept, reverse=True)
+    assert kept[0] == 800
+    assert LEAST <= kept[-1] < 200
+
+
+@pytest.mark.parametrize("tags", [20, 40])
+def test_a_strangers_blocks_under_many_tags_evict_nobodys(tags):
+    """Twenty tags, or forty, with as many blocks as they may have: it took four minutes of one client."""
+    pool = BlockPool()
+    for name in range(50):
+        for number in range(60):
+            pool.add(b"honest %d" % name, block(), number)
+    for name in range(tags):
+        for number in range(1000):
+            pool.add(b"stranger %d" % name, block(), number)
+    assert [pool.count(b"honest %d" % name) for name in range(50)] == [60] * 50
+    assert len(pool) <= 20_000
+
+
+@pytest.mark.parametrize("tags", [20_000, 40_000])
+def test_a_strangers_blocks_under_tags_without_number_leave_half_to_those_who_are_answered(tags):
+    pool = BlockPool()
+    for name in range(50):
+        for number in range(60):
+            pool.add(b"honest %d" % name, block(), number)
+        pool.take(b"honest %d" % name, EPOCH)
+    for name in range(tags):
+        pool.add(b"stranger %d" % name, block(), name)
+    assert [pool.count(b"honest %d" % name) for name in range(50)] == [59] * 50
+    for number in range(60):
+        pool.add(b"honest 0", block(), number)
+    assert pool.count(b"honest 0") >= 59
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_accounts_of_the_pool_agree_whatever_comes(seed):
+    source, pool, held = random.Random(seed), BlockPool(per_tag=12, total=60), {}
+    for number in range(4000):
+        tag = bytes([source.randrange(30)])
+        if source.random() < 0.7:
+            lost = pool.add(tag, block(EPOCH + source.choice((-1, 0, 1))), number)
+            held[number] = tag
+        elif source.random() < 0.99:
+            taken = pool.take(tag, EPOCH, keep=source.randrange(3))
+            lost = [] if taken is None else [taken[1]]
+        else:
+            lost = pool.drop_dead(EPOCH + source.randrange(3))
+        for handle in lost:
+            del held[handle]
+        assert len(pool) == len(held) <= 60
+    for tag in set(held.values()):
+        assert pool.count(tag) == list(held.values()).count(tag) <= 20
 
 
 def test_a_pool_of_one_correspondent_stays_within_its_total():
     pool = BlockPool(per_tag=10, total=2)
-    assert [pool.add(b"a", block(), number) for number in range(4)] == [[], [], [0], [1]]
+    assert [pool.add(b"a", block(), number) for number in range(4)] == [[], [], [2], [3]]
     assert len(pool) == 2
 
 

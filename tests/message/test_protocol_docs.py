@@ -11,7 +11,7 @@ from nymtw.message import arq
 from nymtw.message.envelope import BLOCK_LENGTH, ENVELOPE_OVERHEAD, MAX_BLOCKS, ReplyReceipt
 from nymtw.message.fragments import FRAGMENT_LENGTH, REPLY_FRAGMENT_LENGTH
 from nymtw.message.payload import ACK_SECTION_LENGTH, PAYLOAD_LENGTH, SEALED_LENGTH
-from nymtw.message.reassembly import ReassemblyLimits
+from nymtw.message.reassembly import SHORT, ReassemblyLimits
 from nymtw.message.stream import INITIAL_CREDIT, MAX_AHEAD, STREAM_PART, WINDOW, StreamFailure
 from nymtw.topology.document import Recommended
 from nymtw.topology.presence import CLIENTS_PER_PAGE, MAX_PAGES, MAX_PUBLIC_CLIENTS, MAX_SKEW
@@ -62,7 +62,8 @@ def test_the_figures_in_the_text_are_those_of_the_code():
     limits = ReassemblyLimits()
     for figure in (
         f"bounded ({limits.size // 2**20} MiB)",
-        f"stood still for {limits.idle_when_full:.0f} seconds",
+        f"of at most {SHORT} fragments",
+        f"doubled {limits.grace:.0f} seconds ago or less",
         f"after {limits.idle / 60:.0f} minutes without",
         f"and {limits.age / 3600:.0f} hours after",
         f"for {limits.remember / 86400:.0f} days, the newest {limits.remembered:,} of them",

@@ -45,6 +45,8 @@ messages = st.builds(
     end=st.booleans(),
     credit=st.integers(0, 2**62 - 1),
     reset=st.booleans(),
+    price=st.text(max_size=64),
+    payment=st.binary(max_size=64),
 )
 
 

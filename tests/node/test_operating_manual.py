@@ -14,8 +14,10 @@ from nymtw.gateway.options import Options as GatewayOptions
 from nymtw.mixnode.options import MixnodeSection
 from nymtw.mixnode.options import Options as MixnodeOptions
 from nymtw.nym_node.options import Options as NodeOptions
+from nymtw.pipe.roles import FaucetOptions, RedeemerOptions, WatcherOptions
 from nymtw.provider.options import Options as ProviderOptions
 from nymtw.provider.options import ProviderSection
+from nymtw.validator.tap import Options as ValidatorOptions
 
 DOCS = Path(__file__).parents[2] / "docs"
 MANUAL = (DOCS / "operating.md").read_text()
@@ -31,9 +33,9 @@ def test_every_reason_of_a_drop_is_explained() -> None:
 def test_the_keys_that_can_change_are_keys() -> None:
     table = MANUAL.split("| without a restart |")[1].split("\n\n")[0]
     names = re.findall("`([a-z_]+)`", table)
-    assert len(names) == 7
-    assert set(names) <= set(MixnodeSection.__struct_fields__)
-    assert {"max_delay", "drain"} <= set(ProviderSection.__struct_fields__)
+    assert len(names) == 8
+    assert set(names) - {"client_rate"} <= set(MixnodeSection.__struct_fields__)
+    assert {"max_delay", "drain", "client_rate"} <= set(ProviderSection.__struct_fields__)
 
 
 def test_headings_that_are_linked_exist() -> None:
@@ -58,6 +60,10 @@ def test_a_unit_starts_what_it_says(unit: Path) -> None:
         "nym-provider": ProviderOptions,
         "nym-gateway": GatewayOptions,
         "nym-node": NodeOptions,
+        "nym-validator": ValidatorOptions,
+        "nym-watcher": WatcherOptions,
+        "nym-redeemer": RedeemerOptions,
+        "nym-faucet": FaucetOptions,
     }[found[1]]()
     options.parseOptions(found[2].split())
     assert options["id"] == "main"
@@ -90,9 +96,13 @@ def test_systemd_accepts_a_unit(unit: Path, tmp_path: Path) -> None:
 def test_there_is_a_unit_for_each_role() -> None:
     assert [unit.stem for unit in UNITS] == [
         "nym-exit",
+        "nym-faucet",
         "nym-gateway",
         "nym-mixnode",
         "nym-node",
         "nym-provider",
+        "nym-redeemer",
+        "nym-validator",
+        "nym-watcher",
         "nym-webproxy",
     ]

@@ -20,7 +20,10 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("nym-directory", "nym-mixnode", "nym-provider", "nym-gateway", "nym-client", "nym-node", "nym-validator")
+COMMANDS = (
+    *("nym-directory", "nym-mixnode", "nym-provider", "nym-gateway", "nym-client", "nym-node"),
+    *("nym-validator", "nym-watcher", "nym-redeemer", "nym-faucet"),
+)
 BUNDLED = ("store", "echo", "webproxy", "broadcaster", "exit")
 UNWANTED = (".git", ".tox", ".venv", "build", "dist", "target", "*.egg-info", "__pycache__", "dropin.cache", ".*_cache")
 
@@ -126,6 +129,7 @@ def check_files(wheel: Path, sdist: Path) -> None:
         "nymtw/py.typed",
         "nymtw/directory/dashboard/web/index.html",
         "nymtw/web/swagger/swagger-ui-bundle.js",
+        "nymtw/ethereum/contracts/nym.json",
         "nymtw/web/swagger/SHA256SUMS",
     ):
         assert wanted in in_wheel, f"{wanted} is not in the wheel"

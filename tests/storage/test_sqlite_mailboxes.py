@@ -13,7 +13,7 @@ import pytest
 from twisted.python.failure import Failure
 
 from nymtw.errors import DiskError, MailboxFull, UnknownDestination
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes, open_database
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract
@@ -52,8 +52,8 @@ class Opened:
         return self.connection
 
 
-def registered(path, clock, connect=open_database):
-    store = SQLiteMailboxes(path, clock, connect=connect)
+def registered(path, clock, connect=open_database, limits=None):
+    store = SQLiteMailboxes(path, clock, connect=connect, limits=limits)
     clock.wait_for(store.register(ALICE, b"k" * 32, b"t" * 32), 1)
     return store
 
@@ -87,9 +87,45 @@ def test_what_comes_together_is_committed_together(path, clock):
 
 
 def test_an_idle_store_holds_no_timer(path, clock):
-    store = registered(path, clock)
+    store = registered(path, clock, limits=MailboxLimits(unused_age=0, abandoned_age=0))
     clock.advance(10)
     assert clock.getDelayedCalls() == []
+    store.close()
+
+
+def test_mailboxes_of_a_file_without_times_count_as_used_now(path, clock):
+    database = sqlite3.connect(path)
+    database.execute(
+        "CREATE TABLE mailboxes (mailbox BLOB PRIMARY KEY, public_key BLOB NOT NULL, token_hash BLOB NOT NULL) "
+        "WITHOUT ROWID"
+    )
+    database.execute("INSERT INTO mailboxes VALUES (?, ?, ?)", (ALICE, b"k" * 32, b"t" * 32))
+    database.commit()
+    database.close()
+    clock.advance(5000)
+    limits = MailboxLimits(unused_age=10, abandoned_age=1000)
+    store = SQLiteMailboxes(path, clock, limits=limits, wall_clock=clock.wall_clock)
+    clock.advance(900)
+    assert store.find(ALICE)
+    clock.advance(400)
+    assert (store.find(ALICE), store.count()) == (None, 0)
+    store.close()
+
+
+def test_a_large_mailbox_that_expired_goes_in_steps(path, clock):
+    limits = MailboxLimits(abandoned_age=1000)
+    store = SQLiteMailboxes(path, clock, limits=limits, wall_clock=clock.wall_clock)
+    for mailbox in (ALICE, BOB):
+        clock.wait_for(store.register(mailbox, b"k" * 32, b"t" * 32), 1)
+        store.touch(mailbox)
+    for _ in range(2500):
+        store.store(ALICE, 1, b"x")
+    clock.advance(1300)
+    assert (store.find(ALICE), store.find(BOB), store.count()) == (None, None, 0)
+    assert contents(store) == []
+    clock.wait_for(store.register(ALICE, b"k" * 32, b"t" * 32), 1)
+    clock.wait_for(store.store(ALICE, 1, b"fresh"), 1)
+    assert contents(store) == [b"fresh"]
     store.close()
 
 

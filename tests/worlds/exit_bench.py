@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from nymtw.message.envelope import Envelope
 from nymtw.message.fragments import fragment
+from nymtw.message.opening import bits_of, work
 from nymtw.message.sealing import seal
 from nymtw.message.stream import (
     STREAM_PART,
@@ -140,7 +141,7 @@ class Caller:
     """A client. If `rough`, its packets overtake each other, a tenth are lost and come later, a tenth come twice."""
 
     def __init__(self, world: World, *, rough: bool = False, blocks: int = 50) -> None:
-        self.world, self.rough, self.blocks = world, rough, blocks
+        self.world, self.rough, self.blocks, self.pays = world, rough, blocks, True
         self.person: Asker = world.asker()
         self.person.answers = _Told(self._received)
         self.streams: dict[bytes, Stream] = {}
@@ -181,6 +182,14 @@ class Caller:
                 world.clock.callLater(world.random.expovariate(5), come, number)
             else:
                 come(number)
+
+    def pay(self, stream: "Stream", price: str) -> None:
+        if not self.pays:
+            return
+        bits = bits_of(price)
+        assert bits is not None
+        payment = next(filter(None, work(bits, self.person.tag, stream.id)))
+        self.send_raw(StreamMessage(stream=stream.id, payment=payment).encode())
 
     def _arrived(self, message: StreamMessage) -> None:
         stream = self.streams.get(message.stream)
@@ -235,6 +244,9 @@ class Stream:
         self.opened = self.opened or message.opened
         self.failed = message.failed
         self.was_reset = self.was_reset or message.reset
+        if message.price:
+            self.caller.pay(self, message.price)
+            return
         self.sending.allow(message.credit)
         if message.failed or message.reset:
             return

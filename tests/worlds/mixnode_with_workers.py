@@ -180,18 +180,17 @@ class WorkerParts:
         return self.workers.owners[record.identity]
 
     def use_nodes(self, behind: Sequence[NodeRecord]) -> None:
-        self.coordinator.use_topology(
-            Topology(
-                serial=1,
-                network=bytes(16),
-                published=0,
-                valid_until=2**62,
-                refresh=60.0,
-                epoch=EPOCH,
-                epoch_seconds=86400,
-                nodes=(self.own, self.edge, *behind),
-            )
+        self.topology = Topology(
+            serial=1,
+            network=bytes(16),
+            published=0,
+            valid_until=2**62,
+            refresh=60.0,
+            epoch=EPOCH,
+            epoch_seconds=86400,
+            nodes=(self.own, self.edge, *behind),
         )
+        self.coordinator.use_topology(self.topology)
 
     @property
     def dropped(self) -> dict[DropReason, int]:

@@ -62,11 +62,13 @@ class Far:
         self.ending = self.ended = self.got_end = self.was_reset = self.opened = False
         self.reads = True
         self.host = ""
+        self.payments: list[bytes] = []
 
     def take(self, message: StreamMessage) -> None:
         if message.reset:
             self.was_reset = True
             return
+        self.payments += [message.payment] if message.payment else []
         self.sending.allow(message.credit)
         ready = self.receiving.take(message)
         for one in ready:
@@ -148,6 +150,7 @@ class FakePosted:
 class FakeCircuit:
     def __init__(self, world: "World", exit: FakeExit, received: Callable[[bytes], None]) -> None:
         self.world, self.exit, self.received = world, exit, received
+        self.tag = world.random.randbytes(16)
         self.signs: Callable[[], None] = lambda: None
         self.posted: dict[FakePosted, Any] = {}
         self.closed = False

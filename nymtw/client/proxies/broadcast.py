@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, ClassVar, Final
@@ -12,7 +13,8 @@ from twisted.python import usage
 
 from nymtw.client.core import ClientCore
 from nymtw.client.proxies.fetch import WebOptions, run, warn_of_visibility
-from nymtw.client.receiving.inbox import Received
+from nymtw.client.sending.messages import State
+from nymtw.client.sending.packet_sender import pack_address
 from nymtw.client.service import ClientService
 from nymtw.errors import ConfigError, EncodingError, NymtwError, TopologyIncomplete
 from nymtw.message.broadcast import ID_LENGTH, MAX_TRANSACTION_LENGTH, SERVICE, BroadcastAnswer, BroadcastRequest
@@ -82,26 +84,26 @@ async def submit(
     wanted = BroadcastRequest(id=random.randbytes(ID_LENGTH), chain=chain, transaction=transaction)
     answered: Deferred[BroadcastAnswer] = Deferred()
 
-    def received(message: Received) -> None:
-        try:
-            answer = BroadcastAnswer.parse(message.data)
-        except EncodingError:
-            return
-        if answer.id == wanted.id:
-            core.inbox.confirm([message.message_id])
-            if not answered.called:
+    def received(data: bytes) -> None:
+        with suppress(EncodingError):
+            answer = BroadcastAnswer.parse(data)
+            if answer.id == wanted.id and not answered.called:
                 answered.callback(answer)
+
+    def ended(state: State) -> None:
+        if state is not State.DONE and not answered.called:
+            answered.errback(BroadcastFailed("the transaction did not arrive at the broadcaster"))
 
     def late(result: object, timeout: float) -> Any:
         raise BroadcastFailed("no answer has arrived: it is not known whether the chain has the transaction")
 
-    subscriber = core.inbox.subscribe(received, confirm=True)
+    # A circuit of its own: no broadcaster can link two transactions.
+    circuit = core.circuits.open(pack_address(Address.parse(via, core.network)), received)
     try:
-        core.inbox.pump(subscriber)
-        await core.send(wanted.encode(), Address.parse(via, core.network), wanted.id, surbs=BLOCKS)
+        circuit.post(wanted.encode(), wanted.id, blocks=BLOCKS, ended=ended)
         answer = await answered.addTimeout(PATIENCE, clock, late)
     finally:
-        core.inbox.leave(subscriber)
+        circuit.close()
     if answer.error:
         raise BroadcastFailed(answer.error)
     return answer.hash

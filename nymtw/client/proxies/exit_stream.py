@@ -66,18 +66,21 @@ class ExitStream:
         under_way: int,
         clock: Callable[[], float],
         over: "Callable[[ExitStream], object]",
+        pay: "Callable[[str, ExitStream], object]" = lambda price, stream: stream.fail(StreamFailure.BUSY),
     ) -> None:
         """`window`: bytes that may wait for a user that does not read. `under_way`: bytes that may be under way to the
-        exit. `over` is called once, when no more messages of the exit are expected.
+        exit. `over` is called once, when no more messages of the exit are expected. `pay(price, stream)` finds what the
+        exit asks for, and calls `paid`; by default the stream fails.
         """
         self.circuit, self.id, self._user = circuit, identifier, user
-        self._under_way, self._clock, self._over = under_way, clock, over
+        self._under_way, self._clock, self._over, self._pay = under_way, clock, over, pay
         self._sending, self._receiving = SendWindow(), ReceiveWindow(window)
         self._opening: StreamOpen | None = None
         self._buffer = bytearray()
         self._unread: deque[bytes] = deque()
         self._posted: dict[int, OutMessage] = {}
         self._in_turn = self._left = self._full = self._paused = self._heard = False
+        self._asked = False
         self._ending = self._ended = self._other_ended = self._told_end = False
         self.opened = self.is_over = False
         self.began = self.last_post = clock()
@@ -128,6 +131,20 @@ class ExitStream:
             self._finish(tell=tell)
             self._user.stream_over(failure)
 
+    def paid(self, payment: bytes) -> None:
+        """Send what the exit has asked for."""
+        if self.is_over:
+            return
+        try:
+            message = StreamMessage(stream=self.id, payment=payment, opened=True)
+            self.circuit.post(message.encode(), self, blocks=ANSWER_BLOCKS, ended=self._payment_ended)
+        except NymtwError:
+            self.fail(StreamFailure.GENERAL)
+
+    def _payment_ended(self, state: State) -> None:
+        if state is not State.DONE:
+            self.fail(StreamFailure.GENERAL)
+
     def take(self, message: StreamMessage) -> None:
         """Handle a message from the exit."""
         if self.is_over:
@@ -136,6 +153,11 @@ class ExitStream:
             self.fail(message.failed or StreamFailure.GENERAL, tell=False)
             return
         self._heard = True
+        if message.price:
+            if not self._asked and not self.opened:
+                self._asked = True
+                self._pay(message.price, self)
+            return
         self._sending.allow(message.credit)
         try:
             ready = self._receiving.take(message)

@@ -19,6 +19,7 @@ from nymtw.client.proxies.exit_stream import ExitStream, StreamUser
 from nymtw.client.receiving.circuits import Circuit
 from nymtw.client.sending.packet_sender import pack_address
 from nymtw.errors import AddressError, EncodingError, NymtwError
+from nymtw.message.opening import MOST_WORK, bits_of, work
 from nymtw.message.stream import (
     ID_LENGTH,
     INITIAL_CREDIT,
@@ -40,6 +41,7 @@ PROBE_INTERVAL: Final = 30.0  # seconds after which a silent stream is probed, o
 AVOID: Final = 600.0  # seconds for which a failed exit is not chosen
 MEMORY: Final = 64 * 2**20  # the approximate bytes of the windows of all streams, in each direction
 _TICK: Final = 1.0
+_PAUSE: Final = 0.004  # seconds between two pieces of work: streams of packets go on meanwhile
 
 
 class StreamRefused(NymtwError):
@@ -115,6 +117,7 @@ class ExitStreams:
             under_way=window,
             clock=self._clock.seconds,
             over=lambda stream: path.streams.pop(stream.id, None),
+            pay=self._pay,
         )
         path.streams[stream.id] = stream
         try:
@@ -123,6 +126,23 @@ class ExitStreams:
             del path.streams[stream.id]
             raise StreamRefused(str(error)) from None
         return stream
+
+    def _pay(self, price: str, stream: ExitStream) -> None:
+        """Do the work that a full exit asks for, a little in each turn of the reactor."""
+        bits = bits_of(price)
+        if bits is None or bits > MOST_WORK:
+            stream.fail(StreamFailure.BUSY)
+            return
+        attempts = work(bits, stream.circuit.tag, stream.id)
+
+        def go_on() -> None:
+            payment = next(attempts)
+            if payment is not None:
+                stream.paid(payment)
+            elif not stream.is_over:
+                self._clock.callLater(_PAUSE, go_on)
+
+        go_on()
 
     def close(self) -> None:
         """Break all streams, and stop all timers."""

@@ -18,7 +18,8 @@ from twisted.logger import Logger
 from nymtw.client.receiving.receipt_timer import ReceiptTimer
 from nymtw.client.sending.messages import OutMessage, State
 from nymtw.client.sending.outbox import Outbox
-from nymtw.errors import EncodingError, NymtwError, PacketRejected, TopologyError
+from nymtw.errors import EncodingError, MailboxFull, NymtwError, PacketRejected, TopologyError
+from nymtw.message.block_pool import OUTSTANDING
 from nymtw.message.envelope import (
     BLOCK_LENGTH,
     ENVELOPE_OVERHEAD,
@@ -30,7 +31,7 @@ from nymtw.message.envelope import (
 )
 from nymtw.message.fragments import FRAGMENT_CAPACITY, MESSAGE_ID_LENGTH, full_bitmap
 from nymtw.message.reassembly import Reassembler, ReassemblyLimits
-from nymtw.message.replies import OUTSTANDING, Grants, ReceiptSchedule, open_reply, reply_alpha
+from nymtw.message.replies import Grants, ReceiptSchedule, open_reply, reply_alpha
 from nymtw.sphinx import SURBRecord
 
 TAG_LENGTH: Final = 16
@@ -74,6 +75,10 @@ class Circuit:
         message.taken = taken
         self.posted[message] = ended
         return message
+
+    def stock(self, blocks: int) -> None:
+        """See that the service has so many reply blocks soon, in messages of their own, as far as it may have them."""
+        self._circuits.stock(self, blocks)
 
     def cancel(self, message: OutMessage) -> None:
         """Send no more of a message."""
@@ -154,6 +159,10 @@ class Circuits:
                 blocks += self._blocks(circuit, min(free, AT_ONCE))
             self.give(circuit, ENOUGH - OUTSTANDING + self._room(circuit))
         return self._post(circuit, Envelope(EnvelopeKind.DATA, data, circuit.tag, blocks), lane)
+
+    def stock(self, circuit: Circuit, blocks: int) -> None:
+        """As `Circuit.stock`."""
+        self.give(circuit, blocks - OUTSTANDING + self._room(circuit))
 
     def cancel(self, circuit: Circuit, message: OutMessage) -> None:
         """As `Circuit.cancel`."""
@@ -249,7 +258,10 @@ class Circuits:
         if circuit.tag not in self._by_tag:
             return True  # the message closed it
         now = self._clock.seconds()
-        body = self._reassembler.add(piece, now, circuit.tag)
+        try:
+            body = self._reassembler.add(piece, now, circuit.tag)
+        except MailboxFull:
+            return True  # nothing says that it has come: the service sends it again
         bitmap = self._reassembler.ledger.received(circuit.tag + piece.message_id, piece.count)
         if any(bitmap):
             self._receipts.arrived(circuit.tag, piece, now, bitmap == full_bitmap(piece.count))

@@ -67,6 +67,7 @@ class MailHandler:
             public_key=public_key,
             loop_returned=cover.loop_returned,
             complete=self._complete,
+            try_again=self._try_again,
             cryptography=cryptography,
         )
         self.circuits = circuits
@@ -137,12 +138,13 @@ class MailHandler:
                     self._cover.acknowledged(item.content)
             self._confirm.append(item.number)
         elif item.kind == MailKind.MESSAGE:
-            fate = self.receiver.sealed(item.content, self.inbox.size >= self._inbox_limit)
+            full = self.inbox.size >= self._inbox_limit
+            fate = self.receiver.sealed(item.content, full)
             if fate is Fate.CONFIRM:
                 self._confirm.append(item.number)
             elif fate is Fate.WHEN_WRITTEN:
                 self._written.append(item.number)
-            elif not self._refused:
+            elif full and not self._refused:
                 self._refused = True
                 self.log.warn("The inbox is full: messages wait where they are kept until an application takes some")
         elif item.kind == MailKind.REPLY and self.circuits.packet(item.content):
@@ -189,6 +191,11 @@ class MailHandler:
         """There is room: a new session gives again what there was none for."""
         if self._refused and self.inbox.size < self._inbox_limit // 2:
             self._refused = False
+            self._begin_again()
+
+    def _try_again(self) -> None:
+        """Fragments were refused, and stayed where they are kept: a new session gives them again."""
+        if not self._refused:
             self._begin_again()
 
     def _store_failed(self) -> None:

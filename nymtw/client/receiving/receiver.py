@@ -27,6 +27,7 @@ class Receiver:
     """Fragments in, whole messages out: `complete(key, body)` once for each, before it is durable.
 
     `body` is what the fragments carried. A key is the message id (16 bytes), for a reply with its scope in front.
+    `try_again()` is called, once a minute at most, after fragments were refused: they should be brought again.
     """
 
     def __init__(
@@ -39,15 +40,18 @@ class Receiver:
         public_key: bytes,
         loop_returned: Callable[[bytes], bool],
         complete: Callable[[bytes, bytes], None],
+        try_again: Callable[[], None] = lambda: None,
         limits: ReassemblyLimits | None = None,
         cryptography: Cryptography = SPHINX,
     ) -> None:
         self._store, self._clock, self._wall_clock = store, clock, wall_clock
         self._private_key, self._public_key = private_key, public_key
         self._loop_returned, self._complete = loop_returned, complete
+        self._try_again = try_again
         self._limits, self._cryptography = limits, cryptography
         self._timer: Any = None
-        self.malformed = self.fragments = 0
+        self._refused = False
+        self.malformed = self.fragments = self.refused = 0
         self.load()
 
     def load(self) -> None:
@@ -57,7 +61,8 @@ class Receiver:
         for key, whole in self._store.delivered():
             self._ledger.finish(key, now, whole)
         for key, plaintext in self._store.fragments():
-            self._ledger.add(Fragment.parse(plaintext), now, key[:-16])
+            if self._ledger.add(Fragment.parse(plaintext), now, key[:-16]) is Arrival.REFUSED:
+                self._ledger.give_up(key, now)
         self._give_up(self._ledger.take_dropped())
 
     def start(self) -> None:
@@ -91,15 +96,19 @@ class Receiver:
             return Fate.CONFIRM
         if full:
             return Fate.KEEP
+        if self.fragment(fragment, plaintext) is Arrival.REFUSED:
+            return Fate.KEEP
         # A repeat too waits for the commit, which writes the first copy.
-        self.fragment(fragment, plaintext)
         return Fate.WHEN_WRITTEN
 
     def fragment(self, fragment: Fragment, plaintext: bytes, scope: bytes = b"") -> Arrival:
-        """One fragment, `plaintext` its bytes. The item may be confirmed when the store has committed."""
+        """One fragment, `plaintext` its bytes. Unless REFUSED, it may be confirmed when the store has committed."""
         key = scope + fragment.message_id
         self.fragments += 1
         arrival = self._ledger.add(fragment, self._clock.seconds(), scope)
+        if arrival is Arrival.REFUSED:
+            self._refused = True
+            self.refused += 1
         if arrival in (Arrival.NEW, Arrival.COMPLETE):
             self._store.add_fragment(key, fragment.number, plaintext)
         if arrival is Arrival.COMPLETE:
@@ -125,7 +134,11 @@ class Receiver:
         self.start()
         self._give_up(self._ledger.expire(self._clock.seconds()))
         limits = self._ledger.limits
-        self._store.forget_delivered(self._wall_clock() - limits.remember)
+        # As many as the ledger remembers, of those that were complete and of those that were given up.
+        self._store.forget_delivered(self._wall_clock() - limits.remember, limits.remembered)
+        if self._refused:
+            self._refused = False
+            self._try_again()
 
 
 def joined(pieces: Any) -> bytes:

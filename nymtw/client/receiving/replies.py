@@ -4,6 +4,7 @@ The asker gives out reply blocks under a tag, one tag for each recipient, opens 
 gives more blocks when asked. The replier spends each block once, and asks for more with one that it kept for that.
 """
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
@@ -19,6 +20,7 @@ from nymtw.client.sending.messages import Waiting
 from nymtw.client.sending.outbox import Outbox
 from nymtw.client.store import ClientStore
 from nymtw.errors import EncodingError, NymtwError, PacketRejected
+from nymtw.message.block_pool import BlockPool
 from nymtw.message.envelope import (
     Envelope,
     EnvelopeKind,
@@ -30,8 +32,6 @@ from nymtw.message.envelope import (
 from nymtw.message.fragments import Fragment, FragmentKind, fragment, full_bitmap
 from nymtw.message.reassembly import Arrival
 from nymtw.message.replies import (
-    OUTSTANDING,
-    BlockPool,
     Grants,
     ReceiptSchedule,
     ReplyPacket,
@@ -76,6 +76,7 @@ class Replies:
         self._pool: BlockPool[int] = BlockPool()
         self._grants, self._receipts = Grants(), ReceiptSchedule()
         self._asked: dict[bytes, float] = {}
+        self._giving: Counter[bytes] = Counter()
         self._timer = ReceiptTimer(clock, self._receipts, self._send_receipt)
         self._epoch = 0
         self._work: set[Deferred[Any]] = set()
@@ -85,6 +86,11 @@ class Replies:
     def __len__(self) -> int:
         """The number of blocks from others."""
         return len(self._pool)
+
+    @property
+    def correspondents(self) -> int:
+        """The number of recipients that have a tag of this client."""
+        return len(self._tags)
 
     def stop(self) -> None:
         """Leave no timer."""
@@ -99,6 +105,16 @@ class Replies:
             for number in self._pool.drop_dead(topology.epoch):
                 self._store.remove_surb(number)
             self._store.forget_records(topology.epoch - 1)
+            self._forget_correspondents(topology.epoch - 1)
+
+    def _forget_correspondents(self, before: int) -> None:
+        """Those who have no reply block of this client any more: the next one gets another tag."""
+        alive = self._store.tags_with_records(before)
+        for tag in [tag for tag in self._recipients if tag not in alive and tag not in self._giving]:
+            recipient = self._recipients.pop(tag)
+            del self._tags[recipient]
+            self._grants.forget(tag)
+            self._store.remove_correspondent(recipient)
 
     # -- the asker
 
@@ -110,19 +126,18 @@ class Replies:
             self._tags[recipient], self._recipients[tag] = tag, recipient
             self._store.add_correspondent(recipient, tag)
         blocks = []
-        for number in range(count):
-            if number % AT_ONCE == AT_ONCE - 1:
-                await deferLater(self._clock, 0)
-            block, record = self._make_block()
-            self._store.add_surb_record(record.alpha, block.epoch, tag, record.to_bytes())
-            blocks.append(block)
+        self._giving[tag] += 1  # it is not forgotten meanwhile
+        try:
+            for number in range(count):
+                if number % AT_ONCE == AT_ONCE - 1:
+                    await deferLater(self._clock, 0)
+                block, record = self._make_block()
+                self._store.add_surb_record(record.alpha, block.epoch, tag, record.to_bytes())
+                blocks.append(block)
+        finally:
+            self._giving -= Counter([tag])
         self._grants.given(tag, count, self._clock.seconds())
         return tag, tuple(blocks)
-
-    def outstanding(self, recipient: bytes) -> int:
-        """The number of recent blocks that a recipient (96 bytes) has not used, as far as this client knows."""
-        tag = self._tags.get(recipient)
-        return 0 if tag is None else OUTSTANDING - self._grants.allowed(tag, OUTSTANDING, self._clock.seconds())
 
     def packet(self, packet: bytes) -> bool:
         """A reply came. False if it is none that this client waits for: there is nothing to be written then."""
@@ -139,7 +154,8 @@ class Replies:
         self._store.remove_surb_record(alpha)
         self._grants.used(tag)
         arrival = self._receiver.fragment(piece, piece.encode(), tag)
-        if arrival is not Arrival.REFUSED:
+        # Only what is kept is said to have come: the replier sends the rest again.
+        if arrival not in (Arrival.REFUSED, Arrival.GIVEN_UP, Arrival.CONTRADICTION):
             whole = self._receiver.received(tag + piece.message_id, piece.count) == full_bitmap(piece.count)
             self._receipts.arrived(tag, piece, self._clock.seconds(), whole)
             self._timer.arm()

@@ -116,10 +116,13 @@ class Agreement(Service):
             notifier.stop()
         return self._sources.stop()
 
-    def receive(self, body: bytes) -> None:
-        """A notice of another directory, or of somebody who claims to be one. Raises `EncodingError`."""
+    def receive(self, body: bytes) -> bool:
+        """A notice of another directory, or of somebody who claims to be one: whether it is news.
+
+        Raises `EncodingError`.
+        """
         if not self.running:
-            return
+            return False
         notice = read_notice(body, self._roster.trust.network)
         news: list[bool] = []
         try:
@@ -127,6 +130,7 @@ class Agreement(Service):
         finally:
             if any(news):  # also of what stood before something that is wrong
                 self._tell()
+        return any(news)
 
     @property
     def ballot(self) -> Ballot | None:

@@ -9,12 +9,17 @@ from nymtw.directory.consensus.agreement import Agreement
 from nymtw.directory.consensus.peers import CBOR, NOTICES, PART, STATEMENTS
 from nymtw.directory.consensus.votes import read_asked, statements_answer
 from nymtw.directory.core import Directory
+from nymtw.directory.post_gate import PostGate
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.web.http import Answer, Call, Route, as_json
 from nymtw.web.openapi import answers, parameter, reading
 
 _BYTES = {"type": "string", "format": "binary"}
-_REFUSED = {400: "It is refused; the answer says why.", 413: "The body is longer than 65,536 bytes."}
+_REFUSED = {
+    400: "It is refused; the answer says why.",
+    413: "The body is longer than 65,536 bytes.",
+    429: "Too many posts from this address.",
+}
 
 
 # Some programs do not know the first name; neither is checked.
@@ -23,21 +28,29 @@ _BODY = {"required": True, "content": {kind: {"schema": _BYTES} for kind in (CBO
 
 def agreement_routes(directory: Directory) -> list[Route]:
     """The routes below `/api/v1/agreement/`; all are for programs, in CBOR. None for a directory that signs alone."""
-    return [] if directory.agreement is None else AgreementApi(directory.agreement, directory.posts).routes()
+    return (
+        []
+        if directory.agreement is None
+        else AgreementApi(directory.agreement, directory.gate, directory.posts).routes()
+    )
 
 
 class AgreementApi:
     """The handlers for requests of other directories. `posts` counts notices by (path, accepted)."""
 
-    def __init__(self, agreement: Agreement, posts: Counter[tuple[str, bool]]) -> None:
-        self._agreement, self._posts = agreement, posts
+    def __init__(self, agreement: Agreement, gate: PostGate, posts: Counter[tuple[str, bool]]) -> None:
+        self._agreement, self._gate, self._posts = agreement, gate, posts
 
     def notices(self, call: Call) -> Answer:
         """A notice of another directory. Raises `EncodingError` or `DirectoryError`."""
         try:
-            self._agreement.receive(call.body)
-        except (EncodingError, DirectoryError):
+            self._gate.look_at_notice(call.source)
+            if self._agreement.receive(call.body):
+                self._gate.notice_was(True, call.source)
+        except (EncodingError, DirectoryError) as error:
             self._posts["notices", False] += 1
+            if isinstance(error, EncodingError):
+                self._gate.notice_was(False, call.source)
             raise
         self._posts["notices", True] += 1
         return as_json({"ok": True}, 201)

@@ -7,20 +7,19 @@ one link are mixed in one queue, no matter which worker unwrapped them.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import groupby
-from operator import attrgetter
 from random import Random
 from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from nymtw.drop_reasons import DropReason
-from nymtw.errors import EncodingError, PacketRejected
+from nymtw.errors import EncodingError
 from nymtw.link.frames import Frame
 from nymtw.mixing.replay_guard import ReplayGuard
 from nymtw.mixnode.core import MixnodeCore
 from nymtw.mixnode.workers.counts import WorkerCounts
 from nymtw.mixnode.workers.wire import CHECK, END, HOLD, PASS, Kind, Neighbours, frame, hold_record, records, verdict
+from nymtw.node.engine.neighbours import EpochNeighbours
 from nymtw.node.engine.neighbours import Neighbours as NodeNeighbours
 from nymtw.sphinx import FinalHop, ForwardHop, Unwrapper
 from nymtw.topology.document import NodeRecord
@@ -76,7 +75,6 @@ class WorkerCore(MixnodeCore):
         self._capacity = capacity
         self._send_up = send_up
         self._elsewhere: frozenset[bytes] = frozenset()
-        self._next_hops: frozenset[bytes] = frozenset()
         self._blocked = False
         self._ended = False
         self._checks: list[bytes] = []
@@ -92,8 +90,11 @@ class WorkerCore(MixnodeCore):
     def use_neighbours(self, neighbours: Neighbours) -> None:
         """Take over the neighbours, as `use_topology` does for a whole node. The caller sets up the links."""
         self._elsewhere = frozenset(neighbours.elsewhere)
-        self._next_hops = self._elsewhere | neighbours.own.keys()
-        self._neighbours = NodeNeighbours(allowed=frozenset(neighbours.admitted))
+        by_epoch = {
+            epoch: EpochNeighbours(frozenset(next_hops), frozenset(unauthenticated))
+            for epoch, (next_hops, unauthenticated) in neighbours.epochs.items()
+        }
+        self._neighbours = NodeNeighbours(by_epoch, frozenset(neighbours.admitted))
 
     @property
     def waiting(self) -> int:
@@ -102,24 +103,7 @@ class WorkerCore(MixnodeCore):
 
     def receive(self, peer: bytes, frames: Sequence[Frame]) -> None:
         """Handle all packets of one read from one peer."""
-        self.counters.received(len(frames))
-        if self._draining:
-            self.counters.dropped(DropReason.SHUTDOWN, len(frames))
-            return
-        for epoch, run in groupby(frames, key=attrgetter("epoch")):
-            for hop in self._unwrapper.unwrap(peer, epoch, [each.body for each in run]):
-                if isinstance(hop, PacketRejected):
-                    self.counters.dropped(hop.reason, 1)
-                elif len(self._queue) + self.waiting >= self._capacity:
-                    self.counters.dropped(DropReason.DELAY_QUEUE_FULL, 1)
-                elif isinstance(hop, FinalHop):
-                    self._end(peer, hop)
-                elif hop.next_address not in self._next_hops:
-                    self.ends_here(hop)
-                elif hop.delay > self._max_delay:
-                    self.counters.dropped(DropReason.DELAY_TOO_LONG, 1)
-                else:
-                    self._forward(peer, epoch, hop)
+        super().receive(peer, frames)
         self._notes.key_of.clear()
 
     def ends_here(self, hop: ForwardHop | FinalHop) -> None:
@@ -178,7 +162,13 @@ class WorkerCore(MixnodeCore):
         elif not self._queue.add(item, max(0, due - now)):
             self.counters.dropped(DropReason.DELAY_QUEUE_FULL, 1)
 
-    def _forward(self, peer: bytes, epoch: int, hop: ForwardHop) -> None:
+    def forward(self, peer: bytes, epoch: int, hop: ForwardHop) -> None:
+        """Have its tag checked, and hold it meanwhile; with the tag it goes to the worker that has the link."""
+        if self._is_full():
+            return
+        if hop.delay > self._max_delay:
+            self.counters.dropped(DropReason.DELAY_TOO_LONG, 1)
+            return
         seconds = self._clock.seconds()
         delay = hop.delay * self.stretch
         due = int(seconds * 1e9) + delay
@@ -191,12 +181,25 @@ class WorkerCore(MixnodeCore):
             self._kept.append((due, hop.next_address, epoch, hop.packet))
         self._ask_within(seconds, min(delay * _NANOSECOND - MARGIN, LONGEST_WAIT))
 
-    def _end(self, peer: bytes, hop: FinalHop) -> None:
+    def end(self, peer: bytes, hop: ForwardHop | FinalHop) -> None:
+        """Give a packet that ends at this node to the node."""
+        if not isinstance(hop, FinalHop):
+            self.ends_here(hop)
+            return
+        if self._is_full():
+            return
         tag, key = hop.replay_tag[:16], self._notes.key_of[hop.replay_tag]
         head = END.pack(key, tag, peer, hop.destination, hop.identifier, hop.version, len(hop.payload))
         self._ends.append(head + hop.payload)
         self._batch_bytes += len(hop.payload)
         self._ask_within(self._clock.seconds(), LONGEST_WAIT)
+
+    def _is_full(self) -> bool:
+        """Whether no packet more can be held: then it is counted as dropped."""
+        full = len(self._queue) + self.waiting >= self._capacity
+        if full:
+            self.counters.dropped(DropReason.DELAY_QUEUE_FULL, 1)
+        return full
 
     def _ask_within(self, now: float, wait: float) -> None:
         """Send the batch `wait` seconds from now at the latest, in the next turn of the reactor at the earliest."""

@@ -181,11 +181,15 @@ class WorkerPool(Service):
         running = [handle for handle in self.handles if handle.process is not None]
         self.owners = assign(self._peers, [handle.number for handle in running], self.owners)
         admitted = sorted(self.coordinator.allowed_peers)
+        epochs = {
+            epoch: (sorted(each.next_hops), sorted(each.unauthenticated))
+            for epoch, each in self.coordinator.neighbours.by_epoch.items()
+        }
         for handle in running:
             own = {peer: self._peers[peer] for peer, owner in self.owners.items() if owner == handle.number}
             elsewhere = sorted(peer for peer, owner in self.owners.items() if owner != handle.number)
             lines = {peer: dict(self._lines[peer]) for peer in own if peer in self._lines}
-            handle.use_neighbours(Neighbours(own, elsewhere, admitted, lines))
+            handle.use_neighbours(Neighbours(own, elsewhere, admitted, lines, epochs))
 
     def relay(self, passed: list[Passed]) -> None:
         """Send packets to the workers that have the links."""

@@ -142,13 +142,15 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="keys"):
 
 class Neighbours(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="neighbours"):
     """To a worker: `own`, the next nodes that it has links to, with host and port; `elsewhere`, those of other workers;
-    `admitted`, the peers that may connect; `lines`, frames of each size class a second on its padded lines.
+    `admitted`, the peers that may connect; `lines`, frames of each size class a second on its padded lines; `epochs`,
+    for each key epoch the next hops of its packets, and the peers that it takes none of them from.
     """
 
     own: dict[bytes, tuple[str, int]]
     elsewhere: list[bytes]
     admitted: list[bytes]
     lines: dict[bytes, dict[int, float]] = {}
+    epochs: dict[int, tuple[list[bytes], list[bytes]]] = {}
 
 
 class MaxDelay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="max-delay"):

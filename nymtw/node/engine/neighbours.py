@@ -20,8 +20,8 @@ class EpochNeighbours:
 class Neighbours:
     """The neighbours of one node. Identities have 32 bytes.
 
-    `peers`: where the nodes behind it are, of all epochs. `lines`: frames of each size class a second on the padded
-    lines to them. `allowed`: the nodes before it, of all epochs.
+    `by_epoch`: those for packets of each key epoch. `peers`: where the nodes behind it are, of all epochs. `lines`:
+    frames of each size class a second on the padded lines to them. `allowed`: the nodes before it, of all epochs.
     """
 
     def __init__(
@@ -31,14 +31,14 @@ class Neighbours:
         peers: Mapping[bytes, tuple[str, int]] | None = None,
         lines: Mapping[bytes, Mapping[int, float]] | None = None,
     ) -> None:
-        self._by_epoch = by_epoch or {0: EpochNeighbours(NOBODY, NOBODY)}
+        self.by_epoch = by_epoch or {0: EpochNeighbours(NOBODY, NOBODY)}
         self.allowed = allowed
         self.peers = peers or {}
         self.lines = lines or {}
 
     def at(self, epoch: int) -> EpochNeighbours:
         """The neighbours for packets of this key epoch, of the nearest one that is known."""
-        known = self._by_epoch
+        known = self.by_epoch
         return known.get(epoch) or known[max(known) if epoch > max(known) else min(known)]
 
 

@@ -104,6 +104,11 @@ class PacketEngine(ABC):
             self._links.set_lines(neighbours.lines)
         self._links.set_peers(neighbours.peers)
 
+    @property
+    def neighbours(self) -> Neighbours:
+        """The nodes before and behind this one."""
+        return self._neighbours
+
     def next_hops(self, epoch: int) -> frozenset[bytes]:
         """To whom a packet of this key epoch may go from here."""
         return self._neighbours.at(epoch).next_hops
@@ -143,11 +148,19 @@ class PacketEngine(ABC):
             next_hops = neighbours.next_hops
             for hop in self._unwrapper.unwrap(peer, epoch, packets):
                 if isinstance(hop, ForwardHop) and hop.next_address in next_hops:
-                    self.hold((hop.next_address, epoch, hop.packet), hop.delay)
+                    self.forward(peer, epoch, hop)
                 elif isinstance(hop, PacketRejected):
                     self.counters.dropped(hop.reason, 1)
                 else:
-                    self.ends_here(hop)
+                    self.end(peer, hop)
+
+    def forward(self, peer: bytes, epoch: int, hop: ForwardHop) -> None:
+        """A packet of `peer`, in the account as received, for a next hop of its key epoch."""
+        self.hold((hop.next_address, epoch, hop.packet), hop.delay)
+
+    def end(self, peer: bytes, hop: ForwardHop | FinalHop) -> None:
+        """A packet of `peer`, in the account as received, that none of the next hops of its key epoch comes after."""
+        self.ends_here(hop)
 
     def hold(self, item: Held, delay: int) -> None:
         """Keep a packet that is in the account as received for `delay` nanoseconds, then pass it on."""

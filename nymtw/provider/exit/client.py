@@ -20,6 +20,7 @@ from nymtw.message.stream import (
     StreamOpen,
 )
 from nymtw.provider.exit.dialer import Dialer, DialFailed
+from nymtw.provider.exit.places import Places
 from nymtw.provider.exit.stream import ExitStream
 
 MESSAGE_COST: Final = 1024  # bytes that a message under way counts besides its content
@@ -29,7 +30,7 @@ _REMEMBERED: Final = 20_000
 
 
 class Ceilings:
-    """Limits for one client, or for all clients together: streams, and bytes in each direction.
+    """Limits for one client (streams and bytes in each direction), or for all clients together (bytes).
 
     Each stream gets INITIAL_CREDIT. Beyond that, bytes from a client are assigned as windows when a stream begins,
     bytes to a client as messages are sent. Nobody gets more than a quarter of the remaining bytes, so that some always
@@ -91,17 +92,24 @@ class Gone:
 class ExitClient:
     """Keeps one client's streams (`Keeper`).
 
-    `tag`: 16 bytes, for answers to the client. `own`, `everybodys`: the limits for it and for all. `gone`: streams that
-    have ended.
+    `tag`: 16 bytes, for answers to the client. `own`, `everybodys`: the limits for it and for all. `places`: of all
+    streams. `gone`: streams that have ended.
     """
 
     def __init__(
-        self, context: IProviderContext, tag: bytes, dialer: Dialer, own: Ceilings, everybodys: Ceilings, gone: Gone
+        self,
+        context: IProviderContext,
+        tag: bytes,
+        dialer: Dialer,
+        own: Ceilings,
+        everybodys: Ceilings,
+        places: Places,
+        gone: Gone,
     ) -> None:
         self.clock = context.clock
         self.streams: dict[bytes, ExitStream] = {}
         self._context, self._tag, self._dialer = context, tag, dialer
-        self._own, self._all, self._gone = own, everybodys, gone
+        self._own, self._all, self._places, self._gone = own, everybodys, places, gone
         self._dials: dict[ExitStream, Deferred[Any]] = {}
         self._turn: deque[ExitStream] = deque()
         self._notices: deque[StreamMessage] = deque()
@@ -130,7 +138,7 @@ class ExitClient:
                 self._gone.add(self._tag, message.stream)
             elif message.opened:
                 self._refuse("streams-unknown", StreamMessage(stream=message.stream, reset=True))
-            elif not (self._own.admits() and self._all.admits()):
+            elif not self._own.admits():
                 self._refuse("streams-busy", StreamMessage(stream=message.stream, failed=StreamFailure.BUSY))
             else:
                 self._begin(message)
@@ -141,6 +149,7 @@ class ExitClient:
         stream = self.streams[message.stream] = ExitStream(self, message.stream, window)
         self._own.open(window)
         self._all.open(window)
+        self._places.wait(stream, self)
         self._give(stream, message)
 
     def _give(self, stream: ExitStream, message: StreamMessage) -> None:
@@ -151,6 +160,13 @@ class ExitClient:
             stream.take(message)
         except StreamError:
             self.end(stream, "streams-broken", self.reset(stream))
+            return
+        if message.payment and stream.price and not stream.over:
+            price, stream.price = stream.price, ""
+            if self._places.price.accepts(price, self._tag, stream.id, message.payment):
+                self._dial(stream)
+            else:
+                self._fail(stream, "streams-unpaid", StreamFailure.NOT_ALLOWED)
 
     def _refuse(self, why: str, notice: StreamMessage) -> None:
         self._context.metrics.count(why)
@@ -172,6 +188,7 @@ class ExitClient:
         self._gone.add(self._tag, stream.id)
         self._own.close(stream.window)
         self._all.close(stream.window)
+        self._places.leave(stream)
         if self._unsent is not None and self._unsent[0] is stream:
             self._unsent = None
         dial = self._dials.pop(stream, None)
@@ -194,6 +211,27 @@ class ExitClient:
 
     def dial(self, stream: ExitStream, where: StreamOpen) -> None:
         """As `Keeper`."""
+        stream.where = where
+        stream.price = self._places.price.ask(self._places.load)
+        if stream.price:
+            self._context.metrics.count("streams-priced")
+            self._notify(StreamMessage(stream=stream.id, price=stream.price))
+        else:
+            self._dial(stream)
+
+    def evict(self, stream: ExitStream) -> None:
+        """A stream makes room for one of another client."""
+        self.end(stream, "streams-evicted", self.reset(stream))
+
+    def _fail(self, stream: ExitStream, why: str, failure: StreamFailure) -> None:
+        self.end(stream, why, StreamMessage(stream=stream.id, failed=failure))
+
+    def _dial(self, stream: ExitStream) -> None:
+        where = stream.where
+        assert where is not None, "it is known before anything is asked for it"
+        if not self._places.enter(stream, self):
+            self._fail(stream, "streams-busy", StreamFailure.BUSY)
+            return
         dial = self._dialer.dial(self._tag, where.host, where.port, _Once(stream))
         if not dial.called:
             self._dials[stream] = dial
@@ -214,11 +252,7 @@ class ExitClient:
         error = failure.value
         why = error.failure if isinstance(error, DialFailed) else StreamFailure.GENERAL
         refused = why is StreamFailure.NOT_ALLOWED
-        self.end(
-            stream,
-            "streams-refused" if refused else f"streams-failed-{why}",
-            StreamMessage(stream=stream.id, failed=why),
-        )
+        self._fail(stream, "streams-refused" if refused else f"streams-failed-{why}", why)
 
     def ready(self, stream: ExitStream) -> None:
         """As `Keeper`."""

@@ -17,11 +17,12 @@ from nymtw.node.option_types import number, whole_number
 from nymtw.provider.api import Request, Service, ServiceLimits
 from nymtw.provider.exit.client import MOST_MESSAGE, Ceilings, ExitClient, Gone
 from nymtw.provider.exit.dialer import Dialer
+from nymtw.provider.exit.places import Places
 from nymtw.provider.exit.policy import ExitPolicy
 
 _MEBIBYTE: Final = 2**20
 _CHECK_INTERVAL: Final = 5.0  # seconds between two searches for idle streams
-_OPEN_PATIENCE: Final = 60.0  # seconds to wait for the opening of a stream whose other messages have arrived
+_OPEN_PATIENCE: Final = 60.0  # seconds to wait for the opening of a stream, or for what it costs
 _SHUTDOWN_MESSAGES: Final = 2.0  # seconds for the messages to clients that the exit stops
 _THREADS: Final = 50  # threads that resolve names: many, so that slow name servers delay only their own names
 
@@ -86,15 +87,17 @@ class Exit(Service):
         size: int,
         client_size: int,
         idle: float,
+        price: Any = None,
     ) -> None:
         """Limits, for all clients and for one: `streams` and `client_streams` at once; `size` and `client_size` bytes
-        under way in each direction. `idle`: seconds without a byte until a stream is reset.
+        under way in each direction. `idle`: seconds without a byte until a stream is reset, less at a full exit.
+        `price`: an `IOpeningPrice`, for another one than `ProofOfWork`.
         """
         self._context, self.dialer = context, dialer
         self._client_ceilings = (client_streams, client_size)
         self.ceilings = Ceilings(streams, size)
-        self._idle = idle
         self.clients: dict[bytes, ExitClient] = {}
+        self._places = Places(context.clock, streams, idle, self.clients.values, price)
         self._gone = Gone()
         self._timer: Any = None
         self._stopping = False
@@ -104,8 +107,13 @@ class Exit(Service):
         )
 
     def __len__(self) -> int:
-        """The number of streams."""
-        return self.ceilings.streams
+        """The number of streams, with those that wait for a place."""
+        return sum(len(client.streams) for client in self.clients.values())
+
+    @property
+    def connections(self) -> int:
+        """The number of streams that have a place: a connection, or one that is being made."""
+        return self._places.taken
 
     def start(self) -> None:
         """Begin to search for idle streams."""
@@ -125,7 +133,8 @@ class Exit(Service):
         client = self.clients.get(request.sender)
         if client is None:
             own = Ceilings(*self._client_ceilings)
-            client = ExitClient(self._context, request.sender, self.dialer, own, self.ceilings, self._gone)
+            shared = self.ceilings, self._places, self._gone
+            client = ExitClient(self._context, request.sender, self.dialer, own, *shared)
             self.clients[request.sender] = client
         client.take(message)
         if client.is_done:
@@ -158,7 +167,9 @@ class Exit(Service):
         now = self._context.clock.seconds()
         for tag, client in list(self.clients.items()):
             for stream in list(client.streams.values()):
-                patience = self._idle if stream.is_asked_for else min(_OPEN_PATIENCE, self._idle)
+                patience = self._places.patience(stream)
+                if not stream.has_place:
+                    patience = min(_OPEN_PATIENCE, patience)
                 if now - stream.seen >= patience:
                     client.end(stream, "streams-idle", client.reset(stream))
             if client.is_done:

@@ -54,6 +54,9 @@ class ExitStream(Protocol):
         self.window = window
         self.in_turn = False
         self.over = False
+        self.has_place = False
+        self.where: StreamOpen | None = None  # where it goes once it is paid for
+        self.price = ""  # what was asked for it
         self._keeper = keeper
         self.seen = keeper.clock.seconds()
         self._receiving = ReceiveWindow(window)

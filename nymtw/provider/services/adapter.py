@@ -64,9 +64,7 @@ class ServiceProvider:
         self._dispatch, self._metrics, self._faults = dispatch, metrics, faults
         self._limits: ServiceLimits = service.limits
         self._reassembler = Reassembler(
-            ReassemblyLimits(
-                size=self._limits.memory, idle=_IDLE, remember=_REMEMBER, remembered=_REMEMBERED, idle_when_full=30.0
-            )
+            ReassemblyLimits(size=self._limits.memory, idle=_IDLE, remember=_REMEMBER, remembered=_REMEMBERED)
         )
         self._waiting: deque[Request] = deque()
         self._waiting_size = 0
@@ -82,8 +80,9 @@ class ServiceProvider:
     def deliver(self, delivery: Delivery) -> None:
         """Take one fragment of a message to the service.
 
-        Raises `MailboxFull` if there is no memory for it, `UnknownDestination` if it is not a message, `EncodingError`
-        if it was not sealed to this service.
+        Raises `MailboxFull` if there is no room for it, or for the request that it completes: then its sender is not
+        told that it has arrived, and sends it again. `UnknownDestination` if it is not a message, `EncodingError` if it
+        was not sealed to this service.
         """
         if delivery.kind is not MailKind.MESSAGE:
             raise UnknownDestination
@@ -96,12 +95,17 @@ class ServiceProvider:
             raise
         if fragment.kind is FragmentKind.LOOP:
             return
-        body = self._reassembler.add(fragment, self._clock.seconds())
-        if body is not None:
-            self._whole(body)
-        elif not any(self._reassembler.ledger.received(fragment.message_id, fragment.count)):
+        try:
+            body = self._reassembler.whole_with(fragment)
+            envelope = None if body is None else self._opened(body)
+            if envelope is not None and envelope.kind is EnvelopeKind.DATA and self._is_full(envelope):
+                raise MailboxFull
+            self._reassembler.add(fragment, self._clock.seconds())
+        except MailboxFull:
             self._metrics.count("busy")
-            raise MailboxFull
+            raise
+        if envelope is not None:
+            self._whole(envelope)
 
     def _unseal(self, content: bytes) -> bytes:
         return self._cryptography.unseal(content, self._private_key, self._public_key)
@@ -137,9 +141,15 @@ class ServiceProvider:
 
     # one message
 
-    def _whole(self, body: bytes) -> None:
+    def _opened(self, body: bytes) -> Envelope | None:
         try:
-            envelope = Envelope.parse(body)
+            return Envelope.parse(body)
+        except EncodingError:
+            self._metrics.count("malformed")
+            return None
+
+    def _whole(self, envelope: Envelope) -> None:
+        try:
             receipt = ReplyReceipt.parse(envelope.data) if envelope.kind is EnvelopeKind.RECEIPT else None
         except EncodingError:
             self._metrics.count("malformed")
@@ -151,13 +161,13 @@ class ServiceProvider:
         if envelope.kind is EnvelopeKind.DATA:
             self._request(envelope)
 
-    def _request(self, envelope: Envelope) -> None:
-        self._metrics.count("requests")
+    def _is_full(self, envelope: Envelope) -> bool:
         limits = self._limits
         full = len(self._waiting) >= limits.waiting or self._waiting_size + len(envelope.data) > limits.memory
-        if self._waiting and full:
-            self._metrics.count("busy")
-            return
+        return bool(self._waiting) and full
+
+    def _request(self, envelope: Envelope) -> None:
+        self._metrics.count("requests")
         self._waiting.append(Request(envelope.data, envelope.tag, self._reply))
         self._waiting_size += len(envelope.data)
         self._next()

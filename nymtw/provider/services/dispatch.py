@@ -22,9 +22,9 @@ from nymtw.errors import (
     QueueFull,
     SphinxInputError,
     TopologyError,
-    UnknownDestination,
 )
 from nymtw.message.arq import Action, ArqState, Event, transition
+from nymtw.message.block_pool import BlockPool
 from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.message.envelope import (
     ENVELOPE_OVERHEAD,
@@ -36,7 +36,7 @@ from nymtw.message.envelope import (
 )
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH, FragmentKind, fragment
 from nymtw.message.packets import build_data_packet, build_reply_cover
-from nymtw.message.replies import BlockPool, build_reply_packet, expected_reply_round_trip
+from nymtw.message.replies import build_reply_packet, expected_reply_round_trip
 from nymtw.message.round_trip import RoundTrips
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.poisson import PoissonStream
@@ -48,6 +48,7 @@ from nymtw.topology.document import Recommended, Topology
 
 DEFAULT_RATE: Final = 300.0  # packets a second, where the topology recommends none
 PATIENCE: Final = 120.0  # seconds without a sign of life from a correspondent
+PATIENCE_WHEN_FULL: Final = 10.0  # where others want the room
 AHEAD: Final = 500  # reply blocks to have or to have asked for, of one correspondent
 BATCH: Final = 100  # reply blocks asked for at once
 SPARE: Final = 10  # reply blocks kept to ask for more with, at most; less where few were given
@@ -105,9 +106,6 @@ class Dispatch:
 
     def send(self, data: bytes, recipient: Address) -> "Deferred[bool]":
         """As `IProviderContext.send`."""
-        topology = self._topology()
-        if topology is None or topology.find(recipient.provider) is None:
-            raise UnknownDestination("the recipient's provider is not in the topology")
         key = recipient.mailbox + recipient.encryption_key + recipient.provider
         return self._enqueue(key, recipient, data, FragmentKind.MESSAGE)
 
@@ -128,6 +126,7 @@ class Dispatch:
         cost = len(data) + _OVERHEAD
         if held and held + cost > self.limits.reply_bytes:
             raise QueueFull(f"{held} bytes are under way to this correspondent already")
+        self._make_room(held + cost, cost)
         if self.size and self.size + cost > self.limits.total_bytes:
             raise QueueFull(f"{self.size} bytes are under way already")
         if correspondent is None:
@@ -144,6 +143,16 @@ class Dispatch:
         if self._sweep is None:
             self._sweep = self._clock.callLater(_SWEEP, self._look)
         return message.done
+
+    def _make_room(self, holds: int, cost: int) -> None:
+        """Give up who holds most of what is under way, no less than a newcomer will, and has shown no sign of life."""
+        while self._correspondents and self.size + cost > self.limits.total_bytes:
+            before = self._clock.seconds() - PATIENCE_WHEN_FULL
+            still = [each for each in self._correspondents.values() if each.progress <= before and each.size >= holds]
+            if not still:
+                return
+            for message in list(max(still, key=lambda each: each.size).messages.values()):
+                self._end(message, False)
 
     # what comes back
 
@@ -237,14 +246,15 @@ class Dispatch:
             try:
                 sent = self._send_from(correspondent, topology)
             except (TopologyError, EncodingError, SphinxInputError):
-                sent = True  # what could not be built counts as lost: it is tried again
+                self._turn.append(correspondent)  # what could not be built counts as lost: it is tried again
+                continue
             if sent:
                 self._turn.append(correspondent)
                 return
             correspondent.in_turn = False
         if self._covered:
             self._send_cover(topology)
-        else:
+        elif not self._turn:
             self._stream.stop()
 
     def _send_cover(self, topology: Topology) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec import structs
 from streams_and_exits import Far, World
 
 from nymtw.client.proxies.exit_streams import (
@@ -15,6 +16,7 @@ from nymtw.client.proxies.exit_streams import (
     PROBE_INTERVAL,
     StreamRefused,
 )
+from nymtw.message.opening import MOST_WORK, is_worked, work_price
 from nymtw.message.stream import INITIAL_CREDIT, WINDOW, StreamFailure, StreamMessage
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
@@ -108,6 +110,43 @@ def test_what_cannot_be_opened(world: World, failure: StreamFailure) -> None:
     user = world.connect()
     world.until(lambda: user.over)
     assert (user.over, user.opened, len(world.streams)) == ([failure], False, 0)
+
+
+@pytest.mark.parametrize("doubled", [0.0, 1.0])
+def test_what_a_full_exit_asks_for_is_paid_once(world: World, doubled: float) -> None:
+    world.doubled = doubled
+    price = StreamMessage(stream=bytes(16), price=work_price(12))
+
+    def asks(far: Far) -> None:
+        far.say(structs.replace(price, stream=user.stream.id))
+
+    world.exits[0].connected = asks
+    user = world.connect(first=b"waits")
+    world.until(lambda: world.exits[0].streams and world.exits[0].only.payments)
+    far = world.exits[0].only
+    world.clock.advance(2)
+    assert len(set(far.payments)) == 1
+    assert is_worked(12, world.circuits[0].tag, user.stream.id, far.payments[0])
+    assert not user.opened
+    far.opened = True
+    far.to_send += b"served"
+    far.pump()
+    world.until(lambda: user.got == b"served")
+    assert (bytes(far.got), user.over) == (b"waits", [])
+    asks(far)  # once it is open nothing is paid any more
+    world.clock.advance(2)
+    assert len(set(far.payments)) == 1
+
+
+@pytest.mark.parametrize("price", [work_price(MOST_WORK + 1), "a ticket", "work 0"])
+def test_a_price_that_nobody_pays_is_a_refusal(world: World, price: str) -> None:
+    def asks(far: Far) -> None:
+        far.say(StreamMessage(stream=user.stream.id, price=price))
+
+    world.exits[0].connected = asks
+    user = world.connect()
+    world.until(lambda: user.over)
+    assert user.over == [StreamFailure.BUSY]
 
 
 def test_half_closed_either_way(world: World) -> None:

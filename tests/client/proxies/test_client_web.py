@@ -1,7 +1,10 @@
 """Web pages through a whole network in memory: the client's side of the web proxy, and the HTTP proxy for browsers."""
 
+import contextlib
 import gzip
-import itertools
+from functools import partial
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,12 +19,21 @@ from twisted.web import http
 from nymtw.client.config import DebugSection
 from nymtw.client.proxies.fetch import FetchOptions, Unpacker
 from nymtw.client.proxies.http_proxy import MAX_BODY, MAX_CONNECTIONS, ProxyFactory
-from nymtw.client.proxies.web_client import BLOCKS, FEWEST_BLOCKS, WebClient, WebError
-from nymtw.client.receiving.inbox import Received
+from nymtw.client.proxies.web_client import (
+    BLOCKS,
+    LIFETIME,
+    MAX_CIRCUITS,
+    PATIENCE,
+    WebClient,
+    WebError,
+    origin_of,
+)
+from nymtw.client.receiving.circuits import AT_ONCE
 from nymtw.message.fragments import REPLY_FRAGMENT_CAPACITY
-from nymtw.message.web import ID_LENGTH, WebHead, WebPart
+from nymtw.message.web import WebHead, WebPart, WebRequest
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.simulation import SimulatedNetwork
+from nymtw.topology.address import Address
 
 BODY = bytes(range(256)) * 700
 LONG = bytes(range(256)) * 4096
@@ -85,16 +97,24 @@ class World:
         self.site = web.listenTCP(8000, Quiet(reactor=web))
         self.alice = self.network.clients["alice"]
         self.host = self.network.network.host("alice")
-        self.client = WebClient(
-            self.alice.core, self.host, self.host_random(seed), lambda: self.alice.service.watch.current
-        )
+        self.client = WebClient(self.alice.core, self.host, Random(seed), lambda: self.alice.service.watch.current)
+        self.circuits: list[Any] = []
+        self.posted: list[bytes] = []
+        core: Any = self.alice.core
+        self._open, core.circuits.open = core.circuits.open, self._opened
         self.port = self.host.listenTCP(8118, ProxyFactory(lambda: self.client, self.host))
 
-    @staticmethod
-    def host_random(seed: int) -> Any:
-        import random
+    def _opened(self, recipient: bytes, received: Any) -> Any:
+        circuit = self._open(recipient, received)
+        post = circuit.post
 
-        return random.Random(seed)
+        def posting(data: bytes, *words: Any, **named: Any) -> Any:
+            self.posted.append(data)
+            return post(data, *words, **named)
+
+        circuit.post = posting
+        self.circuits.append(circuit)
+        return circuit
 
     def fetch(self, url: str, limit: float = 300) -> tuple[WebHead, bytes]:
         heads: list[WebHead] = []
@@ -148,23 +168,123 @@ def test_a_download_takes_what_the_stream_of_replies_carries(seed: int) -> None:
 
 
 @pytest.mark.long
-def test_blocks_that_the_proxy_still_has_are_not_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    core, given = world.alice.core, []
-    send = core.send
-
-    def counted(*words: Any, surbs: int, **named: Any) -> Any:
-        given.append(surbs)
-        return send(*words, surbs=surbs, **named)
-
-    monkeypatch.setattr(core, "send", counted)
+def test_blocks_that_the_proxy_still_has_are_not_sent_again(world: World) -> None:
     for _ in range(3):
         assert world.fetch("http://127.0.0.1:8000/")[1] == b"a page"
-    assert given[0] == BLOCKS
-    assert FEWEST_BLOCKS <= given[1] <= given[2] <= FEWEST_BLOCKS + 5
+        world.network.run(2)
+    [circuit] = world.circuits
+    assert BLOCKS - AT_ONCE <= len(circuit.records) <= BLOCKS + 6 * AT_ONCE
     # Those that nothing has come back with for a minute may be lost.
     world.network.run(65)
-    world.fetch("http://127.0.0.1:8000/body")
-    assert given[-1] == BLOCKS
+    world.fetch("http://127.0.0.1:8000/")
+    assert 2 * BLOCKS - 3 * AT_ONCE <= len(circuit.records) <= 2 * BLOCKS + 8 * AT_ONCE
+
+
+def test_each_origin_has_a_tag_of_its_own_and_nothing_is_kept(world: World) -> None:
+    """All requests of a client had one tag for ever, in a table that listed its correspondents."""
+
+    def tags() -> list[bytes]:
+        return [circuit.tag for circuit in world.circuits]
+
+    world.fetch("http://127.0.0.1:8000/")
+    world.fetch("http://127.0.0.1:8000/other#part")
+    assert len(set(tags())) == 1
+    for url in ("http://localhost:8000/", "http://127.0.0.1:8001/"):
+        with contextlib.suppress(WebError):
+            world.fetch(url)
+    assert len(set(tags())) == 3
+    replies: Any = world.alice.core.replies
+    assert replies.correspondents == 0
+
+
+class Circuits:
+    """Circuits whose proxies answer at once, or not at all."""
+
+    def __init__(self) -> None:
+        self.opened = self.open_ones = 0
+        self.answers = True
+        self.network, self.sending_rate, self.circuits = bytes(16), 20.0, self
+
+    def open(self, recipient: bytes, received: Any) -> Any:
+        self.opened += 1
+        self.open_ones += 1
+        return SimpleNamespace(
+            post=partial(self.post, received), close=self.close, stock=lambda count: None, cancel=lambda message: None
+        )
+
+    def post(self, received: Any, data: bytes, lane: Any, **more: Any) -> object:
+        name = WebRequest.parse(data).id
+        if self.answers:
+            received(WebPart(id=name, number=0, head=WebHead(status=200), data=b"a", last=True).encode())
+        return object()
+
+    def close(self) -> None:
+        self.open_ones -= 1
+
+
+def web_client(circuits: Any) -> tuple[FakeClock, WebClient]:
+    clock = FakeClock()
+    address = Address(bytes(32), bytes([9]) + bytes(31), bytes(32)).encode(bytes(16))
+    return clock, WebClient(circuits, clock, Random(1), lambda: None, address)
+
+
+def test_after_a_proxy_that_did_not_answer_another_circuit_is_used() -> None:
+    circuits = Circuits()
+    clock, client = web_client(circuits)
+    circuits.answers = False
+    for _ in range(2):
+        done = client.request("GET", "http://host/", head=lambda head: None, take=lambda data: None)
+        with pytest.raises(WebError, match="no data has arrived"):
+            clock.wait_for(Deferred.fromCoroutine(done), PATIENCE + 1)
+    assert (circuits.opened, circuits.open_ones) == (2, 1)
+    client.close()
+    assert (circuits.open_ones, clock.getDelayedCalls()) == (0, [])
+
+
+def test_a_circuit_ends_after_some_minutes_though_nothing_is_asked_for() -> None:
+    circuits = Circuits()
+    clock, client = web_client(circuits)
+    for opened in (1, 1, 2):
+        done = client.request("GET", "http://host/", head=lambda head: None, take=lambda data: None)
+        clock.wait_for(Deferred.fromCoroutine(done), 1)
+        assert circuits.opened == opened
+        clock.advance(LIFETIME / 2 + 31)
+    assert circuits.open_ones == 1
+    clock.advance(LIFETIME)
+    assert circuits.open_ones == 0
+    client.close()
+
+
+@pytest.mark.parametrize("origins", [MAX_CIRCUITS + 10, 2 * MAX_CIRCUITS])
+def test_circuits_are_bounded_and_idle_ones_make_room(origins: int) -> None:
+    circuits = Circuits()
+    clock, client = web_client(circuits)
+    for number in range(origins):
+        got: list[bytes] = []
+        done = client.request("GET", f"http://host-{number}/", head=lambda head: None, take=got.append)
+        clock.wait_for(Deferred.fromCoroutine(done), 1)
+        assert got == [b"a"]
+        assert circuits.open_ones <= MAX_CIRCUITS
+    client.close()
+    assert circuits.open_ones == 0
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://a.example/x", "http://A.example:80/y?z", True),
+        ("https://a.example/", "https://a.example:443/", True),
+        ("http://a.example/", "https://a.example/", False),
+        ("http://a.example/", "http://b.example/", False),
+        ("http://a.example:81/", "http://a.example/", False),
+        ("http://[::1]:81/", "http://[::1]:82/", False),
+        ("http://[broken", "http://[broken", True),
+        ("http://a.example:port/", "http://a.example:port/x", False),
+    ],
+)
+def test_what_an_origin_is(one: str, other: str, same: bool) -> None:
+    assert (origin_of(one) == origin_of(other)) is same
 
 
 def test_a_browser_behind_the_http_proxy(world: World) -> None:
@@ -188,21 +308,26 @@ def test_parts_out_of_order_and_twice_and_of_others(world: World, seed: int) -> 
     done = Deferred.fromCoroutine(
         world.client.request("GET", "http://127.0.0.1:8000/x", head=heads.append, take=body.append)
     )
-    identifier = world.host_random(seed).randbytes(ID_LENGTH)  # the first that is drawn
-    names = itertools.count()
+    other = Deferred.fromCoroutine(
+        world.client.request("GET", "http://127.0.0.1:8002/x", head=heads.append, take=body.append)
+    )
+    other.addErrback(lambda failure: None)
+    circuit, elsewhere = world.circuits
+    identifier = WebRequest.parse(world.posted[0]).id
 
-    def part(number: int, **fields: Any) -> None:
-        name = fields.pop("id", identifier)
-        part = WebPart(id=name, number=number, **fields)
-        world.alice.core.inbox.add(Received(next(names).to_bytes(16, "big"), part.encode(), None))
+    def part(number: int, by: Any = circuit, **fields: Any) -> None:
+        by.received(WebPart(id=fields.pop("id", identifier), number=number, **fields).encode())
 
+    circuit.received(b"nonsense")
     part(2, data=b"c", last=True)
     part(1, data=b"b")
     part(1, data=b"b")
     part(0, head=WebHead(status=200), id=bytes(16))
+    part(0, by=elsewhere, head=WebHead(status=200), data=b"not its proxy")
     part(0, head=WebHead(status=200), data=b"a")
     world.network.clock.wait_for(done, 60)
     assert b"".join(body) == b"abc"
+    other.cancel()
 
 
 def test_a_compressed_page_is_unpacked_in_pieces_of_bounded_length() -> None:

@@ -15,7 +15,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from nymtw.directory.config import DirectoryConfig, DirectorySection
 from nymtw.directory.dashboard.websocket import PATIENCE, SILENCE, TOO_BUSY
 from nymtw.directory.service import DirectoryService, make_directory
-from nymtw.topology.presence import make_metric
+from nymtw.topology.presence import make_metric, make_validator
 
 START = 1_800_000_000.0
 
@@ -159,6 +159,18 @@ def test_dashboards_get_a_row_for_each_node_in_the_order_of_the_list(site: Site)
     assert all(row == [1.0] for number, row in enumerate(frames[-1]["rows"]) if number != place)
     site.reactor.pump([1.0] * 5)
     assert json.loads(browser.texts()[-1])["rows"] == []
+    validator = make_validator(
+        public_key="v",
+        host="192.0.2.1",
+        port=1,
+        kind="nym-validator",
+        timestamp=site.now,
+        signing_key=SigningKey(bytes(32)),
+        block=(7, 5),
+    )
+    site.directory.announce("coconodes", validator, "192.0.2.1")
+    site.reactor.advance(1)
+    assert json.loads(browser.texts()[-1])["validators"] == [[1.0, 7, 5]]
 
 
 def test_what_a_viewer_sends_is_ignored(site: Site) -> None:

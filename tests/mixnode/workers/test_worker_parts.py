@@ -86,6 +86,7 @@ def test_control_messages_come_out_as_they_went_in() -> None:
     for message in (
         Keys({7: b"k" * 32, 2**32 + 7: b"l" * 32}),
         Neighbours({b"n" * 32: ("10.0.0.1", 1789)}, [b"e" * 32], [b"a" * 32]),
+        Neighbours({}, [], [b"a" * 32], {}, {7: ([b"n" * 32], [b"a" * 32])}),
         Linked(b"p" * 32, 3),
         CloseLink(b"p" * 32, 3),
         Drain(),

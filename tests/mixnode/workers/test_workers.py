@@ -5,12 +5,17 @@ from random import Random
 
 import pytest
 from mixnode_with_workers import EPOCH, MILLISECOND, NODE_PORT, WorkerParts
+from msgspec import structs
 
 from nymtw.drop_reasons import DropReason
 from nymtw.errors import DiskError
+from nymtw.link.frames import Frame, FrameType
 from nymtw.mixing.loop_loss import GO_ON, PAUSE
+from nymtw.mixing.replay_guard import ReplayGuard
+from nymtw.mixnode.core import MixnodeCore
 from nymtw.mixnode.workers.handle import GOOD_LIFE, HUNG
-from nymtw.sphinx import generate_keypair
+from nymtw.node.engine.packet_counters import PacketCounters
+from nymtw.sphinx import Unwrapper, generate_keypair
 
 pytestmark = pytest.mark.pythons
 
@@ -230,6 +235,46 @@ def test_the_nodes_come_and_go_and_few_links_move() -> None:
     crew.enter(1, gone)
     crew.run(0.1)
     assert crew.dropped == {DropReason.UNKNOWN_NEXT_HOP: 1}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("rate", [1, 2])
+def test_workers_take_and_pass_on_what_one_process_does_by_the_key_epoch_of_the_frame(count: int, rate: int) -> None:
+    """A node that is in layer 1 in this key epoch and in layer 3 in the next: packets to it and from it."""
+    crew = WorkerParts(13, count=count)
+    later = generate_keypair(crew.random)
+    stays, mover = crew.behind
+    mover = structs.replace(mover, layer=1, places={EPOCH: "mixnode-1", EPOCH + 1: "mixnode-3"}, takes=("mixnode",))
+    crew.use_nodes([stays, mover])
+    keys = {EPOCH: crew.private, EPOCH + 1: later[0]}
+    crew.coordinator.use_keys(keys)
+    crew.run(0.1)
+    alone = MixnodeCore(
+        clock=crew.clock,
+        random=crew.random,
+        unwrapper=Unwrapper({}),
+        guard=ReplayGuard(None, capacity=1000),
+        counters=PacketCounters(),
+        own=crew.own,
+    )
+    alone.use_topology(crew.topology)
+    alone.use_keys(keys)
+    for epoch, key in (EPOCH, crew.own.sphinx_keys[EPOCH]), (EPOCH + 1, later[1]):
+        for peer in crew.edge.identity, mover.identity:
+            for to in stays, mover:
+                packets = [crew.packet(MILLISECOND, to=to, key=key) for _ in range(rate * count)]
+                frames = [Frame(FrameType.PACKET, 0, epoch, packet) for packet in packets]
+                for number in range(count):
+                    crew.worker(number + 1).core.receive(peer, frames[number::count])
+                alone.receive(peer, frames)
+    assert alone.queued == 4 * rate * count
+    alone.stop()
+    crew.run(1.0)
+    times = rate * count
+    dropped = {DropReason.UNKNOWN_NEXT_HOP: 2 * times, DropReason.WRONG_LAYER: 2 * times}
+    assert crew.dropped == dropped
+    assert alone.counters.snapshot().dropped == {**dropped, DropReason.SHUTDOWN: 4 * times}
+    assert crew.counters.snapshot().forwarded == len(crew.arrived) == 4 * times
 
 
 def test_a_packet_whose_link_has_moved_goes_to_the_worker_that_has_it() -> None:

@@ -436,5 +436,5 @@ def test_a_connection_that_says_nothing_for_half_an_hour_is_still_there(world: W
     world.until(lambda: stream.got == b"before")
     world.clock.advance(1800)
     assert not stream.failed
-    stream.send(b"after")
+    stream.write(b"after")
     world.until(lambda: stream.got == b"beforeafter")

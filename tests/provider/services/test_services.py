@@ -4,17 +4,19 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 from twisted.python import usage
 
+from nymtw.drop_reasons import DropReason
 from nymtw.errors import NymtwError, PluginError, QueueFull
 from nymtw.interfaces import IProviderContext
 from nymtw.message.envelope import Envelope
-from nymtw.message.fragments import Fragment
-from nymtw.message.sealing import unseal
+from nymtw.message.fragments import Fragment, fragment
+from nymtw.message.sealing import seal, unseal
 from nymtw.provider.api import Request, RequestOver, Service, ServiceLimits
 from nymtw.provider.services.installed_plugins import find_implementations
 from nymtw.provider.services.multiplexer import Multiplexer
@@ -111,6 +113,75 @@ def test_a_service_that_never_answers_loses_its_place_when_time_is_over(seed: in
         bench.clock.advance(20)
         assert (bench.metrics["timed-out"], len(bench.service_host.provider)) == (5, 0)
     assert logged == ["did not answer in time"]
+
+
+def test_a_request_without_a_place_is_not_confirmed_and_finds_one_when_it_comes_again(seed: int) -> None:
+    answers: list[Deferred[Any]] = []
+
+    def handle(context: Any, request: Request) -> Deferred[Any]:
+        answers.append(Deferred())
+        return answers[-1]
+
+    with ServiceBench(handler(handle, ServiceLimits(concurrent=1, waiting=1)), seed=seed) as bench:
+        for _ in range(2):
+            bench.deliver_message(Envelope(data=b"a").encode())
+        sealed = [
+            seal(piece.encode(), bench.service_host.address.encryption_key, bench.random)
+            for piece in fragment(Envelope(data=b"b" * 4000).encode(), bytes(16))
+        ]
+        for content in sealed:
+            bench.deliver(content)
+        assert bench.dropped == [DropReason.MAILBOX_FULL]  # the last one, which would have made it whole
+        assert (len(answers), bench.metrics["requests"]) == (1, 2)
+        answers[0].callback(None)
+        bench.deliver(sealed[-1])
+        answers[1].callback(None)
+        assert (len(answers), bench.metrics["requests"]) == (3, 3)
+        assert len(bench.dropped) == 1
+
+
+@pytest.mark.parametrize("tags", [4, 8])
+def test_answers_that_nobody_fetches_do_not_keep_others_from_theirs(seed: int, tags: int) -> None:
+    """A stranger asks for as much as a service keeps, under several tags, and gives one reply block each."""
+    limits = ServiceLimits(reply_bytes=200_000, total_bytes=400_000)
+    answer = {b"much": bytes(90_000), b"little": b"here"}
+    with ServiceBench(handler(lambda context, request: answer[request.message], limits), seed=seed) as bench:
+        for number in range(tags):
+            stranger = bench.asker()
+            for piece in fragment(
+                Envelope(data=b"much", tag=stranger.tag, blocks=stranger.blocks(1)).encode(), bytes([number]) * 16
+            ):
+                bench.deliver(seal(piece.encode(), bench.service_host.address.encryption_key, bench.random))
+            stranger.stop()
+            del bench.people[stranger.address.mailbox]
+        bench.clock.advance(11)
+        assert bench.ask(b"much", limit=100) == [answer[b"much"]]
+        assert bench.ask(b"little") == [b"here"]
+
+
+def test_what_a_service_has_no_memory_for_is_not_confirmed(seed: int) -> None:
+    """A stranger's unfinished messages, and a message that comes while they fill all there is."""
+    limits = ServiceLimits(memory=60_000)
+    with ServiceBench(handler(lambda context, request: b"got it", limits), seed=seed) as bench:
+        key = bench.service_host.address.encryption_key
+
+        def bring(name: int, numbers: Any) -> int:
+            """How many of these fragments are refused."""
+            before = len(bench.dropped)
+            pieces = fragment(Envelope(data=bytes(20 * 1508 - 20)).encode(), bytes([name]) * 16)
+            for number in numbers:
+                bench.deliver(seal(pieces[number].encode(), key, bench.random))
+            assert set(bench.dropped[before:]) <= {DropReason.MAILBOX_FULL}
+            return len(bench.dropped) - before
+
+        assert bring(1, range(19)) == 0
+        assert bring(2, range(20)) == 9
+        assert bench.metrics["busy"] == 9
+        bench.clock.advance(31)
+        # The sender has heard that they were refused, and sends them again; the stranger sends nothing new.
+        assert bring(2, range(11, 20)) == 0
+        assert bench.metrics["requests"] == 1
+        assert bring(1, [19]) == 1  # nor does the one that was given up hear that it arrived
 
 
 def test_an_answer_after_the_end_is_refused(seed: int) -> None:
@@ -223,6 +294,21 @@ def test_a_service_sends_to_an_address_and_learns_that_it_is_stored(seed: int) -
             piece = Fragment.parse(unseal(sealed, person.private))
             pieces[piece.number] = piece.content
         assert Envelope.parse(b"".join(pieces[number] for number in sorted(pieces))).data == b"news" * 1000
+
+
+def test_what_a_service_sends_in_a_gap_of_the_topology_waits_for_its_end(seed: int) -> None:
+    contexts: list[IProviderContext] = []
+    outcomes: list[bool] = []
+    with ServiceBench(Factory(lambda context: contexts.append(context) or Service()), seed=seed) as bench:
+        person, whole = bench.asker(), bench.topology
+        edges = tuple(node for node in whole.nodes if node.layer)
+        bench.topology = msgspec.structs.replace(whole, nodes=edges)
+        contexts[0].send(b"news", person.address).addCallback(outcomes.append)
+        bench.clock.advance(20)
+        assert (outcomes, person.mail) == ([], [])
+        bench.topology = whole
+        bench.clock.advance_until(lambda: bool(outcomes), 60)
+        assert outcomes == [True]
 
 
 def test_to_a_slow_edge_nothing_goes_out_twice_once_that_is_known(seed: int) -> None:

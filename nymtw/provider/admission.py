@@ -1,4 +1,4 @@
-"""The default admission of a gateway: everybody may send as much as a client of this network, and a tenth more.
+"""The default admission of an edge: everybody may send as much as a client of this network, and a tenth more.
 
 Packets above that are dropped and counted. The client is neither told nor disconnected.
 """
@@ -21,16 +21,6 @@ def client_rate(recommended: Recommended) -> float:
     """Packets a second that a client may send: the rates of its three streams, and a tenth more."""
     streams = recommended.message_sending_rate + recommended.loop_cover_traffic_rate
     return MARGIN * (streams + recommended.drop_cover_traffic_rate)
-
-
-def downlink_rate(recommended: Recommended) -> float:
-    """Slots a second that are pushed to a client, at least 1.
-
-    The sum of three parts: its own loops, the acks of everything it sends, and the packets of one other client to it.
-    """
-    sending = recommended.message_sending_rate
-    own = sending + recommended.loop_cover_traffic_rate + recommended.drop_cover_traffic_rate
-    return max(1.0, 2 * own + sending)
 
 
 @implementer(ICredentialVerifier)
