@@ -35,7 +35,7 @@ from nymtw.directory.traffic_windows import TrafficWindows
 from nymtw.directory.unsigned_presence import UnsignedPresence
 from nymtw.encoding import from_cbor, key_text
 from nymtw.errors import EncodingError
-from nymtw.node.announce.placement import check_host, default_host
+from nymtw.node.announce.placement import check_host, default_host, is_unspecified
 from nymtw.node.config import load_config
 from nymtw.node.directories.http_directory import check_directory_url
 from nymtw.node.home import NodeHome, write_file
@@ -161,7 +161,7 @@ class DirectoryService(NodeService):
         return "" if self._secure is None else self._url("https", self._secure.port)
 
     def _url(self, scheme: str, port: int) -> str:
-        host = default_host() if self._host == "0.0.0.0" else self._host  # noqa: S104  # a comparison binds nothing
+        host = default_host() if is_unspecified(self._host) else self._host
         return f"{scheme}://{endpoint_text(host, port)}"
 
     def startService(self) -> None:

@@ -59,7 +59,9 @@ class MixnodeService(MixNode):
             return cls(reactor, parts, MixnodeCore(**engine), config.node, policy)
         from nymtw.mixnode.workers.spawn import make_workers
 
-        worker_parts = make_workers(reactor, config.node.workers, bytes(parts.identity), engine, parts.limits())
+        worker_parts = make_workers(
+            reactor, config.node.workers, bytes(parts.identity), engine, parts.limits(), parts.bound_host
+        )
         return cls(reactor, parts, worker_parts.coordinator, config.node, policy, worker_parts)
 
     def use_topology(self, topology: Topology) -> None:

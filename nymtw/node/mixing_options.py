@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from nymtw.node.announce.description import country, description
-from nymtw.node.announce.placement import check_host
+from nymtw.node.announce.placement import hosts
 from nymtw.node.config import load_config
 from nymtw.node.directories.http_directory import check_directory_url
 from nymtw.node.directories.trust import as_list
@@ -28,6 +28,7 @@ _SHARED: Final = (
     *(
         "host",
         "port",
+        "announced-host",
         "directory",
         "directory-key",
         "directory-threshold",
@@ -49,6 +50,7 @@ class MixOptions(NodeOptions):
     """The command line that mixnode and provider share."""
 
     optParameters = [
+        ["announced-host", None, None, "IP address at which others reach it [default: the one of --host]"],
         ["rate", None, None, "Packets a second to be ready for: sizes filter and queue [default: 2000]", positive],
         ["max-delay", None, None, "Seconds; packets that ask for a longer delay are dropped [default: 600]", seconds],
         ["drain", None, None, "Seconds that held packets have to leave at the end [default: 5]", seconds],
@@ -74,6 +76,13 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     id: Annotated[str, msgspec.Meta(description="Name of this node; its files are in the folder of that name.")]
     host: Annotated[
         str, msgspec.Meta(description="IP address to listen on and to be reached at; empty: the first of this machine.")
+    ] = ""
+    announced_host: Annotated[
+        str,
+        msgspec.Meta(
+            description="IP address at which others reach this node, where it is not host; empty: host, or the first "
+            "of this machine where host is 0.0.0.0 or ::. The directory believes only the address that posts come from."
+        ),
     ] = ""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port for other nodes.")] = PORT
     network: Annotated[
@@ -157,8 +166,7 @@ def load_node_config(
     for url in as_list(section.get("directory", "")):
         if url:
             check_directory_url(url)
-    if section.get("host"):
-        check_host(section["host"])
+    hosts(section.get("host", ""), section.get("announced_host", ""))
     if not home.config_file.exists():
         given = {**given, "node": settled(dict(section), "directory_key")}
         given = with_free_ports(given, {("node", "port"): PORT, **ports}, section.get("host", ""))
