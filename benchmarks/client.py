@@ -23,6 +23,7 @@ from typing import Any
 from nacl.signing import SigningKey
 
 from nymtw.client.sockets.blocking_client import BlockingClient, NotRunning
+from nymtw.client.sockets.tokens import read_token, token_file
 from nymtw.message.fragments import FRAGMENT_CAPACITY, FRAGMENT_LENGTH
 from nymtw.message.packets import build_data_packet
 from nymtw.mixing.delay_distributions import ExponentialDelays
@@ -104,18 +105,21 @@ class RunningClient:
         port = free_port()
         run = ("socket", "--id", name, "--socket", "tcp", "--port", str(port))
         self.process = spawn("nymtw.client.commands", *run, home=home)
-        self.socket = self._connect(port)
+        self.socket = self._connect(port, home)
         while not self.socket.request("status")["ready"]:
             time.sleep(0.2)
         self.address = str(self.socket.request("status")["address"])
 
     @staticmethod
-    def _connect(port: int) -> BlockingClient:
+    def _connect(port: int, home: Path) -> BlockingClient:
         for _ in range(100):
             try:
-                return BlockingClient("tcp", port, None)
+                token = read_token(token_file(port, home))
+                if token is not None:
+                    return BlockingClient("tcp", port, None, token)
             except NotRunning:
-                time.sleep(0.2)
+                pass
+            time.sleep(0.2)
         sys.exit("a client does not start")
 
     def cpu(self) -> float:

@@ -34,6 +34,7 @@ from machine import children
 from one_core import BUSY, CLIENT, World
 
 from nymtw.client.sockets.blocking_client import BlockingClient
+from nymtw.client.sockets.tokens import read_token, token_file
 from nymtw.testing.attacks.ledger import one_sample, two_samples
 
 LEAST_P = 0.001
@@ -229,7 +230,8 @@ def watch(world: World, alice: int, bob: int, events: int) -> dict[str, tuple[fl
     began = time.time()
     time.sleep(seconds)
     middle = time.time()
-    client = BlockingClient("tcp", alice, 60.0)
+    token = read_token(token_file(alice, Path(world.environment["NYMTW_HOME"])))
+    client = BlockingClient("tcp", alice, 60.0, token)
     client.request("send", message=message, recipient=address)
     time.sleep(seconds)
     client.close()

@@ -54,6 +54,7 @@ TRANSFERS = 10_000
 QUERIES = 2_000
 BAR_TRANSFERS = 1_500  # a second, embedded
 BAR_QUERY = 2.0  # ms, with proof
+BAR_DEPOSIT = 3.0  # seconds beyond the confirmations, median
 BAR_SHARE = 0.40  # of the CPU of four nodes, our applications
 
 
@@ -199,6 +200,13 @@ def send_one(url: str, key: AccountKey, recipient: AccountKey, end: float) -> No
             time.sleep(0.05)  # as many as may wait do
 
 
+def deposits(count: int) -> dict[str, Any]:
+    """From a transfer on Ethereum to the balance on the ledger, with all roles as processes, and their memory."""
+    program = [sys.executable, HERE / "ledger_deposits.py", "--deposits", str(count)]
+    found: dict[str, Any] = json.loads(subprocess.run(program, stdout=subprocess.PIPE, check=True).stdout)
+    return found
+
+
 def memory(pid: int) -> float:
     """Resident, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -211,6 +219,7 @@ def main() -> int:
     parser.add_argument(
         "--first", action="store_true", help="other programs wait (as root); not those of CometBFT's part"
     )
+    parser.add_argument("--deposits", type=int, default=20, help="transfers on Ethereum that are followed; 0: none")
     parser.add_argument("--load", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.load:
@@ -227,6 +236,8 @@ def main() -> int:
         result["cometbft"] = cometbft(arguments.cometbft)
     else:
         print("CometBFT is not installed, or not asked for: its part was not measured", file=sys.stderr)
+    if arguments.deposits:
+        result["deposits"] = deposits(arguments.deposits)
     rows = [
         ("transfers embedded, a second", result["embedded"]["a_second"], BAR_TRANSFERS, True),
         ("query with proof, median ms", result["embedded"]["query_ms"], BAR_QUERY, False),
@@ -234,6 +245,9 @@ def main() -> int:
     if "cometbft" in result:
         share = result["cometbft"]["application_share"]
         rows.append(("four CometBFT nodes: our applications' share of the CPU", share, BAR_SHARE, False))
+    if "deposits" in result:
+        name = "from a transfer on Ethereum to the balance, beyond the confirmations, median s"
+        rows.append((name, result["deposits"]["median_s"], BAR_DEPOSIT, False))
     missed = False
     print(json.dumps(result, indent=2))
     for name, value, bar, least in rows:

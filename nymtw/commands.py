@@ -9,9 +9,11 @@ from typing import Final
 # Name -> (what it does, in a line; the module whose `main(arguments)` does it, loaded when it is asked for).
 COMMANDS: Final = {
     "new-provider": ("Write a provider of your own, to begin with", "nymtw.scaffold.main"),
+    "network": ("Give names to networks, and say which one commands mean", "nymtw.inspection.network"),
     "topology": ("Show who is in a network", "nymtw.inspection.topology"),
     "check": ("Check a network: signature, keys, ports, a packet through every mixnode", "nymtw.inspection.check"),
     "keys": ("Deal the issuing keys of anonymous credentials", "nymtw.issuing.main"),
+    "contracts": ("Put token and pipe on an Ethereum chain", "nymtw.pipe.deploy"),
     "localnet": ("Run a whole private mixnet on this machine", "nymtw.localnet.main"),
     "simulate": ("Attack the anonymity of a simulated network, and say what it holds", "nymtw.simulate.main"),
 }
@@ -26,7 +28,8 @@ def usage() -> str:
         "Usage: nymtw COMMAND [OPTIONS]\n\n"
         f"Commands:\n{lines}\n\n"
         'Run "nymtw help COMMAND" for the options of a command.\n'
-        "Single roles: twistd nym-directory, nym-mixnode, nym-provider, nym-gateway, nym-node, nym-client."
+        "Single roles: twistd nym-directory, nym-mixnode, nym-provider, nym-gateway, nym-node, nym-client, "
+        "nym-validator, nym-watcher, nym-redeemer, nym-faucet, nym-devchain."
     )
 
 

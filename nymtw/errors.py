@@ -120,6 +120,18 @@ class LedgerBroken(LedgerError):
     """The ledger's stored state was changed by something else, or breaks a rule: it must not go on."""
 
 
+class EthereumError(NymtwError):
+    """The Ethereum node cannot be reached, or its answer cannot be used."""
+
+
+class EthereumRefused(EthereumError):
+    """The Ethereum node answered with an error; `code` is JSON-RPC's."""
+
+    def __init__(self, code: int, text: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class CredentialFault(StrEnum):
     """Why a credential, or a step on the way to one, was refused."""
 

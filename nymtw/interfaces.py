@@ -124,8 +124,8 @@ class IProviderContext(Interface):
     def send(message: bytes, recipient: Any) -> Any:
         """Send `message` to an address (`nymtw.topology.address.Address`) like any client.
 
-        A Deferred that never fails: True once it is stored at the recipient's provider, False if it was given up.
-        Raises `QueueFull`, `MessageTooLong`, and `UnknownDestination` if the topology does not know the provider.
+        A Deferred that never fails: True once it is stored at the recipient's provider, False if it was given up. While
+        the topology does not list that provider the message waits. Raises `QueueFull`, `MessageTooLong`.
         """
 
     def topology() -> Topology | None:
@@ -284,7 +284,7 @@ class IMailboxStore(Interface):
         Fails with `MailboxFull` if the limit of mailboxes is reached.
         """
 
-    limits: Any = Attribute("`nymtw.storage.limits.MailboxLimits`: what it keeps, and for how long")
+    limits: Any = Attribute("`nymtw.storage.mailbox_limits.MailboxLimits`: what it keeps, and for how long")
 
     def touch(mailbox: bytes) -> None:
         """The owner of this mailbox is here: it does not expire for another `limits.abandoned_age`. Answers at once."""
@@ -362,6 +362,11 @@ class ILedger(Interface):
         """Fires with up to `count` blocks (`nymtw.ledger.storage.records.BlockRecord`) above the height `after`, lowest
         first, as soon as there is one; with none once `wait` seconds have passed. Blocks that are kept no more are left
         out.
+        """
+
+    def bonds(after: bytes = b"", count: int = 100) -> Any:
+        """Fires with who is bonded now: up to `count` (100 at most) pairs of address (20 bytes) and
+        `nymtw.ledger.machine.state.Bond`, by ascending address, above `after`.
         """
 
     def header(height: int) -> Any:

@@ -3,8 +3,10 @@
 # The client runs as: nym-client socket --socket tcp --port PORT
 set -euo pipefail
 port=$1 address=$2
+token=$(<"${NYMTW_HOME:-$HOME/.nym}/sockets/$port.token")
 exec 3<>"/dev/tcp/127.0.0.1/$port"
 message=$(base64 | tr -d '\n')
+printf '{"authenticate": {"token": "%s"}}\n' "$token" >&3
 printf '{"subscribe": {"progress": true, "confirm": true}}\n' >&3
 printf '{"send": {"message": "%s", "recipient": "%s"}}\n' "$message" "$address" >&3
 while IFS= read -r answer <&3; do

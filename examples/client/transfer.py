@@ -4,11 +4,13 @@
     python transfer.py send PORT ADDRESS FILE
 
 PORT is the port of a client's TCP socket (`nym-client socket --socket tcp --port PORT`). A message is a file's name, a
-zero byte and its contents. The sender chooses the name, so the receiver uses only its last part.
+zero byte and its contents. The sender chooses the name, so the receiver uses only its last part. The socket's token is
+in ~/.nym/sockets/PORT.token, or where NYMTW_HOME says.
 """
 
 import base64
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,11 @@ from typing import Any
 @contextmanager
 def connected(port: str) -> Iterator[tuple[socket.socket, Iterator[dict[str, Any]]]]:
     """The socket, and the client's answers, one object at a time."""
+    home = Path(os.environ.get("NYMTW_HOME") or Path.home() / ".nym")
+    token = (home / "sockets" / f"{port}.token").read_text().strip()
     with socket.create_connection(("127.0.0.1", int(port))) as connection, connection.makefile("rb") as lines:
+        ask(connection, {"authenticate": {"token": token}})
+        lines.readline()
         yield connection, (json.loads(line) for line in lines)
 
 

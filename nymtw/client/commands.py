@@ -66,7 +66,7 @@ def _run(options: RunOptions) -> int:
     observer = observer_for(home, config)
     socket = None
     if options.get("socket", "none") != "none":
-        socket = Socket(options["socket"], options["port"], options["recipient"])
+        socket = Socket(options["socket"], options["port"], options["recipient"], bool(options["open-socket"]))
 
     def build(reactor: object) -> ClientService:
         service = ClientService.from_config(reactor, home, config, socket)
@@ -103,7 +103,12 @@ COMMANDS = [
         socks_command.socks,
     ),
     Command("broadcast", "Hand a signed transaction to a chain", broadcast.BroadcastOptions, broadcast.broadcast),
-    Command("wallet", "An account of the ledger: new, balance, send, withdraw", wallet.WalletOptions, wallet.wallet),
+    Command(
+        "wallet",
+        "An account of the ledger: new, balance, pipe, send...",
+        wallet.WalletOptions,
+        wallet.wallet,
+    ),
     Command("status", "Show how a running client is doing", socket_commands.StatusOptions, socket_commands.status),
 ]
 

@@ -8,11 +8,14 @@ from msgspec import Meta
 
 from nymtw.encoding import parse_key_text
 from nymtw.errors import ConfigError, EncodingError
+from nymtw.node.directories.http_directory import check_directory_url
+from nymtw.node.directories.trust import as_list
 from nymtw.node.home import NodeHome
+from nymtw.node.networks import Network, chosen_network
 from nymtw.topology.document import Recommended
 
 MOST_RATE = 10_000.0  # events per second
-HEADING = "The configuration of a nymtw client. What stands here can be left out, but for the id and the directory."
+HEADING = "The configuration of a nymtw client. What stands here can be left out, but for the id."
 
 Rate = Annotated[float, Meta(le=MOST_RATE)]
 
@@ -25,20 +28,34 @@ class ClientSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """`[client]`."""
 
     id: Annotated[str, _about("The client's name on this machine.")]
+    network: Annotated[
+        str,
+        _about(
+            "The name of the network, as 'nymtw network list' shows it; empty: the one in use. What the three values "
+            "below say takes the place of what its file says."
+        ),
+    ] = ""
     directory_server_topology: Annotated[
         str | list[str],
-        _about("The URL of the directory, from which the client learns the topology, or a list of those of several."),
-    ] = "http://127.0.0.1:8080"
+        _about(
+            "The URL of the directory, from which the client learns the topology, or a list of those of several; "
+            "empty: those of the network."
+        ),
+    ] = ""
     directory_identity_key: Annotated[
         str | list[str],
         _about(
             "The directory's identity key, 44 characters of base64, or the path of its PEM file: a topology that is "
-            "not signed with it is refused. Or a list of those of all directories."
+            "not signed with it is refused. Or a list of those of all directories. Empty: those of the network."
         ),
     ] = ""
     directory_threshold: Annotated[
         int,
-        Meta(ge=0, description="How many directories must have signed the topology; 0: more than half of them."),
+        Meta(
+            ge=0,
+            description="How many directories must have signed the topology; 0: as the network says, or more than half "
+            "of them.",
+        ),
     ] = 0
     priv_key_file: Annotated[str, _about("The key with which messages to this client are opened.")] = (
         "config/private_key.pem"
@@ -188,6 +205,18 @@ def differing(debug: DebugSection) -> list[str]:
     return [name for name, value in msgspec.to_builtins(debug).items() if value]
 
 
+def network_of(config: ClientConfig) -> Network:
+    """The network that the configuration means, or the one in use. Raises `ConfigError`, `KeyFileError`."""
+    section = config.client
+    return chosen_network(
+        section.directory_server_topology,
+        section.directory_identity_key,
+        section.directory_threshold,
+        section.network,
+        Path(section.nym_home_directory).expanduser() if section.nym_home_directory else None,
+    )
+
+
 def in_home(home: NodeHome, path: str) -> Path:
     """A path out of the configuration. Raises `ConfigError` for an empty one."""
     if not path:
@@ -200,6 +229,9 @@ def check(config: ClientConfig) -> None:
     if config.client.provider_id and config.client.gateway_id:
         raise ConfigError("provider_id and gateway_id are both set, and a client's messages are kept in one place")
     edge(config)
+    for url in as_list(config.client.directory_server_topology):
+        if url:
+            check_directory_url(url)
     values: dict[str, Any] = msgspec.to_builtins(config.debug)
     for name, value in values.items():
         if isinstance(value, float) and value != value:

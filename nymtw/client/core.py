@@ -32,6 +32,7 @@ from nymtw.topology.address import Address
 from nymtw.topology.document import NodeRecord, Topology, check_usable
 
 PROVIDER_SETTING = "provider"
+NETWORK_SETTING = "network"
 REPLY_LANE = "replies"  # receipts and fresh blocks take their turn like an application
 
 
@@ -78,6 +79,8 @@ class ClientCore:
         self.network, self._identity = identity.network, identity
         self._fixed = provider is not None
         provider = provider or store.setting(PROVIDER_SETTING)
+        self._moved = store.setting(NETWORK_SETTING) not in (None, self.network)
+        store.set_setting(NETWORK_SETTING, self.network)
         self._address = None if provider is None else self._address_at(provider)
         self._debug, self._link = debug or DebugSection(), link or LinkControl()
         strategies = strategies or Strategies()
@@ -153,11 +156,19 @@ class ClientCore:
         self.outbox.retry_edges(lambda edge: topology.find(edge) is not None)
         if self._address is None:
             self._choose_edge(topology)
+        elif self._moved and topology.find(self._address.provider) is None:
+            # The edge that was drawn belongs to another network: it will not come back in this one.
+            self._leave_edge(topology)
+        self._moved = False
 
     def change_edge(self) -> None:
         """Go to another provider or gateway, if none was asked for by name: from then on the address is another one."""
         topology = self._current()
-        if self._fixed or topology is None or not self._choose_edge(topology):
+        if topology is not None:
+            self._leave_edge(topology)
+
+    def _leave_edge(self, topology: Topology) -> None:
+        if self._fixed or not self._choose_edge(topology):
             return
         self.log.warn("This client has chosen another provider or gateway: its address is another one now")
         self._link.change()

@@ -4,10 +4,9 @@ import time
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from nymtw.client.config import ClientConfig
+from nymtw.client.config import ClientConfig, network_of
 from nymtw.encoding import key_text
 from nymtw.errors import NymtwError, TopologyError
-from nymtw.node.directories.trust import read_trust
 from nymtw.topology.document import MAX_TOPOLOGY_LENGTH, Topology, verify_topology
 
 PATIENCE = 5.0  # seconds for the directory's answer
@@ -25,15 +24,13 @@ def fetch_topology(config: ClientConfig) -> Topology:
 
     An observer of the line sees the request, like that of a client that starts.
     """
-    section = config.client
-    trust = read_trust(section.directory_identity_key, section.directory_threshold)
-    urls = section.directory_server_topology
+    network = network_of(config)
     trouble = "no directory is configured"
     opener = build_opener(ProxyHandler({}))
-    for url in [urls] if isinstance(urls, str) else urls:
+    for url in network.directories:
         try:
             with opener.open(f"{url.rstrip('/')}/api/v1/topology", timeout=PATIENCE) as answer:
-                return verify_topology(answer.read(MAX_TOPOLOGY_LENGTH), trust, time.time())
+                return verify_topology(answer.read(MAX_TOPOLOGY_LENGTH), network.trust, time.time())
         except (URLError, OSError, ValueError) as error:
             trouble = f"{url}: {getattr(error, 'reason', error)}"
     raise TopologyError(trouble)

@@ -15,11 +15,15 @@ from nymtw.errors import ConfigError, EncodingError
 from nymtw.node.config import load_config, read_config, write_config
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import read_directory_key
+from nymtw.node.networks import LOCAL_DIRECTORY, Networks
+from nymtw.node.option_types import CommandOptions
 from nymtw.node.tap import (
     DIRECTORY,
     DIRECTORY_KEY,
     DIRECTORY_THRESHOLD,
-    RoleOptions,
+    NETWORK,
+    check_one_network,
+    network_given,
     one_or_list,
     port_number,
     several,
@@ -27,26 +31,26 @@ from nymtw.node.tap import (
 
 DEFAULT_PORT: Final = 1863
 DEFAULT_ID: Final = "client"
-LOCAL_DIRECTORY: Final = "http://127.0.0.1:8080"
 SOCKETS: Final = ("websocket", "tcp", "none")
 
 
-class ClientOptions(usage.Options):
+class ClientOptions(CommandOptions):
     """The options of every command of a client: its id and the network."""
 
     optParameters: ClassVar[list[Any]] = [
         ["id", None, None, "Name of this client; its files are in ~/.nym/clients/ID"],
         ["provider", None, None, "Identity of the provider that keeps this client's messages"],
         ["gateway", None, None, "Identity of the gateway that keeps them, and sends them as they come"],
+        NETWORK,
         DIRECTORY_THRESHOLD,
     ]
     opt_directory = several("directory", DIRECTORY)
     opt_directory_key = several("directory-key", DIRECTORY_KEY)
-    opt_version = RoleOptions.opt_version
     socket = "none"
 
     def postOptions(self) -> None:
         """Check what can be checked before a file is touched."""
+        check_one_network(self)
         if self["provider"] is not None and self["gateway"] is not None:
             raise usage.UsageError("--provider and --gateway: a client's messages are kept in one place")
         for option in ("provider", "gateway"):
@@ -58,7 +62,12 @@ class ClientOptions(usage.Options):
 
     def given(self) -> dict[str, Any]:
         """The values on the command line, by their names in `config.toml`."""
-        names = {"directory-threshold": "directory_threshold", "provider": "provider_id", "gateway": "gateway_id"}
+        names = {
+            "network": "network",
+            "directory-threshold": "directory_threshold",
+            "provider": "provider_id",
+            "gateway": "gateway_id",
+        }
         given = {key: self[option] for option, key in names.items() if self[option] is not None}
         # One takes the place of the other, whichever the file names.
         if "gateway_id" in given:
@@ -70,7 +79,7 @@ class ClientOptions(usage.Options):
         if self.get("directory-key") is not None:
             keys = [key_text(read_directory_key(key)) for key in self["directory-key"]]
             given["directory_identity_key"] = one_or_list(keys)
-        return given
+        return network_given(given, "directory_server_topology", "directory_identity_key")
 
 
 class InitOptions(ClientOptions):
@@ -100,6 +109,9 @@ class Options(RunOptions):
         ["port", None, DEFAULT_PORT, "Port of the socket", port_number],
         ["recipient", None, None, "Send what applications push, as it is, to this address"],
     ]
+    optFlags: ClassVar[list[Any]] = [
+        ["open-socket", None, "Let every program and every user of this machine use the socket, without its token"]
+    ]
 
     def postOptions(self) -> None:
         """Check the socket's kind."""
@@ -114,16 +126,21 @@ def random_id() -> str:
 
 
 def initialise(options: InitOptions, name: str) -> tuple[NodeHome, ClientConfig]:
-    """Write the configuration of a new client. Raises `ConfigError`, also where there is one already."""
+    """Write the configuration of a new client, with the name of the network in use, if any is.
+
+    Raises `ConfigError`, also where there is one already.
+    """
     home = NodeHome("client", name)
     if home.config_file.exists():
         raise ConfigError(f"{home.config_file}: there is a client called {name!r} already")
     given = options.given()
-    if "directory_identity_key" not in given:
-        raise ConfigError("--directory-key is needed: the directory prints its key when it starts")
-    home.create()
+    if not given.get("directory_identity_key"):
+        given["network"] = given.get("network") or Networks().in_use()
+        if given["network"]:
+            Networks().load(given["network"])
     config = msgspec.convert({"client": {"id": name, **given}}, ClientConfig)
     check(config)
+    home.create()
     write_config(home.config_file, config, HEADING)
     return home, config
 
@@ -144,7 +161,7 @@ def configure(options: ClientOptions) -> tuple[NodeHome, ClientConfig]:
     else:
         name = options["id"] or DEFAULT_ID
         home = NodeHome("client", name)
-        if not home.config_file.exists() and "directory_identity_key" not in given:
+        if not home.config_file.exists() and not (given.get("directory_identity_key") or given.get("network")):
             raise ConfigError(f"there is no client called {name!r}: make it with 'nym-client init --id {name}'")
         home.create()
         config = load_config(home.config_file, ClientConfig, {"client": {"id": name, **given}}, HEADING)

@@ -1,6 +1,7 @@
 """A client as a service: what it is made of, and in which order that starts and stops."""
 
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,21 +11,20 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
-from nymtw.client.config import ClientConfig, differing, edge, in_home
+from nymtw.client.config import ClientConfig, differing, edge, in_home, network_of
 from nymtw.client.core import ClientCore
 from nymtw.client.edge_connection import EdgeConnection
 from nymtw.client.keys import ClientKeys, load_or_create_keys
 from nymtw.client.loop_watch import ClientPolicy
 from nymtw.client.parts import Identity, LinkControl, Strategies
 from nymtw.client.store import ClientStore
-from nymtw.errors import ClientTooOld, ConfigError
+from nymtw.errors import ClientTooOld
 from nymtw.interfaces import ICoverStrategy, IDirectory, IRouteStrategy
 from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.mixing.strategies import DelayFactory, delay_factory, route_strategy
 from nymtw.node.directories.several_directories import directories_at
 from nymtw.node.directories.topology_watch import TopologyWatch
-from nymtw.node.directories.trust import read_trust
 from nymtw.node.home import NodeHome
 from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.topology.address import Address, mailbox_id
@@ -55,28 +55,27 @@ class Environment:
     @classmethod
     def real(cls, reactor: Any, config: ClientConfig) -> "Environment":
         """The system's randomness and clock, the directory over HTTP, TLS. Raises `ConfigError`, `KeyFileError`."""
-        section = config.client
-        if not section.directory_identity_key:
-            raise ConfigError(
-                f"the configuration of {section.id!r} names no directory_identity_key, nor does --directory-key"
-            )
-        trust = read_trust(section.directory_identity_key, section.directory_threshold)
+        network = network_of(config)
         return cls(
             random=SystemRandom(),
             wall_clock=time.time,
-            directory=directories_at(reactor, section.directory_server_topology, trust),
-            trust=trust,
+            directory=directories_at(reactor, network.directories, network.trust),
+            trust=network.trust,
             security=TLSSecurity(None),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Socket:
-    """What applications connect to: "websocket" or "tcp", the port on 127.0.0.1, and whom raw messages go to."""
+    """What applications connect to: "websocket" or "tcp", the port on 127.0.0.1, and whom raw messages go to.
+
+    `open`: whether applications need no token.
+    """
 
     kind: str
     port: int
     recipient: str | None = None
+    open: bool = False
 
 
 def _door(kind: str, recipient: Address | None) -> Any:
@@ -125,6 +124,7 @@ class ClientService(NodeService):
         self.link: EdgeConnection | None = None
         self.listener: Listener | None = None
         self._door: Any = None
+        self._socket = socket
         self.watch = TopologyWatch(
             reactor, environment.directory, environment.trust, environment.random, environment.wall_clock
         )
@@ -202,6 +202,8 @@ class ClientService(NodeService):
         self.add(self.watch)
         if self.listener is not None and self._door is not None:
             self._door.client = core
+            self.listener.privilegedStartService()
+            self._give_token(self.listener.port)
             self.add(AtStop(self._door.close))
             self.add(self.listener)
         core.start()
@@ -210,7 +212,23 @@ class ClientService(NodeService):
         self._tell_ready()
         self._log_differences()
         if self.listener is not None:
-            self.log.info("Applications connect to 127.0.0.1:{port}", port=self.listener.port)
+            self.log.info(
+                "Applications connect to 127.0.0.1:{port}{how}",
+                port=self.listener.port,
+                how=", whoever they are" if self._door.file is None else f", with the token in {self._door.file}",
+            )
+
+    def _give_token(self, port: int) -> None:
+        """Draw the token of the socket, and put it where the programs of this user find it. Raises `ConfigError`."""
+        if self._socket is None or self._socket.open:
+            return
+        from nymtw.client.sockets.tokens import TOKEN_BYTES, remove_token, token_file, write_token
+
+        file = token_file(port, self.home.path.parent.parent)
+        token = urlsafe_b64encode(self._environment.random.randbytes(TOKEN_BYTES)).decode().rstrip("=")
+        write_token(file, token)
+        self._door.token, self._door.file = token, file
+        self.add(AtStop(lambda: remove_token(file, token)))
 
     def _drop_link(self) -> None:
         if self.link is not None:

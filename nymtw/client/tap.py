@@ -17,7 +17,7 @@ def makeService(options: Options) -> IService:
         home, config = configure(options)
         socket = None
         if options["socket"] != "none":
-            socket = Socket(options["socket"], options["port"], options["recipient"])
+            socket = Socket(options["socket"], options["port"], options["recipient"], bool(options["open-socket"]))
         return ClientService.from_config(reactor, home, config, socket)
 
     return run_or_exit("nym-client", options, build)

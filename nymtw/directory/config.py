@@ -26,6 +26,13 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     port: Annotated[int, Meta(ge=0, le=65535, description="The TCP port to listen on; 0 takes any free one.")] = (
         DEFAULT_PORT
     )
+    public_url: Annotated[
+        str,
+        Meta(
+            description="The URL at which others reach this directory, such as https://directory.example.org, for the "
+            "network's file. Empty: the address and port on which it listens."
+        ),
+    ] = ""
     refresh: Annotated[float, Meta(gt=0, le=86400, description="Seconds from one signed topology to the next.")] = (
         REFRESH
     )

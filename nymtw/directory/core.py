@@ -121,13 +121,15 @@ class Directory:
         return self.registry.revision + self.unsigned_presence.revision + self.publisher.placements
 
     def validators(self) -> list[Mapping[str, Any]]:
-        """The validators, for people; `lastSeen` is in milliseconds since 1970."""
+        """The validators, for people; `lastSeen` is in milliseconds since 1970, `blockTime` in nanoseconds."""
         return [
             {
                 "pubKey": shown.post["pubKey"],
                 "host": shown.post["host"],
                 "type": shown.post["type"],
                 "lastSeen": shown.last_seen // 10**6,
+                "height": shown.post.get("height"),
+                "blockTime": shown.post.get("blockTime") or 0,
             }
             for shown in self.unsigned_presence.posts(VALIDATORS)
         ]
@@ -146,7 +148,8 @@ class Directory:
             validator = read_validator(body, self._wall_clock())
             # Never a clash with an unsigned one: a key is shorter.
             place = f"signed by {validator.identity_key}"
-            self.unsigned_presence.put(path, place, msgspec.to_builtins(validator), validator.timestamp)
+            said = {name: value for name, value in msgspec.to_builtins(validator).items() if value is not None}
+            self.unsigned_presence.put(path, place, said, validator.timestamp)
             return
         check_is_newer(body, self.registry.newest(identity))
         self.gate.enter(identity, source)

@@ -60,7 +60,14 @@ SCHEMAS: Mapping[str, Any] = {
         nodes=many(reference("Node")),
         silent=many(record(identityKey=KEY, role={"type": "string"}, layer=INTEGER)),
         validators=many(
-            record(pubKey={"type": "string"}, host={"type": "string"}, type={"type": "string"}, lastSeen=INTEGER)
+            record(
+                pubKey={"type": "string"},
+                host={"type": "string"},
+                type={"type": "string"},
+                lastSeen=INTEGER,
+                height={"type": ["integer", "null"]},
+                blockTime=INTEGER,
+            )
         ),
     ),
 }

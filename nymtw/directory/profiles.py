@@ -15,6 +15,3 @@ def profile(text: str) -> str:
     if text not in PROFILES:
         raise ValueError(f"one of {', '.join(PROFILES)}")
     return text
-
-
-profile.coerceDoc = "must be default, safer or faster."  # type: ignore[attr-defined]  # what usage.Options asks for

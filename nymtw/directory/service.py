@@ -3,7 +3,7 @@
 import hashlib
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from nymtw.directory.api import DirectoryApi
 from nymtw.directory.attendance import AttendedClock
 from nymtw.directory.config import HEADING, DirectoryConfig, recommended
 from nymtw.directory.consensus.api import agreement_routes
-from nymtw.directory.consensus.peers import IPeer
+from nymtw.directory.consensus.peers import IPeer, parse_peer
 from nymtw.directory.consensus.publisher import Publisher
 from nymtw.directory.consensus.setup import ConsensusSetup
 from nymtw.directory.consensus.topology_store import Terms, TopologyStore
@@ -38,12 +38,14 @@ from nymtw.encoding import from_cbor, key_text
 from nymtw.errors import EncodingError
 from nymtw.node.announce.placement import check_host, default_host
 from nymtw.node.config import load_config
+from nymtw.node.directories.http_directory import check_directory_url
 from nymtw.node.home import NodeHome, write_file
 from nymtw.node.keys import load_or_create_identity
+from nymtw.node.networks import NETWORK_PATH, Network
 from nymtw.node.service import Listener, NodeService
 from nymtw.topology.document import ANY, MAX_TOPOLOGY_LENGTH, MIXNODE, NodeRecord, SignedTopology, Topology
 from nymtw.topology.presence import endpoint_text
-from nymtw.web.http import RoutesResource, bounded_site
+from nymtw.web.http import Answer, Call, Route, RoutesResource, bounded_site
 
 SOCKETS = {
     "/ws": "A websocket: once a second a text frame with a JSON object a line for every metric",
@@ -69,15 +71,20 @@ class DirectoryService(NodeService):
         admission: Admission | None = None,
         security: Any = None,
         https_port: int = 0,
+        public_url: str = "",
+        others: Sequence[str] = (),
+        network_file: Path | None = None,
     ) -> None:
         """`key_file`: where the public identity key is, for the log. Without `recorder`, the history of
         metrics is in memory. `admission` is reread each second. With `security` there is HTTPS on `https_port`.
+        The network's file, with this directory's URL and those of the `others`, is served and kept in `network_file`.
         """
         super().__init__()
         self.directory = directory
         self._host = host
         self._admission = admission
         self._key_file = key_file
+        self._public_url, self._others, self._network_file = public_url, tuple(others), network_file
         rereading: list[Callable[[], None]] = []
         if admission is not None:
             rereading.append(lambda: admission.reread(directory.registry.drop_the_unadmitted))
@@ -96,7 +103,7 @@ class DirectoryService(NodeService):
             *DashboardApi(directory, recorder, wall_clock).routes(),
         ]
         described = describing([*table, *(websocket(path, summary) for path, summary in SOCKETS.items())])
-        table += [described, *page_routes()]
+        table += [described, *page_routes(), Route("GET", NETWORK_PATH, self._serve_network)]
         upgrades = {"/ws": self.live_feed.metrics.take_over, "/api/v1/live": self.live_feed.dashboards.take_over}
         self.resource = RoutesResource(table, metrics_text.count, upgrades)
         self._listener = self.add(Listener(reactor, host, port, bounded_site(self.resource, reactor)))
@@ -134,6 +141,9 @@ class DirectoryService(NodeService):
             admission=admission,
             security=security,
             https_port=section.https_port,
+            public_url=check_directory_url(section.public_url) if section.public_url else "",
+            others=[parse_peer(text)[0] for text in section.peers],
+            network_file=home.path / "network.toml",
         )
 
     @property
@@ -157,6 +167,13 @@ class DirectoryService(NodeService):
         self._log.info("The directory is at {url}", url=self.url)
         if self.secure_url:
             self._log.info("It is at {url}, too", url=self.secure_url)
+        network = self.network()
+        self._keep_network(network)
+        self._log.info(
+            "Its network has the digest {digest}: nymtw network add NAME {source}",
+            digest=network.digest(),
+            source=self._network_file or network.directories[0],
+        )
         self._log.info("Its identity key is {key}, for --directory-key{file}", key=key, file=self._where_key())
         if self._admission is not None and self._admission.is_open and not is_loopback(self._host):
             self._log.critical(
@@ -172,6 +189,23 @@ class DirectoryService(NodeService):
                 threshold=trust.threshold,
                 count=len(trust.directories),
             )
+
+    def network(self) -> Network:
+        """What others need to know of the network, once it listens."""
+        own = self._public_url or self.secure_url or self.url
+        return Network((own, *self._others), self.directory.publisher.trust)
+
+    def _serve_network(self, call: Call) -> Answer:
+        return Answer(self.network().text().encode(), content_type="text/plain; charset=utf-8")
+
+    def _keep_network(self, network: Network) -> None:
+        if self._network_file is not None:
+            try:
+                write_file(self._network_file, network.text().encode())
+            except OSError as error:
+                self._log.warn(
+                    "cannot write the network's file {path}: {error}", path=self._network_file, error=error.strerror
+                )
 
     def _where_key(self) -> str:
         return "" if self._key_file is None else f"; also in {self._key_file}"
@@ -302,7 +336,17 @@ def layers_before(document: bytes | None) -> dict[bytes, int]:
 
 
 def load_directory_config(home: NodeHome, given: Mapping[str, Mapping[str, Any]]) -> DirectoryConfig:
-    """Create and lock `home`, and read or write its `config.toml`. Raises `ConfigError`."""
+    """Create and lock `home`, and read or write its `config.toml`; what cannot be used is not written.
+
+    Raises `ConfigError`.
+    """
+    section = given["directory"]
+    if section.get("host"):
+        check_host(section["host"])
+    if section.get("public_url"):
+        check_directory_url(section["public_url"])
+    for peer in section.get("peers", ()):
+        parse_peer(peer)
     home.create()
     home.lock()
     return load_config(home.config_file, DirectoryConfig, given, HEADING)

@@ -33,13 +33,20 @@ class Options(RoleOptions):
         "127.0.0.1:8080 unless it is told otherwise; --host=0.0.0.0 opens it to the network."
     )
     optParameters: ClassVar[list[Any]] = [
+        ["public-url", None, None, "URL at which others reach it, for the network's file (its address and port)"],
         ["refresh", None, None, "Seconds from one signed topology to the next (60)", float],
         ["expiry", None, None, "Seconds until a silent node leaves the topology (three refreshes, at least 60)", float],
         ["validity", None, None, "Seconds for which a topology can be used if the directory is away", float],
         ["epoch-seconds", None, None, "Seconds for which a Sphinx key is the current one (86400)", int],
         ["capacity", None, None, "The most nodes that are kept (10000)", int],
         ["per-prefix", None, None, "The most nodes of one /24 or /48 that no allow-list names; 0: any number (8)", int],
-        ["minimum-client-version", None, None, "The oldest version of nymtw whose clients may send", version],
+        [
+            "minimum-client-version",
+            None,
+            None,
+            "The oldest version whose clients may send, such as 0.2.0",
+            version,
+        ],
         ["certificate", None, None, "PEM file of a certificate and those above it, for HTTPS"],
         ["certificate-key", None, None, "PEM file of the certificate's private key"],
         ["https-port", None, None, "TCP port for HTTPS, where there is a certificate (8443)", port_number],
@@ -82,6 +89,7 @@ class Options(RoleOptions):
             **self.given(
                 "host",
                 "port",
+                "public-url",
                 "refresh",
                 "expiry",
                 "validity",

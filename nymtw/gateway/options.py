@@ -8,8 +8,8 @@ import msgspec
 
 from twisted.python import usage
 
-from nymtw.node.config import load_config
 from nymtw.node.home import NodeHome
+from nymtw.node.mixing_options import CLIENT_PORT, load_node_config
 from nymtw.provider.options import EDGE_GIVEN, EdgeOptions, ProviderConfig, ProviderSection, check_rate, rate
 
 HEADING: Final = "A gateway. What is given on the command line overrides this file."
@@ -90,6 +90,6 @@ def configure(options: Options) -> tuple[NodeHome, GatewayConfig]:
     """The home and the configuration for a command line. Raises `ConfigError`."""
     name = options["id"] or f"gateway-{options['port'] or 1789}"
     home = NodeHome("gateway", name)
-    home.create()
     given = {"id": name, **options.mix_given(*EDGE_GIVEN, "downlink-rate")}
-    return home, load_config(home.config_file, GatewayConfig, {"node": given}, HEADING)
+    ports = {("node", "client_port"): CLIENT_PORT}
+    return home, load_node_config(home, GatewayConfig, {"node": given}, HEADING, ports)

@@ -14,9 +14,10 @@ from twisted.python.failure import Failure
 from nymtw.encoding import from_cbor, parse_key_text
 from nymtw.errors import DirectoryError, EncodingError, NymtwError
 from nymtw.node.directories.http_directory import HTTPDirectory
-from nymtw.node.directories.trust import read_trust
+from nymtw.node.networks import LOCAL_DIRECTORY, Network, Networks, chosen_network
+from nymtw.node.option_types import CommandOptions
 from nymtw.node.process.clock import use_monotonic
-from nymtw.node.tap import DIRECTORY_KEY, DIRECTORY_THRESHOLD, several
+from nymtw.node.tap import DIRECTORY_KEY, DIRECTORY_THRESHOLD, NETWORK, check_one_network, several
 from nymtw.topology.document import (
     MAX_TOPOLOGY_LENGTH,
     SignedTopology,
@@ -26,15 +27,19 @@ from nymtw.topology.document import (
     verify_topology,
 )
 
-LOCAL: Final = "http://127.0.0.1:8080"
+LOCAL: Final = LOCAL_DIRECTORY
 
 
-class Options(usage.Options):
+class Options(CommandOptions):
     """The directories to ask, and the keys to trust."""
 
-    optParameters: list[list[Any]] = [DIRECTORY_THRESHOLD]
-    opt_directory = several("directory", f"URL of the directory [default: {LOCAL}]; may be repeated")
+    optParameters: list[list[Any]] = [NETWORK, DIRECTORY_THRESHOLD]
+    opt_directory = several("directory", f"URL of the directory [default: the network's, or {LOCAL}]; may be repeated")
     opt_directory_key = several("directory-key", DIRECTORY_KEY)
+
+    def postOptions(self) -> None:
+        """Raises `UsageError` where two networks are named."""
+        check_one_network(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +63,21 @@ def silent(found: Found) -> list[bytes]:
 
 
 class Directories:
-    """The directories from the options. Raises `ConfigError` for an invalid URL."""
+    """The directories from the options, or of the network in use. Raises `ConfigError`, `KeyFileError`."""
 
     def __init__(self, reactor: Any, options: Options) -> None:
-        self._options = options
-        self.all = [HTTPDirectory(reactor, url) for url in options.get("directory") or [LOCAL]]
+        self._network = self._chosen(options)
+        urls = self._network.directories if self._network is not None else options.get("directory") or [LOCAL]
+        self.all = [HTTPDirectory(reactor, url) for url in urls]
+
+    @staticmethod
+    def _chosen(options: Options) -> Network | None:
+        """The network whose keys the user has chosen; None: those that the directory names are trusted."""
+        urls, keys, threshold = (options.get(f"directory{name}") for name in ("", "-key", "-threshold"))
+        name = options["network"]
+        if keys or name or (not urls and Networks().in_use()):
+            return chosen_network(urls or "", keys or "", threshold or 0, name or "")
+        return None
 
     async def fetch(self) -> Found:
         """Ask all directories. If none has a trusted topology, raises the error of the first one.
@@ -108,9 +123,8 @@ class Directories:
 
     async def _trust(self) -> tuple[Trust, bool]:
         """The trusted keys, and whether the user has chosen them. Without keys, those that the directory names."""
-        keys, threshold = self._options.get("directory-key"), self._options["directory-threshold"]
-        if keys:
-            return read_trust(keys, threshold or 0), True
+        if self._network is not None:
+            return self._network.trust, True
         try:
             described = json.loads(await self.description())["directory"]
             return Trust(tuple(map(parse_key_text, described["identityKeys"])), int(described["threshold"])), False

@@ -9,6 +9,7 @@ from typing import Any, Final
 from twisted.python import usage
 
 from nymtw.errors import ConfigError, NymtwError
+from nymtw.node.option_types import CommandOptions
 
 _MOST_ATTRIBUTES: Final = 32
 _MOST_ISSUERS: Final = 255
@@ -21,17 +22,21 @@ def _number(most: int) -> Any:
             raise ValueError(f"this is a number from 1 to {most}")
         return found
 
-    number.coerceDoc = f"must be a number from 1 to {most}."  # type: ignore[attr-defined]  # what usage.Options asks for
+    number.coerceDoc = f"A number from 1 to {most}."  # type: ignore[attr-defined]  # what usage.Options asks for
     return number
 
 
-class DealOptions(usage.Options):
-    synopsis = "Usage: nymtw keys deal [options]"
+class DealOptions(CommandOptions):
     longdesc = (
         "Deals a key for issuing credentials among issuers, so that a threshold of them can sign. The dealer "
         "knows all shares: it is for tests and local networks; issuers who trust no dealer make their key together. "
         "Writes a private and a public key file for each issuer, and the verification key."
     )
+
+    def getSynopsis(self) -> str:
+        """Of the command alone, not behind that of `nymtw keys`."""
+        return "Usage: nymtw keys deal [options]"
+
     optParameters = [
         ["attributes", None, 4, "How many attributes the key signs", _number(_MOST_ATTRIBUTES)],
         ["issuers", "n", 5, "How many issuers get a share", _number(_MOST_ISSUERS)],
@@ -47,7 +52,7 @@ class DealOptions(usage.Options):
             raise usage.UsageError(f"a threshold of {self['threshold']} cannot be met by {self['issuers']} issuers")
 
 
-class Options(usage.Options):
+class Options(CommandOptions):
     synopsis = "Usage: nymtw keys COMMAND [options]"
     subCommands = [["deal", None, DealOptions, "Deal the issuing keys of anonymous credentials"]]
 

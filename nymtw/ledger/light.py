@@ -19,9 +19,11 @@ from nymtw.ledger.cometbft.light_blocks import (
     verify_light_block,
 )
 from nymtw.ledger.embedded.headers import verify_header
-from nymtw.ledger.machine.machine import query_key
+from nymtw.ledger.machine.machine import genesis_root, query_key
 from nymtw.ledger.machine.merkle import verify
 from nymtw.ledger.machine.parameters import Genesis
+from nymtw.ledger.machine.signatures import address_text
+from nymtw.ledger.machine.state import Bond, decode_record
 from nymtw.ledger.storage.records import BlockRecord, TransactionPlace
 from nymtw.ledger.storage.replica import StateAnswer
 
@@ -51,7 +53,11 @@ class Trust:
         self._driver = ""
 
     async def root(self, ledger: Any, height: int) -> bytes:
-        """The state's root after block `height`, as the validators have signed it. Raises `ProofError`."""
+        """The state's root after block `height`, as the validators have signed it; before any block (0) it is the one
+        that genesis makes. Raises `ProofError`.
+        """
+        if height == 0:
+            return genesis_root(self.genesis)
         if height not in self._roots:
             signed: SignedHeader = await ledger.header(height)
             if signed.driver == "embedded":
@@ -182,6 +188,20 @@ class LightLedger:
     def blocks(self, after: int, count: int = 100, wait: float = 0.0) -> "Deferred[Sequence[BlockRecord]]":
         """As the node says."""
         return self._ledger.blocks(after, count, wait)
+
+    def bonds(self, after: bytes = b"", count: int = 100) -> "Deferred[list[tuple[bytes, Bond]]]":
+        """Each of them is proved; a node can leave some out. Fails with `ProofError` for one that is not."""
+
+        async def ask() -> list[tuple[bytes, Bond]]:
+            found = []
+            for address, _ in await self._ledger.bonds(after, count):
+                answer = await self.query(f"bond/{address_text(address)}")
+                bond = decode_record(answer.key, answer.value)
+                if bond is not None:  # else it was given back meanwhile
+                    found.append((address, bond))
+            return found
+
+        return Deferred.fromCoroutine(ask())
 
     def header(self, height: int) -> "Deferred[SignedHeader]":
         """Fails with `ProofError` where it is not signed by the chain's validators."""

@@ -11,8 +11,9 @@ from zope.interface import implementer
 from nymtw.errors import LedgerBroken, LedgerError
 from nymtw.interfaces import ILedger
 from nymtw.ledger.answers import LedgerStatus, SignedHeader
+from nymtw.ledger.machine.state import Bond
 from nymtw.ledger.storage.records import BlockRecord, TransactionPlace
-from nymtw.ledger.storage.replica import Replica, StateAnswer
+from nymtw.ledger.storage.replica import MOST_BONDS, Replica, StateAnswer
 
 MOST_BLOCKS = 100  # in one answer
 MOST_HELD = 10_000  # questions that wait for a block
@@ -75,6 +76,10 @@ class LocalLedger:
 
         answer: Deferred[tuple[BlockRecord, ...]] = self._when(look, wait)
         return answer.addCallback(lambda found: found or ())
+
+    def bonds(self, after: bytes = b"", count: int = MOST_BONDS) -> "Deferred[list[tuple[bytes, Bond]]]":
+        """Who is bonded now."""
+        return self._watched(maybeDeferred(self._replica.bonds, after, count))
 
     def header(self, height: int) -> "Deferred[SignedHeader]":
         """What the validators have signed of the state after the block of this height."""

@@ -24,6 +24,7 @@ from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
 from nymtw.link.control import is_signed, token_hash
 from nymtw.link.downlink import Downlink, Push
 from nymtw.link.frames import Frame, FrameError, FrameParser, FrameType, split_submit
+from nymtw.link.limits import strangers
 from nymtw.link.security import ILinkSecurity
 from nymtw.topology.address import mailbox_id
 
@@ -90,7 +91,7 @@ class ClientLinkFactory:
         self.refused_registrations = 0
         self.failures = Allowance(clock, self.limits.failed_logins_per_address, _TEN_MINUTES)
         self.failed_logins = 0
-        ceiling = Ceiling(self.limits.unauthenticated, self.limits.unauthenticated_per_address)
+        ceiling = Ceiling(strangers(self.limits.unauthenticated), self.limits.unauthenticated_per_address)
         self.factory = Door(ceiling, security.server(_SessionFactory(self, ceiling), False))
 
     def use_store(self, store: Any) -> None:

@@ -1,6 +1,21 @@
 """The bounds of the links between nodes."""
 
+import resource
 from dataclasses import dataclass
+from typing import Final
+
+_STRANGERS: Final = 4  # a quarter of the descriptors is for who has not said who they are
+
+
+def strangers(most: int) -> int:
+    """How many connections of strangers there may be: `most`, and a quarter of this process's descriptors at most.
+
+    Past that the next accepted connection would have no descriptor, whoever it is from.
+    """
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return most
+    return max(1, min(most, descriptors // _STRANGERS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

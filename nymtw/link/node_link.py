@@ -15,7 +15,7 @@ from nymtw.drop_reasons import DropReason
 from nymtw.link.connection import Ceiling, Door, FramedProtocol, Housekeeper
 from nymtw.link.frames import KEEPALIVE_FRAME, Frame, FrameParser, FrameType, encode_packet
 from nymtw.link.gather import Gatherer
-from nymtw.link.limits import LinkLimits
+from nymtw.link.limits import LinkLimits, strangers
 from nymtw.link.outgoing import OutgoingLink
 from nymtw.link.padding import PaddingCounts, Rates, SlotClock
 from nymtw.link.schedules import ConstantSlots
@@ -113,7 +113,7 @@ class NodeLinks:
         self._flushing: IDelayedCall | None = None
         self._joining = False  # `send_many` is at work
         self._stopped = False
-        ceiling = Ceiling(self.limits.unauthenticated, self.limits.unauthenticated_per_address)
+        ceiling = Ceiling(strangers(self.limits.unauthenticated), self.limits.unauthenticated_per_address)
         self.factory = Door(ceiling, security.server(_ReceiverFactory(self, ceiling), True))
 
     # sending

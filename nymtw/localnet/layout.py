@@ -1,16 +1,18 @@
 """The layout of a localnet: each component's ports and command line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nymtw.encoding import key_text
+from nymtw.encoding import key_text, parse_key_text
 from nymtw.localnet.components import GATEWAY, NODE_KINDS, PROVIDER, Size, command
 from nymtw.localnet.ports import LOOPBACK, PortPicker
 from nymtw.localnet.processes import Component
 from nymtw.localnet.rates import Rates
 from nymtw.node.home import NodeHome
 from nymtw.node.keys import load_or_create_identity
+from nymtw.node.networks import Network
+from nymtw.topology.document import Trust
 
 DIRECTORY_PORT = 8080
 NODE_PORT = 1789
@@ -33,6 +35,10 @@ class Layout:
     directory_key: str
     node_ports: Mapping[str, int] = field(default_factory=dict)
     client_ports: Mapping[str, int] = field(default_factory=dict)
+
+    def network(self) -> Network:
+        """Its directory and whose signature counts."""
+        return Network((self.directory_url,), Trust((parse_key_text(self.directory_key),)))
 
 
 def lay_out(
@@ -89,8 +95,13 @@ def lay_out(
 
 def table(layout: Layout) -> str:
     """A line for each component: its name and addresses."""
-    width = max(len(component.name) for component in layout.components)
-    return "\n".join(f"  {component.name:{width}}  {component.where}" for component in layout.components)
+    return listed(layout.components)
+
+
+def listed(components: Sequence[Component]) -> str:
+    """The same for any of them."""
+    width = max(len(component.name) for component in components)
+    return "\n".join(f"  {component.name:{width}}  {component.where}" for component in components)
 
 
 def _identity(role: str, name: str, base: Path) -> str:

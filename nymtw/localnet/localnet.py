@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nymtw.client.sockets.tokens import REQUEST, read_token, token_file
 from nymtw.errors import ConfigError, DirectoryError, NymtwError
-from nymtw.localnet.client_socket import ClientSocket, connect
+from nymtw.localnet.client_socket import ClientSocket, ClientSocketError, connect
 from nymtw.localnet.layout import Layout, lay_out
 from nymtw.localnet.lookout import Lookout, Patience
 from nymtw.localnet.processes import ComponentDied, Processes, sleep, tail
@@ -113,8 +114,14 @@ class Localnet:
             await look.close()
 
     async def client(self, name: str, pushed: Callable[[str, Mapping[str, Any]], None]) -> ClientSocket:
-        """A connection to the socket of the client `name`."""
-        return await connect(self._reactor, self.layout.client_ports[name], pushed)
+        """A connection to the socket of the client `name`. Raises `ClientSocketError` where it is not there yet."""
+        port = self.layout.client_ports[name]
+        token = read_token(token_file(port, self.home))
+        if token is None:
+            raise ClientSocketError(f"{name} has no socket yet")
+        socket = await connect(self._reactor, port, pushed)
+        await socket.request(REQUEST, {"token": token})
+        return socket
 
     async def stop(self) -> list[str]:
         """Stop every process; returns the names of those that had to be killed."""

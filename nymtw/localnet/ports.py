@@ -1,9 +1,9 @@
 """Ports on 127.0.0.1 for a whole network: the usual ones where they are free, others where they are not."""
 
-import socket
 from collections.abc import Iterable
 
 from nymtw.errors import ListenError
+from nymtw.node import free_ports
 
 LOOPBACK = "127.0.0.1"
 _TRIES = 1000
@@ -31,7 +31,7 @@ class PortPicker:
 
     def _any(self) -> int:
         for _ in range(_TRIES):
-            port = ephemeral()
+            port = free_ports.any_port(LOOPBACK)
             if port not in self._given:
                 self._given.add(port)
                 return port
@@ -39,23 +39,5 @@ class PortPicker:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on `port` now, the way Twisted does it."""
-    with socket.socket() as probe:
-        # As servers do it: a connection of a minute ago that lingers in TIME_WAIT does not make the port taken.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-            probe.listen(1)
-        except OSError:
-            return False
-    return True
-
-
-def ephemeral() -> int:
-    """A port of the loopback address that the system chooses, and that is free."""
-    with socket.socket() as probe:
-        try:
-            probe.bind((LOOPBACK, 0))
-        except OSError as error:
-            raise ListenError(f"no free port on {LOOPBACK}: {error.strerror}") from None
-        return int(probe.getsockname()[1])
+    """Whether a server could listen on `port` now."""
+    return free_ports.is_free(LOOPBACK, port)

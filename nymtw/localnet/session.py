@@ -11,15 +11,19 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from nymtw.errors import EncodingError, NymtwError
+from nymtw.client.sockets.tokens import read_token, remove_token, token_file, write_token
+from nymtw.errors import ConfigError, EncodingError, NymtwError
 from nymtw.localnet.components import LAYERS
 from nymtw.localnet.console import Console
 from nymtw.localnet.files import NamedFile, parse_file, save
-from nymtw.localnet.layout import CLIENTS, table
+from nymtw.localnet.layout import CLIENTS, listed, table
 from nymtw.localnet.localnet import Localnet, PortTaken
 from nymtw.localnet.mail import Mail
 from nymtw.localnet.processes import Process
 from nymtw.localnet.rates import Rates, explained, measure
+from nymtw.localnet.validators import CHAINS, CONSENSUS, Plan, ValidatorSide
+from nymtw.node.home import NodeHome
+from nymtw.node.networks import LOCALNET, Network, Networks
 
 FIRST_MESSAGE = "Hello bob, this is alice."
 ATTEMPTS = 3
@@ -65,6 +69,7 @@ class Session:
 
     async def _work(self) -> int:
         options = self._options
+        plan = self._plan()
         layers, providers, gateways = (options[each] for each in ("mixnodes-per-layer", "providers", "gateways"))
         rates = self._rates(2 + len(LAYERS) * layers + providers + gateways + len(CLIENTS))
         timeout, padded = options["timeout"], bool(options["padded"])
@@ -74,10 +79,28 @@ class Session:
                 self._reactor, folder, layers, providers, gateways, rates=rates, padded=padded, timeout=timeout
             )
             await self._complete(localnet)
+            side = None if plan is None else await self._start_validators(localnet, plan, timeout)
         except NymtwError:
             self._keep_folder(folder)
             raise
-        return await self._use(localnet)
+        return await self._use(localnet, side)
+
+    def _plan(self) -> Plan | None:
+        """What the validator side is made of, if there is one. Raises `ConfigError` where something is missing."""
+        if not self._options["validators"]:
+            return None
+        plan = Plan(self._options["consensus"] or CONSENSUS[0], self._options["ethereum"] or CHAINS[0])
+        plan.check()
+        return plan
+
+    async def _start_validators(self, localnet: Localnet, plan: Plan, timeout: float) -> ValidatorSide:
+        url = localnet.layout.directory_url
+        side = ValidatorSide(self._reactor, localnet.folder, localnet.home, localnet.processes, plan, url, timeout)
+        self._console.write_line(f"Starting {len(side.components)} processes of the validator side")
+        await side.start(self._show)
+        self._console.write_line("The validator side is complete:")
+        self._console.write_line(listed(side.components))
+        return side
 
     def _rates(self, processes: int) -> Rates:
         """Those that this machine is good for, or that were asked for; the user is told why."""
@@ -124,7 +147,31 @@ class Session:
         write_line("The network is complete:")
         write_line(table(localnet.layout))
         write_line(f"Directory {localnet.layout.directory_url}, its key {localnet.layout.directory_key}")
+        self._register(localnet)
         localnet.processes.watch(self._died)
+
+    def _register(self, localnet: Localnet) -> None:
+        """Let commands find this network by its name, for as long as its keys are kept."""
+        networks, network = Networks(), localnet.layout.network()
+        try:
+            networks.save(LOCALNET, network)
+            self._share_tokens(localnet)
+        except ConfigError as error:
+            self._console.write_line(f"It has no name on this machine: {error}")
+            return
+        if self._temporary is not None:
+            self._cleanup.callback(_forget, networks, network)
+        in_use = networks.in_use()
+        how = "is in use" if in_use == LOCALNET else f"is not in use, {in_use} is: --network {LOCALNET} chooses it"
+        self._console.write_line(f"The network is called {LOCALNET} and {how}; its digest is {network.digest()}")
+
+    def _share_tokens(self, localnet: Localnet) -> None:
+        """Let this user's programs use the clients' sockets. Raises `ConfigError`."""
+        for port in localnet.layout.client_ports.values():
+            token = read_token(token_file(port, localnet.home))
+            if token is not None:
+                write_token(token_file(port), token)
+                self._cleanup.callback(remove_token, token_file(port), token)
 
     def _show(self, text: str) -> None:
         """Who is waited for: on a terminal a line that changes, elsewhere one now and then."""
@@ -134,7 +181,7 @@ class Session:
             self._told = now
             self._console.write_line(text)
 
-    async def _use(self, localnet: Localnet) -> int:
+    async def _use(self, localnet: Localnet, side: ValidatorSide | None) -> int:
         mail = Mail(self._reactor, localnet, self._keep)
         self._cleanup.callback(mail.close)
         await mail.open()
@@ -143,6 +190,11 @@ class Session:
             raise NymtwError("bob has received another message than alice sent")
         text = first.kept.decode(errors="replace")
         self._console.write_line(f"alice to bob: {text!r} arrived after {first.seconds:.3f} s")
+        if side is not None:
+            from nymtw.localnet.token_flow import TokenFlow  # it needs nymtw[ethereum]
+
+            home = NodeHome("client", CLIENTS[0], localnet.home)
+            await TokenFlow(self._reactor, side, home, self._console.write_line).run()
         agrees = True if self._file is None else await self._send(mail, self._file)
         if self._options["exit"]:
             return 0 if agrees else 1
@@ -199,3 +251,10 @@ class Session:
                 killed = await self._localnet.stop()
                 if killed:
                     self._console.write_line(f"Did not stop in time and were killed: {', '.join(killed)}")
+
+
+def _forget(networks: Networks, network: Network) -> None:
+    """Take the name away, unless another localnet has it by now."""
+    with contextlib.suppress(ConfigError):
+        if networks.load(LOCALNET) == network:
+            networks.remove(LOCALNET)

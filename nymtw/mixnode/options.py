@@ -4,9 +4,9 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from nymtw.node.config import load_config
 from nymtw.node.engine.mix_node import MixOptions, MixSection
 from nymtw.node.home import NodeHome
+from nymtw.node.mixing_options import load_node_config
 from nymtw.node.option_types import number, whole_number
 
 MOST_WORKERS: Final = 64
@@ -23,7 +23,6 @@ def layer_number(text: str) -> int:
 
 loop_rate = number(0, 1000)
 worker_count = whole_number(1, MOST_WORKERS)
-layer_number.coerceDoc = "must be 1, 2 or 3."  # type: ignore[attr-defined]  # what usage.Options asks for
 
 
 class MixnodeSection(MixSection, frozen=True, kw_only=True):
@@ -92,8 +91,7 @@ def configure(options: Options) -> tuple[NodeHome, MixnodeConfig]:
     """The home and the configuration that the command line means. Raises `ConfigError`."""
     name = options["id"] or f"mixnode-{options['port'] or 1789}"
     home = NodeHome("mixnode", name)
-    home.create()
     given = {"id": name, **options.mix_given("layer", "workers", "loop-rate")}
     if options["no-metrics"]:
         given["metrics"] = False
-    return home, load_config(home.config_file, MixnodeConfig, {"node": given}, HEADING)
+    return home, load_node_config(home, MixnodeConfig, {"node": given}, HEADING)

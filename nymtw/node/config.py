@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from nymtw.errors import ConfigError
-from nymtw.node.home import write_file
+from nymtw.node.home import check_writers, write_file
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -28,9 +28,10 @@ _PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?", re.DOTALL
 def read_config(path: Path, schema: type[T]) -> T:
     """The configuration in the file at `path`.
 
-    Raises `ConfigError` ("FILE:LINE: cause") for a file that cannot be read, a syntax error, an unknown section or
-    key, a missing or wrong value.
+    Raises `ConfigError` ("FILE:LINE: cause") for a file that cannot be read or that others can write, a syntax error,
+    an unknown section or key, a missing or wrong value.
     """
+    check_writers(path)
     try:
         with open(path, "rb") as file:
             content = file.read(_FILE_LIMIT + 1)

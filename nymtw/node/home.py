@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,6 +53,22 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def check_writers(path: Path) -> None:
+    """Raises `ConfigError` where a file or folder can be written by others than this user and root."""
+    try:
+        status = path.stat()
+    except OSError:
+        return  # whoever reads it will say so
+    # In a folder like /tmp nobody can take the place of what is somebody else's.
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if status.st_uid not in (os.geteuid(), 0) and not sticky:
+        raise ConfigError(f"{path}: it belongs to another user, who could change it: chown it to the one who runs this")
+    if status.st_mode & 0o022 and not sticky:
+        raise ConfigError(
+            f"{path}: others than its owner can write to it (mode {stat.S_IMODE(status.st_mode):04o}): chmod go-w it"
+        )
+
+
 class NodeHome:
     """The folder of one node or client, `BASE/<role>s/ID`.
 
@@ -75,9 +92,11 @@ class NodeHome:
         return self.config / "config.toml"
 
     def create(self) -> None:
-        """Make the folders that are missing, mode 0700. Raises `ConfigError`."""
+        """Make the folders that are missing, mode 0700. Raises `ConfigError`, also where others can write there."""
         for folder in (self.path, self.config, self.data):
             private_folder(folder)
+        for folder in (self.path.parent.parent, self.path.parent, self.path, self.config, self.data):
+            check_writers(folder)
 
     def lock(self) -> None:
         """Keep this home for this process until it ends, or until `unlock`. The home must exist.

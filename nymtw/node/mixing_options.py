@@ -1,16 +1,30 @@
 """The common command line of mixnode and provider, and their common part of `[node]`."""
 
 import re
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from nymtw.node.announce.description import country, description
+from nymtw.node.announce.placement import check_host
+from nymtw.node.config import load_config
+from nymtw.node.directories.http_directory import check_directory_url
+from nymtw.node.directories.trust import as_list
 from nymtw.node.engine.packet_engine import DEFAULT_MAX_DELAY
+from nymtw.node.free_ports import Places, with_free_ports
+from nymtw.node.home import NodeHome
+from nymtw.node.networks import settled
 from nymtw.node.option_types import number, whole_number
-from nymtw.node.tap import NodeOptions, port_number
+from nymtw.node.tap import NodeOptions, network_given, port_number
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 DAY: Final = 86400
+PORT: Final = 1789
+CLIENT_PORT: Final = 9000
+NO_PLACES: Final[Places] = MappingProxyType({})
 _SHARED: Final = (
     *(
         "host",
@@ -18,6 +32,7 @@ _SHARED: Final = (
         "directory",
         "directory-key",
         "directory-threshold",
+        "network",
         "rate",
         "max-delay",
         "drain",
@@ -46,7 +61,13 @@ class MixOptions(NodeOptions):
         ["rate", None, None, "Packets a second to be ready for: sizes filter and queue [default: 2000]", positive],
         ["max-delay", None, None, "Seconds; packets that ask for a longer delay are dropped [default: 600]", seconds],
         ["drain", None, None, "Seconds that held packets have to leave at the end [default: 5]", seconds],
-        ["description", None, None, "What people read about this node in the dashboard, one line", description],
+        [
+            "description",
+            None,
+            None,
+            "What people read about this node in the dashboard: one line of at most 280 characters",
+            description,
+        ],
         ["country", None, None, "The country it stands in: two letters of ISO 3166-1, such as CH", country],
         ["family", None, None, "Name that all nodes of this operator say: no route has two of them", family],
         ["metrics-port", None, None, "Port on 127.0.0.1 for Prometheus; 0: none [default: 0]", port_number],
@@ -54,7 +75,7 @@ class MixOptions(NodeOptions):
 
     def mix_given(self, *names: str) -> dict[str, Any]:
         """The part of `[node]` that stands on the command line; `names` are the role's own options."""
-        return self.given(*_SHARED, *names)
+        return network_given(self.given(*_SHARED, *names), "directory", "directory_key")
 
 
 class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,21 +85,31 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     host: Annotated[
         str, msgspec.Meta(description="IP address to listen on and to be reached at; empty: the first of this machine.")
     ] = ""
-    port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port for other nodes.")] = 1789
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port for other nodes.")] = PORT
+    network: Annotated[
+        str,
+        msgspec.Meta(
+            description="Name of the network, as 'nymtw network list' shows it; empty: the one in use. What the three "
+            "values below say takes the place of what its file says."
+        ),
+    ] = ""
     directory: Annotated[
-        str | list[str], msgspec.Meta(description="URL of the directory, or a list of those of several.")
-    ] = "http://127.0.0.1:8080"
+        str | list[str],
+        msgspec.Meta(description="URL of the directory, or a list of those of several; empty: those of the network."),
+    ] = ""
     directory_key: Annotated[
         str | list[str],
         msgspec.Meta(
             description="The directory's identity key: 44 characters, or the path of its PEM file; or a list of those "
-            "of all directories."
+            "of all directories; empty: those of the network."
         ),
-    ]
+    ] = ""
     directory_threshold: Annotated[
         int,
         msgspec.Meta(
-            ge=0, description="How many directories must have signed the topology; 0: more than half of them."
+            ge=0,
+            description="How many directories must have signed the topology; 0: as the network says, or more than "
+            "half of them.",
         ),
     ] = 0
     rate: Annotated[
@@ -126,3 +157,30 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             country(self.country)
         except ValueError as error:
             raise ValueError(f"description and country: {error}") from None
+
+
+def load_node_config(
+    home: NodeHome,
+    schema: type[T],
+    given: Mapping[str, Mapping[str, Any]],
+    heading: str,
+    ports: Places = NO_PLACES,
+) -> T:
+    """The configuration of a node in `home`, which is created.
+
+    A first start keeps the name of the network in use, and another port for each usual one that is taken: `port`, and
+    those in `ports`.
+
+    Raises `ConfigError`: before anything is written where there is no network, and for what cannot be used.
+    """
+    section = given["node"]
+    for url in as_list(section.get("directory", "")):
+        if url:
+            check_directory_url(url)
+    if section.get("host"):
+        check_host(section["host"])
+    if not home.config_file.exists():
+        given = {**given, "node": settled(dict(section), "directory_key")}
+        given = with_free_ports(given, {("node", "port"): PORT, **ports}, section.get("host", ""))
+    home.create()
+    return load_config(home.config_file, schema, given, heading)

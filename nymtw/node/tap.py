@@ -13,7 +13,9 @@ from twisted.python.components import Componentized
 from zope.interface import implementer
 
 from nymtw.errors import NymtwError
+from nymtw.node.option_types import CommandOptions
 from nymtw.node.process.clock import use_monotonic
+from nymtw.node.process.descriptors import raise_limit
 from nymtw.node.process.log import LineObserver
 from nymtw.node.process.parent_watch import watch_parent
 from nymtw.node.process.reload import Hangup
@@ -33,7 +35,7 @@ def port_number(text: str) -> int:
     return number
 
 
-port_number.coerceDoc = "must be a number from 0 to 65535."  # type: ignore[attr-defined]  # what usage.Options asks for
+port_number.coerceDoc = "A number from 0 to 65535."  # type: ignore[attr-defined]  # what usage.Options asks for
 
 
 DIRECTORY_THRESHOLD = [
@@ -43,6 +45,9 @@ DIRECTORY_THRESHOLD = [
     "How many of the directories must have signed the topology [default: more than half]",
     int,
 ]
+
+
+NETWORK = ["network", None, None, "Name of the network [default: the one in use; see 'nymtw network']"]
 
 
 def several(name: str, text: str) -> Callable[[Any, str], None]:
@@ -55,12 +60,33 @@ def several(name: str, text: str) -> Callable[[Any, str], None]:
     return option
 
 
+def check_one_network(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` where a network is named, and its keys are given too."""
+    if options["network"] and options.get("directory-key"):
+        raise usage.UsageError("--network and --directory-key: a network's file has its keys")
+
+
+def network_given(given: Mapping[str, Any], directory: str, key: str) -> dict[str, Any]:
+    """What is `given`, and nothing of a network that stands in a file beside it: one takes the place of the other.
+
+    `directory` and `key` are the names of the directories' URLs and keys.
+    """
+    found = dict(given)
+    if found.get("network"):
+        for name in (directory, key):
+            found.setdefault(name, "")
+        found.setdefault("directory_threshold", 0)
+    elif found.get(key):
+        found["network"] = ""
+    return found
+
+
 def one_or_list(values: list[str]) -> str | list[str]:
     """A value that was given once, as it is."""
     return values[0] if len(values) == 1 else values
 
 
-class RoleOptions(usage.Options):
+class RoleOptions(CommandOptions):
     """The options of every role. A value that is not given is None, so that `config.toml` or its default decides."""
 
     optParameters: ClassVar[list[Any]] = [
@@ -73,18 +99,11 @@ class RoleOptions(usage.Options):
         """The `names` that are on the command line, with underscores for dashes."""
         return {name.replace("-", "_"): self[name] for name in names if self.get(name) is not None}
 
-    def opt_version(self) -> NoReturn:
-        """Print nymtw's version and exit."""
-        from importlib.metadata import version
-
-        print(f"nymtw {version('nymtw')}")
-        raise SystemExit(0)
-
 
 class NodeOptions(RoleOptions):
     """The options of every role that asks a directory."""
 
-    optParameters: ClassVar[list[Any]] = [DIRECTORY_THRESHOLD]
+    optParameters: ClassVar[list[Any]] = [NETWORK, DIRECTORY_THRESHOLD]
     opt_directory = several("directory", DIRECTORY)
     opt_directory_key = several("directory-key", DIRECTORY_KEY)
 
@@ -92,6 +111,10 @@ class NodeOptions(RoleOptions):
         """As for every role; a list for an option that was given more than once."""
         found = super().given(*names)
         return {name: one_or_list(value) if isinstance(value, list) else value for name, value in found.items()}
+
+    def postOptions(self) -> None:
+        """Raises `UsageError` where two networks are named."""
+        check_one_network(self)
 
 
 def run_or_exit(
@@ -108,6 +131,7 @@ def run_or_exit(
 
     try:
         use_monotonic(reactor)
+        raise_limit()
         inner = build(reactor)
         inner.privilegedStartService()
         watch = watch_parent(reactor, os.environ)

@@ -11,11 +11,11 @@ from twisted.python import usage
 from nymtw.errors import ConfigError
 from nymtw.gateway import options as gateway
 from nymtw.mixnode import options as mixnode
-from nymtw.node.config import load_config
 from nymtw.node.engine.mix_node import MixOptions
 from nymtw.node.home import NodeHome
+from nymtw.node.mixing_options import CLIENT_PORT, load_node_config
 from nymtw.node.tap import port_number
-from nymtw.nym_node.config import DEFAULT_MODE, DEFAULT_TAKES, HEADING, NymNodeConfig
+from nymtw.nym_node.config import DEFAULT_MODE, DEFAULT_TAKES, HEADING, HTTP_PORT, NymNodeConfig
 from nymtw.provider.options import EdgeOptions
 from nymtw.provider.services.installed_plugins import find_implementations, load_options
 
@@ -38,9 +38,6 @@ def role_names(text: str) -> list[str]:
     return named
 
 
-mode_name.coerceDoc = f"must be one of {', '.join(MODES)}."  # type: ignore[attr-defined]  # shown by usage.Options
-role_names.coerceDoc = f"must be some of {','.join(ROLES)}."  # type: ignore[attr-defined]
-
 _OWN: Final = ("mode", "takes", "http-host", "http-port", "moniker", "website", "security-contact")
 _MIXNODE: Final = ("layer", "workers", "loop-rate")
 _GATEWAY_ROWS: Final = [row for row in gateway.Options.optParameters if row[0] != "mode"]
@@ -51,6 +48,7 @@ _MEANT_FOR: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("loop-rate", "no-metrics"), ("mixnode", "auto")),
     **dict.fromkeys(_GATEWAY, ("entry-gateway", "exit-gateway", "auto")),
     "takes": ("auto",),
+    "isolate": ("exit-gateway", "auto"),
 }
 # Implementation -> the modes that run it.
 _BROUGHT_BY: Final = {
@@ -70,7 +68,13 @@ class Options(EdgeOptions):
 
     optParameters = [
         ["mode", None, None, "mixnode, entry-gateway, exit-gateway or auto [default: mixnode]", mode_name],
-        ["takes", None, None, "With auto, the possible roles [default: mixnode,entry-gateway]", role_names],
+        [
+            "takes",
+            None,
+            None,
+            "With auto, the possible roles: some of mixnode,entry-gateway,exit-gateway [default: the first two]",
+            role_names,
+        ],
         ["http-host", None, None, "IP address of the HTTP API [default: 127.0.0.1]"],
         ["http-port", None, None, "TCP port of the HTTP API; 0: no API [default: 8000]", port_number],
         ["moniker", None, None, "A name of the node, for people"],
@@ -94,9 +98,10 @@ class Options(EdgeOptions):
 
     def postOptions(self) -> None:
         """Raises `UsageError` for an option that has no effect in this mode."""
+        super().postOptions()
         mode = str(mode_and_roles(self)["mode"])
         for name, modes in _MEANT_FOR.items():
-            is_given = bool(self[name]) if name == "no-metrics" else self[name] is not None
+            is_given = bool(self[name]) if name in ("no-metrics", "isolate") else self[name] is not None
             if is_given and mode not in modes:
                 raise usage.UsageError(f"--{name} has no effect in mode {mode}: it is for {', '.join(modes)}")
 
@@ -168,13 +173,13 @@ def configure(options: Options) -> tuple[NodeHome, NymNodeConfig]:
     """The home and the configuration for a command line. Raises `ConfigError`."""
     name = name_of(options)
     home = NodeHome("node", name)
-    home.create()
     mixing = options.given(*_MIXNODE)
     if options["no-metrics"]:
         mixing["metrics"] = False
+    ports = {("gateway", "client_port"): CLIENT_PORT, ("node", "http_port"): HTTP_PORT}
     given = {
         "node": {"id": name, **options.mix_given(*_OWN)},
         "mixnode": mixing,
         "gateway": options.given(*_GATEWAY),
     }
-    return home, load_config(home.config_file, NymNodeConfig, given, HEADING)
+    return home, load_node_config(home, NymNodeConfig, given, HEADING, ports)

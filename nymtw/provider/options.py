@@ -9,9 +9,9 @@ import msgspec
 from twisted.python import usage
 
 from nymtw.errors import PluginError
-from nymtw.node.config import load_config
 from nymtw.node.engine.mix_node import MixOptions, MixSection, positive
 from nymtw.node.home import NodeHome
+from nymtw.node.mixing_options import CLIENT_PORT, load_node_config
 from nymtw.node.option_types import number
 from nymtw.node.tap import port_number
 from nymtw.provider.services.installed_plugins import RESERVED, Implementations, find_implementations, load_options
@@ -30,7 +30,7 @@ class ProviderSection(MixSection, frozen=True, kw_only=True):
 
     client_port: Annotated[
         int, msgspec.Meta(ge=0, le=65535, description="TCP port for clients, if the implementation serves any.")
-    ] = 9000
+    ] = CLIENT_PORT
     stream_rate: Annotated[
         Annotated[float, msgspec.Meta(gt=0, le=10_000)] | None,
         msgspec.Meta(
@@ -84,6 +84,10 @@ class EdgeOptions(MixOptions):
         ["client-rate", None, None, "Packets a second from each client [default: from the topology]", rate],
         ["registrations", None, None, "New clients in an hour [default: 2000]", positive],
         ["registrations-per-address", None, None, "New clients in an hour from one address [default: 200]", positive],
+    ]
+
+    optFlags = [
+        ["isolate", None, "Run each service in a process of its own, out of reach of the node's keys"],
     ]
 
     factories: tuple[Any, ...] = ()
@@ -224,6 +228,7 @@ def configure(options: Options) -> tuple[NodeHome, ProviderConfig]:
     """The home and the configuration for a command line. Raises `ConfigError`."""
     name = options["id"] or f"provider-{options['port'] or 1789}"
     home = NodeHome("provider", name)
-    home.create()
     given = {"id": name, **options.mix_given(*EDGE_GIVEN)}
-    return home, load_config(home.config_file, ProviderConfig, {"node": given}, HEADING)
+    return home, load_node_config(
+        home, ProviderConfig, {"node": given}, HEADING, {("node", "client_port"): CLIENT_PORT}
+    )

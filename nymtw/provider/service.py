@@ -95,7 +95,10 @@ class ProviderService(MixNode):
         environment = parts.environment
         node = Node(reactor, environment.random, environment.wall_clock, record.identity, environment.cryptography)
         multiplexer = Multiplexer(
-            [ServiceHost(node, home, factory, options, config.node.stream_rate) for factory in factories]
+            [
+                ServiceHost(node, home, factory, options, config.node.stream_rate, bool(options.get("isolate")))
+                for factory in factories
+            ]
         )
         names = " and ".join(factory.name for factory in factories)
         core = cls.core_type(deliveries=Deliveries(reactor, multiplexer), **parts.engine(reactor, record))

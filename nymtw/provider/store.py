@@ -11,7 +11,7 @@ from nymtw.interfaces import IMailboxHost, IMailboxStore, IProviderContext
 from nymtw.node.engine.mix_node import positive
 from nymtw.node.option_types import whole_number
 from nymtw.provider.delivery import Delivery
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.storage.postgresql import PostgreSQLMailboxes
 

@@ -48,7 +48,7 @@ global-exclude dropin.cache *.py[cod]
 
 from nymtw.provider.plugin import ProviderFactory
 
-$identifier = ProviderFactory("$name", "Greets the sender of each message.", "$package.provider")
+$identifier = ProviderFactory("$name", "$summary", "$package.provider")
 ''',
     "$package/__init__.py": "",
     "$package/provider.py": '''\
@@ -66,30 +66,31 @@ from nymtw.provider.api import Request, Service, ServiceLimits
 class Options(usage.Options):
     """This provider's options on the command line of `nym-provider`."""
 
-    optParameters = [["greeting", None, "Hello", "The first word of every answer"]]
+    # One row for each option: name, letter, default, help. `options["limit"]` is then the value.
+    # ["limit", None, 100, "The longest answer, in bytes", int],
+    optParameters: list[list[Any]] = []
 
 
 def make_provider(context: IProviderContext, options: Mapping[str, Any]) -> "$Class":
     """Called once, when the node is made. Nothing runs yet."""
-    return $Class(context, options["greeting"])
+    return $Class(context)
 
 
 class $Class(Service):
-    """Greets the sender of each message, and counts the greetings."""
+    """$summary"""
 
     limits = ServiceLimits(concurrent=100, seconds=30)
 
-    def __init__(self, context: IProviderContext, greeting: str) -> None:
+    def __init__(self, context: IProviderContext) -> None:
         self._context = context
-        self._greeting = greeting
 
     async def handle(self, request: Request) -> bytes:
         """Called for each whole message. The returned bytes go back to the sender."""
-        self._context.metrics.count("greeted")
-        return f"{self._greeting}, ".encode() + request.message
+        self._context.metrics.count("handled")
+        return request.message  # your own work goes here
 ''',
     "tests/test_$package.py": '''\
-"""The service greets, and fulfils the contract of all services."""
+"""The service answers, and fulfils the contract of all services."""
 
 from $package.provider import Options
 
@@ -107,21 +108,21 @@ def test_it_is_found_with_its_options() -> None:
     assert load_options(find_implementations().choose("$name")) is Options
 
 
-def test_it_greets_as_it_is_told() -> None:
-    with ServiceBench("$name", ["--greeting=Good morning"]) as bench:
-        assert bench.ask(b"world") == [b"Good morning, world"]
-        assert bench.metrics["greeted"] == 1
+def test_it_answers() -> None:
+    with ServiceBench("$name") as bench:
+        assert bench.ask(b"hello") == [b"hello"]
+        assert bench.metrics["handled"] == 1
 ''',
     "README.md": """\
 # nymtw-$name
 
 A provider for [nymtw](https://pypi.org/project/nymtw/): a service that people reach through a mixnet. It was written by
-`nymtw new-provider $name`, and greets the sender of each message. Replace `$Class.handle` with your own code.
+`nymtw new-provider $name`, and returns each message to its sender. Replace `$Class.handle` with your own code.
 
     pip install -e '.[test]' && pytest
     twistd nym-provider --impl=list                # $name is in the list
-    twistd nym-provider --impl=$name --help        # the help includes its option
-    twistd -n nym-provider --impl=$name --greeting=Hi --directory http://127.0.0.1:8080 --directory-key KEY
+    twistd nym-provider --impl=$name --help        # the help includes its options
+    twistd -n nym-provider --impl=$name
 
 The log shows the address of the service, and the network's topology contains it under its name.
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from twisted.python import usage
 
 from nymtw.directory.profiles import PROFILES
+from nymtw.node.option_types import CommandOptions
 from nymtw.simulate.workload import Workload
 
 ENGINES = ("model", "network")
@@ -25,11 +26,11 @@ def _number(least: int, most: int) -> Any:
             raise ValueError(f"this is a number from {least} to {most}")
         return value
 
-    number.coerceDoc = f"must be a number from {least} to {most}."  # type: ignore[attr-defined]  # what usage.Options asks for
+    number.coerceDoc = f"A number from {least} to {most}."  # type: ignore[attr-defined]  # what usage.Options asks for
     return number
 
 
-class Options(usage.Options):
+class Options(CommandOptions):
     synopsis = "Usage: nymtw simulate [options]"
     longdesc = (
         "Runs trials of a simulated network in which one client sends another one a message, attacks each, and prints "

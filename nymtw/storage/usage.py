@@ -6,7 +6,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from nymtw.errors import MailboxFull, UnknownDestination
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 
 SWEEP: Final = 1000  # items examined in one step, so that nothing else waits for long
 LARGEST: Final = 2**63 - 1  # the highest number of an item

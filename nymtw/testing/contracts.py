@@ -28,7 +28,7 @@ from nymtw.interfaces import (
     IRouteStrategy,
 )
 from nymtw.mixing.loop_loss import ACTIONS, GO_ON, LoopLoss
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.schedule_contract import LinkScheduleContract as LinkScheduleContract
 from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, Topology

@@ -1,6 +1,7 @@
 """Parts of a `SimulatedNetwork` besides the real services: a client's user, and a record of the traffic."""
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
@@ -20,6 +21,18 @@ def limit_pages(store: Any, full: bool) -> None:
     database = getattr(store, "_db", None) or store._database
     [(pages,)] = database.execute("PRAGMA page_count")
     database.execute(f"PRAGMA max_page_count = {pages if full else 2**30}").fetchall()
+
+
+def running(name: str, among: Mapping[str, Any], known: Iterable[str]) -> Any:
+    """The node or client of this name. Raises `ValueError` where it does not run, or is not known."""
+    if name in among:
+        return among[name]
+    raise ValueError(f"{name!r} was killed: restart it first" if name in known else unknown(name, known))
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """The error about a name that nobody has."""
+    return f"the network has no {name!r}: it has {', '.join(sorted(known))}"
 
 
 class Transcript:

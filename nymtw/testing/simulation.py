@@ -38,8 +38,9 @@ from nymtw.testing.impairment import Impairment
 from nymtw.testing.network import LOCALHOST, MemoryNetwork
 from nymtw.testing.observer import Observer
 from nymtw.testing.security import MemorySecurity
-from nymtw.testing.simulated import SimulatedClient, Transcript, limit_pages
+from nymtw.testing.simulated import SimulatedClient, Transcript, limit_pages, running, unknown
 from nymtw.testing.table import TableCryptography
+from nymtw.topology.address import Address
 from nymtw.topology.document import LAYERS
 
 # Far below what real nodes are sized for: replay filters of a simulation need not fill the memory.
@@ -112,6 +113,7 @@ class SimulatedNetwork:
             self.network.taps.append(observer.chunk)
         self._folder = tempfile.TemporaryDirectory(prefix="nymtw-simulation-")
         self.nodes: dict[str, Any] = {}
+        self._addresses: dict[str, Address] = {}  # of clients that were killed
         self.impairments: dict[str, Impairment] = {}
         self._makers: dict[str, Callable[[], Any]] = {}
         self.homes: dict[str, NodeHome] = {}
@@ -196,14 +198,22 @@ class SimulatedNetwork:
         return {name: node for name, node in self.nodes.items() if isinstance(node, SimulatedClient)}
 
     def send(self, sender: str, recipient: str, message: bytes) -> bytes:
-        """From one client to another; returns the message's id (16 bytes)."""
-        return self.clients[sender].send(self.clients[recipient], message)
+        """From one client to another, which may have been killed; returns the message's id (16 bytes).
+
+        Raises `ValueError` for a sender that does not run, or a name that no client has.
+        """
+        running = self._running(sender, self.clients)
+        to = self.clients.get(recipient) or self._addresses.get(recipient)
+        if to is None:
+            raise ValueError(unknown(recipient, self._makers))
+        return running.send(to, message)
 
     def deliver(self, sender: str, recipient: str, message: bytes, limit: float = 600.0) -> float:
-        """Send, and let time pass until the recipient has it; returns the seconds that took."""
-        started, before = self.clock.seconds(), self.clients[recipient].received.count(message)
+        """Send, and let time pass until the recipient has it; returns the seconds that took. Raises `ValueError`."""
+        receiver = self._running(recipient, self.clients)
+        started, before = self.clock.seconds(), receiver.received.count(message)
         self.send(sender, recipient, message)
-        self.run_until(lambda: self.clients[recipient].received.count(message) > before, limit)
+        self.run_until(lambda: receiver.received.count(message) > before, limit)
         return self.clock.seconds() - started
 
     def run(self, seconds: float) -> None:
@@ -217,7 +227,10 @@ class SimulatedNetwork:
     # faults
 
     def kill(self, name: str) -> None:
-        """Do to a node or client what kill -9 would do; what it has written to its home stays."""
+        """Do to a node or client what kill -9 would do; what it has written to its home stays. Raises `ValueError`."""
+        node = self._running(name, self.nodes)
+        if isinstance(node, SimulatedClient) and node.core.has_address:
+            self._addresses[name] = node.address
         del self.nodes[name]
         self.network.kill(name)
         self.homes[name].unlock()
@@ -228,14 +241,16 @@ class SimulatedNetwork:
 
     def fill_disk(self, name: str, full: bool = True) -> None:
         """Let the database of a client or a store-and-forward provider have no more room, or room again."""
-        node = self.nodes[name]
+        node = self._running(name, self.nodes)
         if isinstance(node, SimulatedClient):
             limit_pages(node.core._store, full)
         else:
             limit_pages(node.implementation.provider.mailboxes, full)
 
     def restart(self, name: str) -> None:
-        """Start a node or client that was killed, with the home that it had."""
+        """Start a node or client that was killed, with the home that it had. Raises `ValueError`."""
+        if name in self.nodes or name not in self._makers:
+            raise ValueError(f"{name!r} runs" if name in self.nodes else unknown(name, self._makers))
         self._start(name)
 
     def impair(self, layer: int | None = 1, *, loss: float = 0.0, duplicate: float = 0.0, reorder: float = 0.0) -> None:
@@ -246,6 +261,9 @@ class SimulatedNetwork:
         for name, impairment in self.impairments.items():
             if layer is None or name.startswith(f"mixnode-{layer}-"):
                 impairment.loss, impairment.duplicate, impairment.reorder = loss, duplicate, reorder
+
+    def _running(self, name: str, among: Mapping[str, Any]) -> Any:
+        return running(name, among, self._makers)
 
     # what a packet's walk adds up to
 

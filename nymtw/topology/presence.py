@@ -85,6 +85,9 @@ class ValidatorPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", 
     type: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     timestamp: _Time
     version: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    # Of its ledger, where it has one: height, and time of the last block in nanoseconds since 1970.
+    height: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    block_time: _Time | None = None
     signature: _SignatureText
 
 
@@ -249,9 +252,20 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
 
 
 def make_validator(
-    *, public_key: str, host: str, port: int, kind: str, timestamp: int, signing_key: SigningKey, version: str = ""
+    *,
+    public_key: str,
+    host: str,
+    port: int,
+    kind: str,
+    timestamp: int,
+    signing_key: SigningKey,
+    version: str = "",
+    block: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """The JSON-able post of a validator; `public_key` and `kind` are texts of its own choosing."""
+    """The JSON-able post of a validator; `public_key` and `kind` are texts of its own choosing.
+
+    `block`: height of its ledger, and time of the last block there (nanoseconds since 1970).
+    """
     post = {
         "identityKey": key_text(bytes(signing_key.verify_key)),
         "pubKey": public_key,
@@ -260,6 +274,8 @@ def make_validator(
         "timestamp": timestamp,
         "version": version,
     }
+    if block is not None:
+        post["height"], post["blockTime"] = block
     return sign_post(post, _HEARTBEAT_PREFIX, signing_key)
 
 

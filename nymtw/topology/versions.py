@@ -15,9 +15,6 @@ def version(text: str) -> str:
         raise ValueError(f"{text!r:.64} is not a version, such as 0.2.0") from None
 
 
-version.coerceDoc = "must be a version, such as 0.2.0."  # type: ignore[attr-defined]
-
-
 @lru_cache(maxsize=16)
 def is_older(own: str, least: str) -> bool:
     """Whether the version `own` is older than `least` (PEP 440). False if one of them is not a version."""

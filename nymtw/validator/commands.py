@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from twisted.python import usage
 
 from nymtw.node import commands
+from nymtw.node.option_types import CommandOptions
 from nymtw.node.tap import several
 from nymtw.validator import tap
 
@@ -44,16 +45,16 @@ class InitOptions(_GenesisOptions, tap.Options):
     ]
 
 
-class GenesisOptions(_GenesisOptions, usage.Options):
+class GenesisOptions(_GenesisOptions, CommandOptions):
     optParameters: ClassVar[list[Any]] = [["output", "o", "genesis.json", "Where to write it"], *_GENESIS]
     opt_validator = several("validator", "ADDRESS=KEY or ADDRESS=KEY=POWER, as `show` prints it; again for each")
 
 
-class HomeOptions(usage.Options):
+class HomeOptions(CommandOptions):
     optParameters: ClassVar[list[Any]] = [["id", None, tap.DEFAULT_ID, "Name of the validator"]]
 
 
-class VoteOptions(usage.Options):
+class VoteOptions(CommandOptions):
     optParameters: ClassVar[list[Any]] = [["id", None, tap.DEFAULT_ID, "Name of the validator"]]
     opt_ledger = several("ledger", f"URL of a node of the ledger; again for each of several ({tap.LEDGER})")
 

@@ -114,6 +114,7 @@ class ValidatorService(NodeService):
             version=self._version,
             timestamp=int(time.time() * 1e9),
             signing_key=self._keys.identity,
+            block=self.ledger_part.last_block,
         )
 
     def _ledger(self) -> LocalLedger:
@@ -156,6 +157,7 @@ class LedgerPart(Service):
         self.replica: Replica | None = None
         self.ledger: LocalLedger | None = None
         self.process: CometBFTProcess | None = None
+        self._block_time = 0
         self.transactions = 0
         self.refused = 0
 
@@ -163,6 +165,13 @@ class LedgerPart(Service):
     def waiting(self) -> int:
         """Transactions that are in no block yet."""
         return 0 if self._driver is None else int(self._driver.waiting)
+
+    @property
+    def last_block(self) -> tuple[int, int] | None:
+        """Its height and time (nanoseconds since 1970; 0 before the first one), once the ledger has begun."""
+        if self.replica is None or not self.replica.begun:
+            return None
+        return self.replica.height, self._block_time
 
     def startService(self) -> None:
         """Open the store, look at all of it, and begin. Raises `LedgerBroken`, `DiskError`, `ListenError`."""
@@ -177,6 +186,8 @@ class LedgerPart(Service):
         if section.check_at_start and self.replica.begun:
             totals = self.replica.audit()
             self._log.info("The state is whole: {totals}", totals=totals)
+        last = store.block(self.replica.height)
+        self._block_time = last.time if last else 0
         self.replica.watchers.append(self._count)
         if section.consensus == COMETBFT:
             self._start_comet(self.replica)
@@ -263,5 +274,6 @@ class LedgerPart(Service):
             self._tell(error if isinstance(error, NymtwError) else LedgerError(str(error)))
 
     def _count(self, block: BlockRecord) -> None:
+        self._block_time = block.time
         self.transactions += len(block.transactions)
         self.refused += sum(1 for code, _ in block.outcomes if code)

@@ -218,8 +218,14 @@ def test_a_validator_announces_itself_signed() -> None:
     [shown] = world.directory.presence()["CocoNodes"]
     assert (shown["pubKey"], shown["host"], shown["type"]) == ("nymvaloper1", "192.0.2.1:26656", "nym")
     assert [each["pubKey"] for each in world.directory.validators()] == ["nymvaloper1"]
+    assert world.directory.validators()[0]["height"] is None
+    assert "height" not in shown
     with pytest.raises(DirectoryError, match="not newer"):
         world.directory.announce("coconodes", post(), "192.0.2.1")
+    world.clock.advance(1)
+    world.directory.announce("coconodes", post(block=(7, 5 * 10**18 // 3)), "192.0.2.1")
+    [listed] = world.directory.validators()
+    assert (listed["height"], listed["blockTime"]) == (7, 5 * 10**18 // 3)
     with pytest.raises(DirectoryError, match="not admitted"):
         world.directory.announce("coconodes", post(2), "192.0.2.1")
     with pytest.raises(EncodingError, match="signature"):

@@ -69,6 +69,7 @@ def test_its_configuration_is_written_with_comments_and_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NYMTW_HOME", str(tmp_path))
+    monkeypatch.setattr("nymtw.node.free_ports.is_free", lambda host, port: True)  # whatever else runs here
     home, config = configure(parsed("--id=g", f"--directory-key={KEY}"))
     assert home.config_file == tmp_path / "gateways" / "g" / "config" / "config.toml"
     assert (config.node.downlink_rate, config.node.client_rate) == (None, None)

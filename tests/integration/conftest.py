@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from program import STOP, Program
 
 from nymtw.client.sockets.blocking_client import BlockingClient
+from nymtw.client.sockets.tokens import token_file
 
 _PROGRAM = "import sys; from nymtw.commands import main; sys.exit(main())"
 _CLIENT = "import sys; from nymtw.client.commands import main; sys.exit(main())"
@@ -39,9 +41,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Localnet(Program):
     """One `nymtw localnet` that runs."""
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path, home: Path | None = None) -> None:
         self.mark = uuid.uuid4().hex
-        super().__init__(sys.executable, "-c", _PROGRAM, "localnet", *arguments, **{_MARK: self.mark})
+        # Where it registers its name: in a home of its own, unless somebody is to find it there.
+        self.names = home or Path(tempfile.mkdtemp(prefix="nymtw-names-"))
+        environment = {_MARK: self.mark, "NYMTW_HOME": str(self.names)}
+        super().__init__(sys.executable, "-c", _PROGRAM, "localnet", *arguments, **environment)
         self.end_input()
 
     def signal(self, number: int) -> None:
@@ -91,14 +96,18 @@ def localnet() -> Iterator[Callable[..., Localnet]]:
 
 
 class Mixnet:
-    """A small localnet with alice and bob at TCP sockets, and more clients in `home`, which take their time."""
+    """A small localnet with alice and bob at TCP sockets, and more clients in `home`, which take their time.
+
+    Its rate leaves something of the machine to the other networks that are tested at the same time.
+    """
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.home = folder / "more"
         self._started: list[Program] = []
-        self.localnet = Localnet("--mixnodes-per-layer=1", "--providers=1", "--dir", folder / "net", *arguments)
+        self.localnet = Localnet(
+            "--mixnodes-per-layer=1", "--providers=1", "--rate=20", "--dir", folder / "net", *arguments, home=self.home
+        )
         try:
-            self.directory = self.localnet.wait_for(r"Directory (\S+), its key (\S{44})").groups()
             self.localnet.wait_for("Running until Ctrl-C")
         except BaseException:
             self.stop()
@@ -118,8 +127,7 @@ class Mixnet:
 
     def make_client(self, name: str) -> None:
         """`nym-client init`, at a fifth of the localnet's rates: there may be many of them on this machine."""
-        url, key = self.directory
-        made = self.nym_client("init", "--id", name, "--directory", url, "--directory-key", key)
+        made = self.nym_client("init", "--id", name)
         assert made.wait() == 0, made.output
         file = self.home / "clients" / name / "config" / "config.toml"
         text = file.read_text()
@@ -137,9 +145,13 @@ class Mixnet:
         running.wait_for("Connected to the provider")
         return port
 
+    def token(self, port: int) -> str:
+        """That of the socket at this port."""
+        return token_file(port, self.home).read_text().strip()
+
     def details(self, port: int, kind: str = "tcp") -> dict[str, Any]:
         """What the client at this port says of itself."""
-        client = BlockingClient(kind, port)
+        client = BlockingClient(kind, port, token=self.token(port))
         try:
             return dict(client.request("details")["details"])
         finally:

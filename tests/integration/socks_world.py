@@ -135,10 +135,9 @@ class SocksNet:
 
     def start_exit(self) -> str:
         """One more exit, which goes to this machine too; returns its address."""
-        url, key = self._mixnet.directory
         name = f"exit{len(self.exits)}"
-        words = [f"--id={name}", "--host=127.0.0.1", "--port=0", "--client-port=0", f"--directory={url}"]
-        words += [f"--directory-key={key}", "--rate=600", f"--stream-rate={EXIT_RATE}"]
+        words = [f"--id={name}", "--host=127.0.0.1", "--port=0", "--client-port=0"]
+        words += ["--rate=600", f"--stream-rate={EXIT_RATE}"]
         command = [sys.executable, "-P", "-c", _TWISTD, "-n", f"--pidfile={self._folder}/{name}.pid", "nym-provider"]
         self.exits.append(self._mixnet.start(*command, *words, "--impl=exit", "--exit-private"))
         return str(self.exits[-1].wait_for(r"exit is at (\S+@\S+)")[1])

@@ -24,7 +24,7 @@ DEADLINE = 300.0
 CHROMIUM = (*CHROMIUM_ARGUMENTS, "--host-resolver-rules=MAP foreign.example 127.0.0.1")
 PAGE = """<!doctype html><title>A page</title><script>
 const say = text => fetch("/said", {method: "POST", body: text});
-const socket = new WebSocket("ws://127.0.0.1:PORT/mix");
+const socket = new WebSocket("ws://127.0.0.1:PORT/mix?token=TOKEN");
 socket.onmessage = event => say(event.data);
 socket.onerror = () => say("refused");
 socket.onopen = () => {
@@ -53,15 +53,21 @@ def carol(mixnet: Any) -> int:
 
 
 @pytest.fixture(scope="module")
+def token(mixnet: Any, carol: int) -> str:
+    return str(mixnet.token(carol))
+
+
+@pytest.fixture(scope="module")
 def to_carol(mixnet: Any, carol: int) -> str:
     return str(mixnet.details(carol, "websocket")["address"])
 
 
-def test_websockets_of_python_with_text_and_binary_frames(carol: int, to_carol: str) -> None:
+def test_websockets_of_python_with_text_and_binary_frames(carol: int, token: str, to_carol: str) -> None:
     import cbor2
 
     data = bytes(range(256)) * 20
-    with connect_now(f"ws://127.0.0.1:{carol}/mix", origin="http://localhost:3000", max_size=None) as socket:
+    url = f"ws://127.0.0.1:{carol}/mix?token={token}"
+    with connect_now(url, origin="http://localhost:3000", max_size=None) as socket:
         socket.send(json.dumps({"subscribe": {}}))
         assert json.loads(socket.recv(DEADLINE)) == {"subscribe": {"confirm": False, "progress": False}}
         socket.send(json.dumps({"nonsense": {}}))
@@ -74,12 +80,14 @@ def test_websockets_of_python_with_text_and_binary_frames(carol: int, to_carol: 
         socket.ping().wait(DEADLINE)
 
 
-def test_websockets_of_python_many_at_once(carol: int, to_carol: str) -> None:
+def test_websockets_of_python_many_at_once(carol: int, token: str, to_carol: str) -> None:
     everything = {encoded(b"%d" % number) for number in range(8)}
 
     async def one(number: int) -> set[str]:
         received: set[str] = set()
         async with connect(f"ws://127.0.0.1:{carol}/mix") as socket:
+            await socket.send(json.dumps({"authenticate": {"token": token}}))
+            assert json.loads(await socket.recv()) == {"authenticate": {}}
             await socket.send(json.dumps({"subscribe": {}}))
             await socket.recv()
             await socket.send(json.dumps({"send": {"message": encoded(b"%d" % number), "recipient": to_carol}}))
@@ -102,10 +110,21 @@ def test_websockets_of_python_from_a_foreign_origin(carol: int) -> None:
     assert refused.value.response.status_code == 403
 
 
-def test_wscat(mixnet: Any, carol: int, to_carol: str) -> None:
+def test_a_page_of_this_machine_without_the_token_reads_nothing(carol: int) -> None:
+    """What any program of this machine serves at http://localhost:ANYPORT."""
+    with connect_now(f"ws://127.0.0.1:{carol}/mix", origin="http://localhost:3000") as socket:
+        socket.send(json.dumps({"fetch": {}}))
+        assert "needs its token" in json.loads(socket.recv(DEADLINE))["exception"]["error"]
+        with pytest.raises(websockets.exceptions.ConnectionClosed):
+            socket.recv(DEADLINE)
+
+
+def test_wscat(mixnet: Any, carol: int, token: str, to_carol: str) -> None:
     lines = [{"subscribe": {}}, {"send": {"message": encoded(b"from wscat"), "recipient": to_carol}}]
     words = [word for line in lines for word in ("--execute", json.dumps(line))]
-    wscat = mixnet.start(program("wscat"), "--connect", f"ws://127.0.0.1:{carol}/mix", "--wait", "-1", *words)
+    wscat = mixnet.start(
+        program("wscat"), "--connect", f"ws://127.0.0.1:{carol}/mix?token={token}", "--wait", "-1", *words
+    )
     assert wscat.wait_for('"laneQueueLength"')
     assert wscat.wait_for(encoded(b"from wscat"))
     wscat.stop()
@@ -114,6 +133,7 @@ def test_wscat(mixnet: Any, carol: int, to_carol: str) -> None:
 def test_nc_speaks_lines_of_json(mixnet: Any) -> None:
     address = mixnet.details(mixnet.bob)["address"]
     nc = mixnet.start(program("nc"), "127.0.0.1", str(mixnet.bob))
+    nc.write_line(json.dumps({"authenticate": {"token": mixnet.token(mixnet.bob)}}))
     nc.write_line('{"subscribe": {}}')
     nc.write_line(json.dumps({"send": {"message": encoded(b"from nc"), "recipient": address}}))
     nc.wait_for('"laneQueueLength"')
@@ -128,12 +148,13 @@ def test_nc_is_answered_after_it_has_sent_all(mixnet: Any) -> None:
     """`-N`: what a shell pipe does. The answers come although no more requests will."""
     asked = subprocess.run(
         [program("nc"), "-N", "127.0.0.1", str(mixnet.alice)],
-        input=b'{"details": {}}\n{"clients": {}}\n',
+        input=json.dumps({"authenticate": {"token": mixnet.token(mixnet.alice)}}).encode()
+        + b'\n{"details": {}}\n{"clients": {}}\n',
         capture_output=True,
         timeout=DEADLINE,
         check=True,
     )
-    details, clients = map(json.loads, asked.stdout.splitlines())
+    _, details, clients = map(json.loads, asked.stdout.splitlines())
     assert "@" in details["details"]["details"]["address"]
     assert clients == {"clients": {"clients": []}}
 
@@ -175,8 +196,8 @@ class Site:
 
 
 @pytest.fixture
-def site(carol: int, to_carol: str) -> Iterator[Site]:
-    site = Site(PAGE.replace("PORT", str(carol)).replace("RECIPIENT", to_carol))
+def site(carol: int, token: str, to_carol: str) -> Iterator[Site]:
+    site = Site(PAGE.replace("PORT", str(carol)).replace("TOKEN", token).replace("RECIPIENT", to_carol))
     yield site
     site.stop()
 

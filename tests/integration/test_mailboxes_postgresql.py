@@ -12,7 +12,7 @@ from postgresql_server import AtOnce, postgresql_server
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from nymtw.errors import ConfigError, DiskError, MailboxFull, UnknownDestination
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.postgresql import MOST_WAITING, PostgreSQLMailboxes
 from nymtw.storage.postgresql_tables import Server
 from nymtw.storage.worker_thread import WorkerThread

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from nymtw.client.sockets.blocking_client import BlockingClient
+from nymtw.client.sockets.tokens import read_token, token_file
 from nymtw.errors import NymtwError
 
 MINUTES = float(os.environ.get("NYMTW_SOAK_MINUTES", "0"))
@@ -85,6 +86,11 @@ class Processes:
                 stderr=log,
             )
 
+    def connected(self, name: str) -> BlockingClient:
+        """A connection to the socket of a client. Raises `NymtwError` where it is not there."""
+        port = self.ports[name]
+        return BlockingClient("tcp", port, 30.0, read_token(token_file(port, self.folder / "nym")))
+
     def start_all(self) -> None:
         self.start("directory")
         until(lambda: self.key.exists() and listens(self.directory_port), 120)
@@ -131,7 +137,7 @@ class Soak:
             return None
         try:
             if name not in self.ends:
-                self.ends[name] = BlockingClient("tcp", self.processes.ports[name], 30.0)
+                self.ends[name] = self.processes.connected(name)
             return self.ends[name].request(request, **fields)
         except (NymtwError, OSError):
             with contextlib.suppress(KeyError):

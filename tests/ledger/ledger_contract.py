@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from ledger_world import ALICE, BOB, CAROL, CHAIN, REDEEMERS, WATCHERS, deposit, release
+from ledger_world import ALICE, BOB, CAROL, CHAIN, REDEEMERS, SIGNERS, WATCHERS, bond, deposit, release
 
 from zope.interface.verify import verifyObject
 
@@ -12,10 +12,11 @@ from nymtw.interfaces import ILedger
 from nymtw.ledger import clients
 from nymtw.ledger.machine.kinds.new_account import NewAccount
 from nymtw.ledger.machine.kinds.transfer import Transfer
+from nymtw.ledger.machine.kinds.unbond import Unbond
 from nymtw.ledger.machine.kinds.withdraw import Withdraw
 from nymtw.ledger.machine.merkle import verify
 from nymtw.ledger.machine.refusals import Refusal
-from nymtw.ledger.machine.state import Account, Totals
+from nymtw.ledger.machine.state import Account, Bond, Totals
 from nymtw.ledger.machine.transactions import encode_transaction, transaction_id
 
 
@@ -59,6 +60,24 @@ class LedgerContract:
     def balance(self, under: LedgerUnderTest, key: Any) -> int:
         found = under.wait(clients.account(under.ledger, key.address))
         return found.balance if found else 0
+
+    def test_who_is_bonded(self, under: LedgerUnderTest, ledger: Any) -> None:
+        assert under.wait(ledger.bonds()) == []
+        self.fund(under, (ALICE, 10), (BOB, 10), (CAROL, 10))
+        for place, key in enumerate((ALICE, BOB, CAROL)):
+            self.send(under, key, "bond", bond(key, SIGNERS[place], place + 1))
+        keys = sorted((ALICE, BOB, CAROL), key=lambda key: key.address)
+        listed = under.wait(ledger.bonds())
+        assert [address for address, _ in listed] == [key.address for key in keys]
+        assert dict(listed)[BOB.address] == Bond(bytes(SIGNERS[1].verify_key), 2, 0)
+        assert under.wait(ledger.bonds(b"", 2)) == listed[:2]
+        assert under.wait(ledger.bonds(keys[0].address)) == listed[1:]
+        under.restart()
+        assert under.wait(under.ledger.bonds()) == listed
+        self.send(under, ALICE, "unbond", Unbond(1))
+        for _ in range(6):  # blocks until it is paid out
+            self.send(under, BOB, "transfer", Transfer(CAROL.address, 1))
+        assert ALICE.address not in dict(under.wait(under.ledger.bonds()))
 
     def test_interface(self, ledger: Any) -> None:
         assert verifyObject(ILedger, ledger)

@@ -14,7 +14,7 @@ from nymtw.errors import DiskError, RegistrationRefused
 from nymtw.link import control
 from nymtw.link.control import MailItem, MailKind, token_hash
 from nymtw.link.frames import KEEPALIVE_FRAME, FrameParser, FrameType, encode_packet, encode_submit
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.security import HELLO_LENGTH

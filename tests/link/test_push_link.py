@@ -16,7 +16,7 @@ from nymtw.link import control
 from nymtw.link.control import MailKind
 from nymtw.link.downlink import MOST_UNANSWERED, Downlink, Push
 from nymtw.link.frames import HEADER_LENGTH, FrameType
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
 

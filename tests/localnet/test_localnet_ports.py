@@ -6,6 +6,7 @@ import pytest
 
 from nymtw.localnet import ports
 from nymtw.localnet.ports import PortPicker
+from nymtw.node import free_ports
 
 
 def test_the_usual_ports_if_they_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +19,7 @@ def test_the_usual_ports_if_they_are_free(monkeypatch: pytest.MonkeyPatch) -> No
 def test_others_where_one_of_them_is_taken_and_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "is_free", lambda port: port != 1790)
     numbers = iter([5000, 5000, 5001, 5002, 5001, 5003])
-    monkeypatch.setattr(ports, "ephemeral", lambda: next(numbers))
+    monkeypatch.setattr(free_ports, "any_port", lambda host: next(numbers))
     picker = PortPicker()
     assert picker.pick(1789, 3) == (5000, 5001, 5002)
     assert picker.pick(5000) == (5003,)

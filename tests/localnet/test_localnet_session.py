@@ -133,7 +133,7 @@ def test_the_folder_is_kept_where_the_start_failed(
 
     monkeypatch.setattr(Localnet, "start", start)
     options = {"mixnodes-per-layer": 1, "providers": 1, "gateways": 0, "dir": None}
-    options |= {"rate": None, "timeout": 60.0, "padded": 0}
+    options |= {"rate": None, "timeout": 60.0, "padded": 0, "validators": 0}
     console: Any = Silent()
     session = Session(clock, options, None, console)
     done: Deferred[int] = Deferred.fromCoroutine(session.run())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nymtw.link.control import SLOT_LENGTH
+from nymtw.link.control import CONTROL_LIMIT, SLOT_LENGTH
 from nymtw.link.frames import HEADER_LENGTH
 from nymtw.message import arq
 from nymtw.message.envelope import BLOCK_LENGTH, ENVELOPE_OVERHEAD, MAX_BLOCKS, ReplyReceipt
@@ -23,6 +23,13 @@ LAYOUTS = {
         r"\*\*(.+?)\*\*, ([\d,]+) bytes:\n\n\| offset \| bytes \| field \|\n\|--:\|--:\|---\|\n((?:\|.*\n)+)", PAGE
     )
 }
+
+
+def test_the_limit_of_a_control_message_is_the_one_of_the_code():
+    link = (Path(__file__).resolve().parents[2] / "docs" / "link.md").read_text()
+    for page in (PAGE, link):
+        [row] = [line for line in page.splitlines() if re.match(r"\|.*\bCONTROL\b.*\|", line)]
+        assert re.findall(r"at most ([\d,]+) bytes", row) == [f"{CONTROL_LIMIT:,}"]
 
 
 def test_every_layout_has_the_length_that_the_code_has():

@@ -16,6 +16,7 @@ KEY = "A" * 43 + "="
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NYMTW_HOME", str(tmp_path))
+    monkeypatch.setattr("nymtw.node.free_ports.is_free", lambda host, port: True)  # whatever else runs here
     return tmp_path
 
 
@@ -43,9 +44,11 @@ def test_the_defaults() -> None:
     assert (section.id, section.port, section.client_port) == ("provider-1789", 1789, 9000)
 
 
-def test_without_the_directorys_key_nothing_starts() -> None:
-    with pytest.raises(ConfigError, match="--directory-key is needed"):
+def test_without_a_network_nothing_starts() -> None:
+    with pytest.raises(ConfigError, match="no network is in use"):
         mixnode_of("--id=m")
+    with pytest.raises(ConfigError, match="--directory-key is needed with --directory"):
+        mixnode_of("--id=m", "--directory=http://127.0.0.1:1")
 
 
 def test_an_unknown_key_is_told_with_its_line(home: Path) -> None:

@@ -14,8 +14,10 @@ from nymtw.gateway.options import Options as GatewayOptions
 from nymtw.mixnode.options import MixnodeSection
 from nymtw.mixnode.options import Options as MixnodeOptions
 from nymtw.nym_node.options import Options as NodeOptions
+from nymtw.pipe.roles import FaucetOptions, RedeemerOptions, WatcherOptions
 from nymtw.provider.options import Options as ProviderOptions
 from nymtw.provider.options import ProviderSection
+from nymtw.validator.tap import Options as ValidatorOptions
 
 DOCS = Path(__file__).parents[2] / "docs"
 MANUAL = (DOCS / "operating.md").read_text()
@@ -51,15 +53,26 @@ def test_a_unit_starts_what_it_says(unit: Path) -> None:
         r"^ExecStart=/opt/nymtw/bin/twist --log-format=text (nym-\w+) (.*)$", unit.read_text(), re.MULTILINE
     )
     assert found is not None
-    assert found[1] == unit.stem
+    role = {"nym-exit": "nym-gateway", "nym-webproxy": "nym-provider"}.get(unit.stem, unit.stem)
+    assert found[1] == role
     options: Any = {
         "nym-mixnode": MixnodeOptions,
         "nym-provider": ProviderOptions,
         "nym-gateway": GatewayOptions,
         "nym-node": NodeOptions,
+        "nym-validator": ValidatorOptions,
+        "nym-watcher": WatcherOptions,
+        "nym-redeemer": RedeemerOptions,
+        "nym-faucet": FaucetOptions,
     }[found[1]]()
     options.parseOptions(found[2].split())
     assert options["id"] == "main"
+    # What speaks to the internet for strangers is out of reach of the node's keys, and may ask for that.
+    internet = unit.stem in ("nym-exit", "nym-webproxy")
+    assert bool(options.get("isolate")) == internet
+    assert ("landlock_restrict_self" in unit.read_text()) == internet
+    if internet:
+        assert {factory.name for factory in options.factories} & {"exit", "webproxy"}
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
@@ -81,4 +94,15 @@ def test_systemd_accepts_a_unit(unit: Path, tmp_path: Path) -> None:
 
 
 def test_there_is_a_unit_for_each_role() -> None:
-    assert [unit.stem for unit in UNITS] == ["nym-gateway", "nym-mixnode", "nym-node", "nym-provider"]
+    assert [unit.stem for unit in UNITS] == [
+        "nym-exit",
+        "nym-faucet",
+        "nym-gateway",
+        "nym-mixnode",
+        "nym-node",
+        "nym-provider",
+        "nym-redeemer",
+        "nym-validator",
+        "nym-watcher",
+        "nym-webproxy",
+    ]

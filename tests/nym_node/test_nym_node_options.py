@@ -20,6 +20,7 @@ KEY = "A" * 43 + "="
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NYMTW_HOME", str(tmp_path))
+    monkeypatch.setattr("nymtw.node.free_ports.is_free", lambda host, port: True)  # whatever else runs here
     return tmp_path
 
 

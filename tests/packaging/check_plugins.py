@@ -1,10 +1,14 @@
-"""Builds the sdist and from it the wheel, installs the wheel and then an editable copy, and asks for plugins.
+"""Builds the sdist and from it the wheel, twice, compares them, and checks their bill of materials. Installs the wheel,
+then an editable copy, and asks for plugins.
 
 Every question is asked outside the source tree, with `examples/third-party-provider` beside nymtw as wheel and as
 editable install. Exits with a status other than zero at the first answer that is wrong.
 """
 
+import importlib.machinery
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +20,10 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("nym-directory", "nym-mixnode", "nym-provider", "nym-gateway", "nym-client", "nym-node", "nym-validator")
+COMMANDS = (
+    *("nym-directory", "nym-mixnode", "nym-provider", "nym-gateway", "nym-client", "nym-node"),
+    *("nym-validator", "nym-watcher", "nym-redeemer", "nym-faucet"),
+)
 BUNDLED = ("store", "echo", "webproxy", "broadcaster", "exit")
 UNWANTED = (".git", ".tox", ".venv", "build", "dist", "target", "*.egg-info", "__pycache__", "dropin.cache", ".*_cache")
 
@@ -77,6 +84,42 @@ def build(source: Path, target: Path) -> tuple[Path, Path]:
     return wheel, sdist
 
 
+def check_release(source: Path, folder: Path) -> tuple[Path, Path]:
+    """sdist and wheel are the same from two copies of the tree that differ in times, modes and place.
+
+    Their bill of materials names all dependencies and what is bundled. Returns wheel and sdist.
+    """
+    loader = importlib.machinery.SourceFileLoader("release", str(ROOT / "tools" / "release"))
+    release = importlib.util.module_from_spec(importlib.util.spec_from_loader("release", loader))
+    loader.exec_module(release)
+    other = copied(source, folder / "elsewhere" / "another-name")
+    for path in other.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        path.chmod(path.stat().st_mode | 0o020)
+    seconds = release.epoch(ROOT)
+    first = release.build(source, folder / "dist", seconds)
+    second = release.build(other, folder / "dist-again", seconds)
+    for one, again in zip(first, second, strict=True):
+        assert release.digest(one) == release.digest(again), f"{one.name} is not the same when it is built again"
+    sdist, wheel = first
+    print(f"built twice, the same: {', '.join(file.name for file in first)}", flush=True)
+    bill = release.materials(wheel)
+    assert bill["bomFormat"] == "CycloneDX", bill
+    components = {component["name"].lower(): component for component in bill["components"]}
+    metadata = zipfile.ZipFile(wheel).read(
+        next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("/METADATA"))
+    )
+    for line in metadata.decode().splitlines():
+        if line.startswith("Requires-Dist: ") and "extra ==" not in line:
+            name = re.match(r"[A-Za-z0-9._-]+", line.removeprefix("Requires-Dist: "))
+            assert name is not None
+            assert name[0].lower().replace("_", "-") in components, f"the bill of materials does not name {name[0]}"
+    assert [each["purl"] for each in components["nymtw"]["components"]] == ["pkg:npm/swagger-ui-dist@5.35.0"]
+    assert str(folder) not in str(bill), "the bill of materials tells of this machine"
+    print(f"bill of materials: {len(components)} components", flush=True)
+    return wheel, sdist
+
+
 def check_files(wheel: Path, sdist: Path) -> None:
     """What is, and what is not, in the distributions of nymtw."""
     in_wheel = set(zipfile.ZipFile(wheel).namelist())
@@ -86,6 +129,8 @@ def check_files(wheel: Path, sdist: Path) -> None:
         "nymtw/py.typed",
         "nymtw/directory/dashboard/web/index.html",
         "nymtw/web/swagger/swagger-ui-bundle.js",
+        "nymtw/ethereum/contracts/nym.json",
+        "nymtw/web/swagger/SHA256SUMS",
     ):
         assert wanted in in_wheel, f"{wanted} is not in the wheel"
     with tarfile.open(sdist) as archive:
@@ -94,6 +139,8 @@ def check_files(wheel: Path, sdist: Path) -> None:
         "twisted/plugins/nymtw_roles.py",
         "tests/conftest.py",
         "tests/packaging/check_plugins.py",
+        "requirements/ci.txt",
+        "tools/release",
         "examples/third-party-provider/setup.cfg",
         "examples/third-party-provider/twisted/plugins/nymtw_hello_provider.py",
     ):
@@ -134,6 +181,13 @@ def check_implementations(environment: Environment, third_party: bool, every_way
         assert "--directory-key=" in answer, f"the command's options are missing:\n{answer}"
 
 
+def give_option(module: Path) -> None:
+    """Let the third party's provider have an option of its own, as its author would."""
+    text, none = module.read_text(), "optParameters: list[list[Any]] = []"
+    assert none in text, text
+    module.write_text(text.replace(none, 'optParameters = [["greeting", None, "Hello", "The first word"]]'))
+
+
 def check_third_party(environment: Environment, wheel: Path, source: Path) -> None:
     """A third party's provider comes and goes, as wheel and as editable install."""
     check_implementations(environment, third_party=False)
@@ -161,7 +215,8 @@ def main() -> None:
         folder = Path(name)
         source = copied(ROOT, folder / "source")
         third_party = copied(ROOT / "examples" / "third-party-provider", folder / "third-party")
-        wheel, sdist = build(source, folder / "dist")
+        give_option(third_party / "nymtw_hello" / "provider.py")
+        wheel, sdist = check_release(source, folder)
         third_party_wheel, _ = build(third_party, folder / "third-party-dist")
         check_files(wheel, sdist)
         environment = Environment(folder / "venv")

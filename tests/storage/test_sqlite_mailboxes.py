@@ -13,7 +13,7 @@ import pytest
 from twisted.python.failure import Failure
 
 from nymtw.errors import DiskError, MailboxFull, UnknownDestination
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes, open_database
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import MailboxStoreContract

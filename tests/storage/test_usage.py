@@ -3,7 +3,7 @@
 import pytest
 
 from nymtw.errors import MailboxFull, UnknownDestination
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.usage import MailboxUsage, Subscribers
 
 ALICE, BOB, CAROL = b"a" * 32, b"b" * 32, b"c" * 32

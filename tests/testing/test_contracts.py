@@ -8,7 +8,7 @@ import pytest
 from nymtw.mixing.delay_distributions import ExponentialDelays
 from nymtw.mixing.loop_loss import ByChance
 from nymtw.mixing.routes import UniformRoutes
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.contracts import (

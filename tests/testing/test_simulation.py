@@ -149,3 +149,23 @@ def test_a_cut_link_and_a_silent_directory_are_survived(seed: int) -> None:
         network.deliver("bob", "alice", b"hello", limit=300)
         network.directory_away = False
         network.deliver("alice", "bob", b"hello", limit=300)
+
+
+def test_a_client_that_was_killed_still_gets_mail_and_names_that_nobody_has_are_said(seed: int) -> None:
+    with small(seed) as network:
+        network.kill("bob")
+        network.send("alice", "bob", b"while you were away")
+        for mistake, name in (
+            (lambda: network.send("bob", "alice", b"x"), "'bob' was killed"),
+            (lambda: network.deliver("alice", "bob", b"x"), "'bob' was killed"),
+            (lambda: network.kill("bob"), "'bob' was killed"),
+            (lambda: network.fill_disk("bob"), "'bob' was killed"),
+            (lambda: network.send("alice", "carol", b"x"), "no 'carol': it has alice, bob"),
+            (lambda: network.kill("carol"), "no 'carol'"),
+            (lambda: network.restart("carol"), "no 'carol'"),
+            (lambda: network.restart("alice"), "'alice' runs"),
+        ):
+            with pytest.raises(ValueError, match=name):
+                mistake()
+        network.restart("bob")
+        network.run_until(lambda: network.clients["bob"].received == [b"while you were away"], 300)

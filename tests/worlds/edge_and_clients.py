@@ -11,7 +11,7 @@ from nymtw.link.client_link import ClientLinkLimits, connect_to_provider
 from nymtw.link.downlink import Downlink
 from nymtw.link.edge_link import ClientLinkFactory
 from nymtw.link.security import TLSSecurity
-from nymtw.storage.limits import MailboxLimits
+from nymtw.storage.mailbox_limits import MailboxLimits
 from nymtw.storage.mailboxes import SQLiteMailboxes
 from nymtw.testing.clock import FakeClock
 from nymtw.testing.network import MemoryNetwork

@@ -13,3 +13,13 @@ gateway = ServiceMaker(
 client = ServiceMaker("nymtw client", "nymtw.client.tap", "A client: sends and receives messages", "nym-client")
 node = ServiceMaker("nymtw node", "nymtw.nym_node.tap", "A node that is a mixnode, a gateway, or either", "nym-node")
 validator = ServiceMaker("nymtw validator", "nymtw.validator.tap", "A validator: a node of the ledger", "nym-validator")
+watcher = ServiceMaker(
+    "nymtw watcher", "nymtw.pipe.watcher.tap", "A watcher: notarises what comes from Ethereum", "nym-watcher"
+)
+redeemer = ServiceMaker(
+    "nymtw redeemer", "nymtw.pipe.redeemer.tap", "A redeemer: lets tokens out on Ethereum", "nym-redeemer"
+)
+faucet = ServiceMaker("nymtw faucet", "nymtw.pipe.faucet.tap", "A faucet: gives test tokens", "nym-faucet")
+devchain = ServiceMaker(
+    "nymtw devchain", "nymtw.pipe.devchain.tap", "A chain of Ethereum for trying things", "nym-devchain"
+)

@@ -1,4 +1,4 @@
-"""The service greets, and fulfils the contract of all services."""
+"""The service answers, and fulfils the contract of all services."""
 
 from nymtw_hello.provider import Options
 
@@ -16,7 +16,7 @@ def test_it_is_found_with_its_options() -> None:
     assert load_options(find_implementations().choose("hello")) is Options
 
 
-def test_it_greets_as_it_is_told() -> None:
-    with ServiceBench("hello", ["--greeting=Good morning"]) as bench:
-        assert bench.ask(b"world") == [b"Good morning, world"]
-        assert bench.metrics["greeted"] == 1
+def test_it_answers() -> None:
+    with ServiceBench("hello") as bench:
+        assert bench.ask(b"hello") == [b"hello"]
+        assert bench.metrics["handled"] == 1

@@ -12,10 +12,46 @@ from nymtw.errors import NymtwError
 from nymtw.message.web import MAX_HEADERS, WebHead
 
 MAX_BODY: Final = 8 * 2**20
+MAX_CONNECTIONS: Final = 256
 
 
 class ProxyRequest(http.Request):
-    """One request of a browser. Its body is in memory; the response is written as it arrives."""
+    """One request of a browser. Its body is in memory; the response is written as it arrives.
+
+    A body longer than `MAX_BODY` is refused while it comes, whether its length was announced or not.
+    """
+
+    _left = MAX_BODY
+    _too_long = False
+
+    def gotLength(self, length: int | None) -> None:
+        """The headers have been read; `length` is None for a chunked body."""
+        super().gotLength(0)  # keeps what comes in memory: there is a limit
+        if length is not None and length > MAX_BODY:
+            self._refuse_body()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """A part of the body has been read."""
+        self._left -= len(data)
+        if self._left < 0:
+            self._refuse_body()
+        elif not self._too_long:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """The whole request has been read."""
+        if not self._too_long:
+            super().requestReceived(command, path, version)
+
+    def _refuse_body(self) -> None:
+        if self._too_long:
+            return
+        self._too_long = True
+        channel: Any = self.channel
+        text = f"A request's body has at most {MAX_BODY} bytes.\n".encode()
+        head = b"HTTP/1.1 413 Content Too Large\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+        channel.transport.write(head + b"Content-Length: %d\r\n\r\n" % len(text) + text)
+        channel.loseConnection()
 
     def process(self) -> None:
         """The request is complete."""
@@ -30,10 +66,7 @@ class ProxyRequest(http.Request):
         elif not self.uri.startswith(b"http://"):
             self._refuse(400, "This is a proxy: it needs the whole URL.")
         else:
-            body = self.content.read(MAX_BODY + 1) if self.content is not None else b""
-            if len(body) > MAX_BODY:
-                self._refuse(413, f"A request's body has at most {MAX_BODY} bytes.")
-                return
+            body = self.content.read(MAX_BODY) if self.content is not None else b""
             pairs = [(name, value) for name, values in self.requestHeaders.getAllRawHeaders() for value in values]
             asked = Deferred.fromCoroutine(
                 client.request(
@@ -88,11 +121,22 @@ class ProxyFactory(http.HTTPFactory):
     def __init__(self, client: Callable[[], WebClient | None], reactor: Any) -> None:
         super().__init__(reactor=reactor)
         self.client = client
+        self.connections: set[Any] = set()
 
     def buildProtocol(self, addr: Any) -> Any:
-        """A channel that makes `ProxyRequest`s."""
+        """A channel that makes `ProxyRequest`s; None closes the new connection, where there are `MAX_CONNECTIONS`."""
+        if len(self.connections) >= MAX_CONNECTIONS:
+            return None
         channel: Any = super().buildProtocol(addr)
         channel.requestFactory = ProxyRequest
+        self.connections.add(channel)
+        lost = channel.connectionLost
+
+        def ended(reason: Any) -> None:
+            self.connections.discard(channel)
+            lost(reason)
+
+        channel.connectionLost = ended
         return channel
 
     def log(self, request: Any) -> None:

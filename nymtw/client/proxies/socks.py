@@ -216,6 +216,12 @@ class _Reader:
 
 
 def _name(name: bytes, answer: bytes) -> str:
+    if name.startswith(b"[") and name.endswith(b"]"):
+        # An IPv6 address as URLs have it, which some programs pass on.
+        try:
+            return str(IPv6Address(name[1:-1].decode("ascii")))
+        except ValueError:
+            raise SocksError("this is not an IPv6 address", answer) from None
     if not name or not set(name) <= _IN_NAMES:
         raise SocksError("this is not a valid host name", answer)
     return name.decode("ascii")

@@ -1,7 +1,6 @@
 """`nym-client socks5`: a SOCKS proxy for the connections of any program through the mixnet."""
 
 import contextlib
-import resource
 from random import SystemRandom
 from typing import Any, ClassVar, Final
 
@@ -13,11 +12,12 @@ from nymtw.client.proxies.exit_streams import ExitStreams
 from nymtw.client.proxies.fetch import run
 from nymtw.client.proxies.socks_server import MAX_CONNECTIONS, MAX_HANDSHAKES, SocksFactory
 from nymtw.client.service import LOOPBACK, ClientService
+from nymtw.node.process.descriptors import raise_limit
 from nymtw.node.process.log import observer
 from nymtw.node.service import Listener
 from nymtw.node.tap import port_number
 
-_DESCRIPTORS: Final = MAX_CONNECTIONS + MAX_HANDSHAKES + 256  # and those of the client itself
+DESCRIPTORS: Final = MAX_CONNECTIONS + MAX_HANDSHAKES + 256  # and those of the client itself
 
 
 class SocksOptions(ClientOptions):
@@ -29,17 +29,9 @@ class SocksOptions(ClientOptions):
     ]
 
 
-def allow_descriptors() -> None:
-    """Raise this process's limit of descriptors to the needed number: many systems start lower, and allow more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 def socks(options: SocksOptions) -> int:
     """Serve programs until Ctrl-C."""
-    allow_descriptors()
+    raise_limit(DESCRIPTORS)
     globalLogBeginner.beginLoggingTo([observer()], redirectStandardIO=False)
 
     async def work(service: ClientService, reactor: Any) -> None:

@@ -26,6 +26,7 @@ from nymtw.client.sockets.requests import (
     tag_text,
 )
 from nymtw.client.sockets.requests import Progress as ProgressRequest
+from nymtw.client.sockets.wire import plain_text
 from nymtw.errors import NymtwError
 from nymtw.topology.address import Address
 
@@ -125,8 +126,8 @@ class Application:
     def exception(error: NymtwError, typed: bool = False) -> dict[str, Any]:
         """The answer to a request that fails."""
         if typed:
-            return {"type": "error", "message": str(error)}
-        return {"exception": {"error": str(error)}}
+            return {"type": "error", "message": plain_text(str(error))}
+        return {"exception": {"error": plain_text(str(error))}}
 
     def pause(self) -> None:
         """Called when the application does not read: messages wait in the inbox."""

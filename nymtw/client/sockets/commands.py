@@ -13,46 +13,37 @@ from twisted.python import usage
 
 from nymtw.client.options import DEFAULT_PORT
 from nymtw.client.sockets.blocking_client import BlockingClient
+from nymtw.client.sockets.tokens import read_token, token_file
 from nymtw.errors import ConfigError, DeliveryFailed
-from nymtw.node.tap import RoleOptions, port_number
+from nymtw.node.option_types import CommandOptions, options_first
+from nymtw.node.tap import port_number
 
 
-class SocketOptions(usage.Options):
+class SocketOptions(CommandOptions):
     """The options that select the client's socket."""
 
     optParameters: ClassVar[list[Any]] = [
         ["port", None, DEFAULT_PORT, "Port of the client's socket", port_number],
-        ["socket", None, "websocket", "Kind of the client's socket: websocket or tcp"],
+        ["token-file", None, None, "File with the socket's token [default: ~/.nym/sockets/PORT.token]"],
+        ["socket", None, None, "Kind of the client's socket, websocket or tcp [default: whichever it is]"],
     ]
-    opt_version = RoleOptions.opt_version
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As `usage.Options`, with the arguments before, between or after the options."""
-        arguments = list(sys.argv[1:] if options is None else options)
-        with_value = {name.rstrip("=") for name in self.longOpt if name.endswith("=")}
-        first: list[str] = []
-        last: list[str] = []
-        while arguments:
-            argument = arguments.pop(0)
-            if argument == "--":
-                last += arguments
-                break
-            if not argument.startswith("-") or argument == "-":
-                last.append(argument)
-                continue
-            first.append(argument)
-            if argument[2:] in with_value and arguments:
-                first.append(arguments.pop(0))
-        super().parseOptions([*first, "--", *last])
+        super().parseOptions(options_first(self, sys.argv[1:] if options is None else options))
 
     def postOptions(self) -> None:
         """Check the socket's kind."""
-        if self["socket"] not in ("websocket", "tcp"):
+        if self["socket"] not in (None, "websocket", "tcp"):
             raise usage.UsageError(f"--socket: {self['socket']!r:.40} is neither websocket nor tcp")
 
     def connect(self, timeout: float | None = 60.0) -> BlockingClient:
-        """The client's socket. Raises `NotRunning`."""
-        return BlockingClient(self["socket"], self["port"], timeout)
+        """The client's socket. Raises `NotRunning`, `ConfigError`."""
+        named = self["token-file"]
+        token = read_token(token_file(self["port"]) if named is None else Path(named))
+        if named is not None and token is None:
+            raise ConfigError(f"{named}: there is no token in it that can be read")
+        return BlockingClient(self["socket"], self["port"], timeout, token)
 
 
 class SendOptions(SocketOptions):

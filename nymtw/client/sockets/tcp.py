@@ -4,19 +4,21 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nymtw.client.sockets.application import Application, ClientLike
+from nymtw.client.sockets.application import Application
+from nymtw.client.sockets.door import FIRST_LIMIT, MOST_APPLICATIONS, Door
 from nymtw.client.sockets.requests import id_text
 from nymtw.client.sockets.session import Gate, Session
-from nymtw.client.sockets.wire import LIMIT, RequestParser, encode, framed
+from nymtw.client.sockets.wire import RawRequest, RequestParser, encode, framed
 from nymtw.errors import EncodingError, MessageTooLong, NymtwError
 from nymtw.message.fragments import MAX_MESSAGE_LENGTH
 from nymtw.topology.address import Address
 
-MOST_APPLICATIONS = 64
+__all__ = ["MOST_APPLICATIONS", "RawSocket", "RequestSocket", "RequestSocketFactory"]
+LONGEST_LINE = 1024  # bytes of the line with the token
 
 
 @implementer(IHalfCloseableProtocol)
@@ -29,8 +31,8 @@ class RequestSocket(Protocol):
 
     def __init__(self, factory: "RequestSocketFactory") -> None:
         self._factory = factory
-        self.parser = RequestParser(factory.limit)
-        self._closing = False
+        self.parser = RequestParser(factory.limit if factory.token is None else FIRST_LIMIT)
+        self._closing = self._admitted = False
         self._session = Session(
             factory.client,
             write=lambda body, binary: self.transport.write(framed(body, binary)),
@@ -40,16 +42,29 @@ class RequestSocket(Protocol):
         )
 
     def connectionMade(self) -> None:
-        if self._factory.admits(self):
-            self.transport.registerProducer(Gate(self._session.blocked), True)
+        self._factory.begun(self)
+        self.transport.registerProducer(Gate(self._session.blocked), True)
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
             return
         try:
-            self._session.requests(self.parser.feed(data))
+            requests = self.parser.feed(data)
+            if requests and not self._admitted:
+                requests = self._let_in(requests)
+            self._session.requests(requests)
         except EncodingError as error:
             self._session.malformed(error)
+
+    def _let_in(self, requests: list[RawRequest]) -> list[RawRequest]:
+        """Those that remain to be answered; none where there is no room. Raises `EncodingError` without the token."""
+        if self._factory.token is not None:
+            first, *requests = requests
+            answer = self._factory.check(first)
+            self.transport.write(framed(encode(answer, first.binary), first.binary))
+        self._admitted = self._factory.admits(self)
+        self.parser.limit = self._factory.limit
+        return requests if self._admitted else []
 
     def readConnectionLost(self) -> None:
         self._session.ended()
@@ -58,7 +73,7 @@ class RequestSocket(Protocol):
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._factory.open.discard(self)
+        self._factory.ended(self)
         self._session.closed()
 
     def close(self) -> None:
@@ -76,7 +91,10 @@ class RequestSocket(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class RawSocket(Protocol):
-    """A connection to a socket with a fixed recipient: all bytes up to the end of the stream are one message to it."""
+    """A connection to a socket with a fixed recipient: all bytes up to the end of the stream are one message to it.
+
+    With a token, the first line presents it.
+    """
 
     transport: Any = None
 
@@ -84,11 +102,17 @@ class RawSocket(Protocol):
         self._factory, self._recipient = factory, recipient
         self._pieces: list[bytes] = []
         self._size = 0
+        self._admitted = self._closing = False
+        self._line = b""
 
     def connectionMade(self) -> None:
-        self._factory.admits(self)
+        self._factory.begun(self)
 
     def dataReceived(self, data: bytes) -> None:
+        if not self._admitted:
+            data = self._let_in(data)
+        if not self._admitted:
+            return
         self._size += len(data)
         if self._size <= MAX_MESSAGE_LENGTH:
             self._pieces.append(data)
@@ -97,7 +121,11 @@ class RawSocket(Protocol):
             self._answer(Application.exception(MessageTooLong()))
 
     def readConnectionLost(self) -> None:
-        if self._size <= MAX_MESSAGE_LENGTH:
+        if not self._admitted and self._factory.token is None and not self._closing:
+            self._admitted = self._factory.admits(self)  # an empty message
+        if not self._admitted:
+            self.transport.loseConnection()
+        elif self._size <= MAX_MESSAGE_LENGTH:
             message = b"".join(self._pieces)
             self._pieces.clear()
             sent = Deferred.fromCoroutine(self._send(message))
@@ -107,11 +135,30 @@ class RawSocket(Protocol):
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._factory.open.discard(self)
+        self._factory.ended(self)
 
     def close(self) -> None:
         """Close the connection after everything written has been sent."""
         self.transport.loseConnection()
+
+    def _let_in(self, data: bytes) -> bytes:
+        """The data behind the line with the token; nothing until that has come, or where it is wrong."""
+        if self._closing:
+            return b""
+        if self._factory.token is not None:
+            self._line += data
+            line, end, data = self._line.partition(b"\n")
+            if not end and len(line) <= LONGEST_LINE:
+                return b""
+            try:
+                self._factory.check(RawRequest(line[:LONGEST_LINE], False))
+            except EncodingError:
+                self._closing = True
+                self._answer(Application.exception(NymtwError(self._factory.demand)))
+                return b""
+            self._line = b""
+        self._admitted = self._factory.admits(self)
+        return data
 
     async def _send(self, data: bytes) -> None:
         accepted = await self._factory.client.send(data, self._recipient, (self, 0))
@@ -126,29 +173,8 @@ class RawSocket(Protocol):
         self.transport.loseConnection()
 
 
-class RequestSocketFactory(Factory):
-    """The factory to listen with, on 127.0.0.1 only. With a `recipient`, all data is sent there."""
-
-    noisy = False
-
-    client: ClientLike  # set before the first connection
-
-    def __init__(self, recipient: Address | None = None, limit: int = LIMIT) -> None:
-        self.recipient, self.limit = recipient, limit
-        self.open: set[RequestSocket | RawSocket] = set()
+class RequestSocketFactory(Door):
+    """The factory of the TCP socket."""
 
     def buildProtocol(self, addr: Any) -> Protocol:
         return RequestSocket(self) if self.recipient is None else RawSocket(self, self.recipient)
-
-    def admits(self, socket: RequestSocket | RawSocket) -> bool:
-        """Whether one more connection is allowed; if not, it is closed."""
-        if len(self.open) >= MOST_APPLICATIONS:
-            socket.transport.abortConnection()
-            return False
-        self.open.add(socket)
-        return True
-
-    def close(self) -> None:
-        """Close all connections."""
-        for socket in list(self.open):
-            socket.close()

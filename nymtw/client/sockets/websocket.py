@@ -1,6 +1,7 @@
 """The client's websocket at `/mix` (RFC 6455): text frames are JSON, binary frames CBOR, one request each.
 
-A browser may connect only from pages of this machine, by their `Origin`. wsproto handles the bytes; this module has the
+A browser may connect only from pages of this machine, by their `Origin`; they need the token as programs do, in the URL
+(`/mix?token=TOKEN`) or in the first message. wsproto handles the bytes; this module has the
 limits and the errors.
 """
 
@@ -22,15 +23,15 @@ from wsproto.events import Request as Handshake
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from nymtw.client.sockets.application import Application, ClientLike
+from nymtw.client.sockets.application import Application
+from nymtw.client.sockets.door import FIRST_LIMIT, Door
 from nymtw.client.sockets.requests import id_text
 from nymtw.client.sockets.session import Gate, Session
-from nymtw.client.sockets.tcp import MOST_APPLICATIONS
-from nymtw.client.sockets.wire import LIMIT, RawRequest, encode
-from nymtw.errors import AddressError, NymtwError
+from nymtw.client.sockets.wire import RawRequest, encode
+from nymtw.errors import AddressError, EncodingError, NymtwError
 from nymtw.topology.address import Address
 
 PATH = "/mix"
@@ -38,6 +39,7 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 HANDSHAKE_LIMIT = 16 * 1024
 FRAME = 256 * 1024  # bytes, or characters, of a message in one frame
 TOO_LONG = 1009  # RFC 6455, section 7.4.1
+POLICY = 1008
 
 
 def is_local(origin: str) -> bool:
@@ -60,23 +62,23 @@ class MixSocket(Protocol):
         self._pieces: list[bytes] = []
         self._size = 0
         self._shaking = 0
-        self._open = self._closing = False
+        self._open = self._closing = self._admitted = False
         self._recipient = factory.recipient
         self._session = Session(factory.client, write=self._write, read=self._read, close=self.close, strict=False)
 
     # Twisted's side
 
     def connectionMade(self) -> None:
-        if len(self._factory.open) >= MOST_APPLICATIONS:
-            self.transport.abortConnection()
-            return
-        self._factory.open.add(self)
+        self._factory.begun(self)
         self.transport.registerProducer(Gate(self._session.blocked), True)
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
             return
         if not self._open:
+            if not self._shaking and data[:1] in (b"{", b"\0"):
+                self._broken(RemoteProtocolError("a request of the TCP socket"))
+                return
             self._shaking += len(data)
             if self._shaking > HANDSHAKE_LIMIT:
                 self.transport.abortConnection()
@@ -89,7 +91,7 @@ class MixSocket(Protocol):
             self._broken(error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._factory.open.discard(self)
+        self._factory.ended(self)
         self._closing = True
         self._pieces.clear()
         self._session.closed()
@@ -128,21 +130,29 @@ class MixSocket(Protocol):
         if target.path != PATH:
             self._reject(404, f"the websocket is at {PATH}")
             return
-        asked = parse_qs(target.query).get("recipient")
+        query = parse_qs(target.query)
+        token = query.get("token", [None])[-1]
+        if token is not None and not self._factory.accepts(token):
+            self._reject(403, "this is not the token of this socket")
+            return
+        asked = query.get("recipient")
         if asked:
             try:
                 self._recipient = Address.parse(asked[-1], self._factory.client.network)
             except AddressError as error:
                 self._reject(400, str(error))
                 return
+        if (token is not None or self._factory.token is None) and not self._let_in():
+            return
         self._open = True
-        self._send(AcceptConnection())
+        # A browser that offers subprotocols refuses an answer without one: all of them carry the same requests.
+        self._send(AcceptConnection(subprotocol=request.subprotocols[0] if request.subprotocols else None))
 
     def _message(self, event: Any) -> None:
         binary = isinstance(event, BytesMessage)
         piece = bytes(event.data) if binary else event.data.encode("utf-8", "surrogatepass")
         self._size += len(piece)
-        if self._size > self._factory.limit:
+        if self._size > (self._factory.limit if self._admitted else FIRST_LIMIT):
             self._pieces.clear()
             self.close(TOO_LONG)
             return
@@ -151,10 +161,28 @@ class MixSocket(Protocol):
             body = b"".join(self._pieces)
             self._pieces.clear()
             self._size = 0
-            if self._recipient is None:
+            if not self._admitted:
+                self._knock(RawRequest(body, binary))
+            elif self._recipient is None:
                 self._session.requests([RawRequest(body, binary)])
             else:
                 self._send_raw(body, self._recipient)
+
+    def _let_in(self) -> bool:
+        self._admitted = self._factory.admits(self)
+        return self._admitted
+
+    def _knock(self, request: RawRequest) -> None:
+        """The first message, where the URL has no token: it presents that, or is the last one."""
+        try:
+            answer = self._factory.check(request)
+        except EncodingError:
+            answer = Application.exception(NymtwError(self._factory.demand))
+            self._write(encode(answer, request.binary), request.binary)
+            self.close(POLICY)
+            return
+        if self._let_in():
+            self._write(encode(answer, request.binary), request.binary)
 
     def _send_raw(self, body: bytes, recipient: Address) -> None:
         async def send() -> None:
@@ -210,21 +238,8 @@ class MixSocket(Protocol):
         self.transport.loseConnection()
 
 
-class MixSocketFactory(Factory):
-    """The factory to listen with, on 127.0.0.1 only. With a `recipient`, every websocket message is sent there."""
-
-    noisy = False
-
-    client: ClientLike  # set before the first connection
-
-    def __init__(self, recipient: Address | None = None, limit: int = LIMIT) -> None:
-        self.recipient, self.limit = recipient, limit
-        self.open: set[MixSocket] = set()
+class MixSocketFactory(Door):
+    """The factory of the websocket. With a `recipient`, every websocket message is sent there."""
 
     def buildProtocol(self, addr: Any) -> Protocol:
         return MixSocket(self)
-
-    def close(self) -> None:
-        """Close all connections."""
-        for socket in list(self.open):
-            socket.close()

@@ -6,6 +6,8 @@ Sans-IO, with bounded memory, and in linear time for any division of the bytes.
 import base64
 import binascii
 import io
+import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +37,7 @@ class RequestParser:
     """Turns bytes into whole requests. A first byte of zero starts a binary request, any other byte a line."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._limit = limit
+        self.limit = limit
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -79,14 +81,14 @@ class RequestParser:
 
     def _body_length(self) -> int:
         length = int.from_bytes(self._pieces[0][:LENGTH_PREFIX], "big")
-        if not 0 < length <= self._limit:
-            raise EncodingError(f"a request is 1 to {self._limit} bytes long, not {length}")
+        if not 0 < length <= self.limit:
+            raise EncodingError(f"a request is 1 to {self.limit} bytes long, not {length}")
         return length
 
     def _keep(self, piece: bytes) -> None:
         self._size += len(piece)
-        if self._size > self._limit + LENGTH_PREFIX:
-            raise EncodingError(f"a request is at most {self._limit} bytes long")
+        if self._size > self.limit + LENGTH_PREFIX:
+            raise EncodingError(f"a request is at most {self.limit} bytes long")
         if piece:
             self._pieces.append(piece)
 
@@ -105,10 +107,25 @@ def decode(request: RawRequest) -> Any:
             if stream.tell() != len(request.body):
                 raise ValueError("there are bytes after the end")
             return value
-        return msgspec.json.decode(request.body)
+        return _json(request.body)
     except Exception as error:  # both decoders raise many types of errors for hostile bytes, also RecursionError
         kind = "CBOR" if request.binary else "JSON"
         raise EncodingError(f"the request is not {kind}: {error}"[:300]) from None
+
+
+def _json(body: bytes) -> Any:
+    """The value in a JSON text. A lone surrogate, such as JavaScript can send, is one in the value (RFC 8259, 8.2)."""
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        # msgspec takes escapes in pairs only, and calls half of one a truncated text.
+        if not re.search(rb"\\u[dD][89a-fA-F]", body):
+            raise
+        return json.loads(body, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 async def unpacked(value: Any, clock: Any) -> Any:
@@ -135,6 +152,11 @@ def encode(answer: Any, binary: bool) -> bytes:
     if binary:
         return cbor2.dumps(answer)
     return msgspec.json.encode(answer)  # msgspec writes bytes as base64
+
+
+def plain_text(text: str) -> str:
+    """A text that can be encoded: lone surrogates, which a request may have had, are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def framed(body: bytes, binary: bool) -> bytes:

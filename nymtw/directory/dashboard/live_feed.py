@@ -8,7 +8,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from nymtw.directory.core import MOST_PACKETS, Directory
+from nymtw.directory.core import MOST_PACKETS, VALIDATORS, Directory
 from nymtw.directory.dashboard.history import Second, Sums
 from nymtw.directory.dashboard.recorder import Recorder, network_sums
 from nymtw.directory.dashboard.websocket import ViewerGroup
@@ -23,7 +23,7 @@ class LiveFeed(Service):
 
     * `metrics`: viewers of `/ws`, who get a line with a JSON object for every metric.
     * `dashboards`: viewers of `/api/v1/live`, who get one JSON object with a row for every node, in the order of
-      `/api/v1/nodes` at that `revision`.
+      `/api/v1/nodes` at that `revision`, and one for every validator there: age, height, time of the last block.
     """
 
     _log = Logger()
@@ -114,6 +114,10 @@ class LiveFeed(Service):
             "revision": self._directory.revision,
             "time": int(self._wall_clock() * 1000),
             "rows": rows,
+            "validators": [
+                [round(now - shown.seen, 1), shown.post.get("height"), shown.post.get("blockTime") or 0]
+                for shown in self._directory.unsigned_presence.posts(VALIDATORS)
+            ],
         }
         return json.dumps(frame, separators=(",", ":"))
 

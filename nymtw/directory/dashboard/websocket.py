@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wsproto import ConnectionType
-from wsproto.events import AcceptConnection, CloseConnection, Ping, TextMessage
+from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, TextMessage
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
@@ -103,7 +103,11 @@ class ViewerGroup:
         headers = [(name, value) for name, values in request.requestHeaders.getAllRawHeaders() for value in values]
         try:
             handshake.initiate_upgrade_connection(headers, request.uri)
-            greeting = handshake.send(AcceptConnection())
+            # A browser that offers subprotocols refuses an answer without one.
+            offered = [
+                name for event in handshake.events() if isinstance(event, Request) for name in event.subprotocols
+            ]
+            greeting = handshake.send(AcceptConnection(subprotocol=offered[0] if offered else None))
         except (RemoteProtocolError, LocalProtocolError, ValueError):
             return False
         viewer = Viewer(self, handshake.connection)

@@ -7,6 +7,7 @@ from nymtw.encoding import parse_key_text
 from nymtw.errors import EncodingError, LedgerBroken, TransactionRefused
 from nymtw.ledger.machine.kinds import KINDS
 from nymtw.ledger.machine.kinds.unbond import mature
+from nymtw.ledger.machine.merkle import EMPTY, Tree
 from nymtw.ledger.machine.parameters import Genesis, Validator
 from nymtw.ledger.machine.refusals import Refusal
 from nymtw.ledger.machine.signatures import parse_address
@@ -140,6 +141,11 @@ def genesis_changes(genesis: Genesis) -> dict[bytes, bytes | None]:
     state = State(lambda key: None, 0)
     state.set_parameters(genesis.parameters)
     return state.changes()
+
+
+def genesis_root(genesis: Genesis) -> bytes:
+    """Of that state."""
+    return Tree(lambda node: None, EMPTY).update(genesis_changes(genesis)).root
 
 
 def query_key(path: str) -> bytes:

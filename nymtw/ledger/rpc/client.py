@@ -11,9 +11,19 @@ from nymtw.errors import ConfigError, EncodingError, LedgerError, TransactionRef
 from nymtw.interfaces import ILedger
 from nymtw.ledger.answers import LedgerStatus, SignedHeader
 from nymtw.ledger.machine.signatures import address_text
+from nymtw.ledger.machine.state import Bond
 from nymtw.ledger.rpc.http import JSONClient
 from nymtw.ledger.rpc.routes import LONGEST_WAIT
-from nymtw.ledger.rpc.views import Reading, read_answer, read_block, read_header, read_nonce, read_place, read_status
+from nymtw.ledger.rpc.views import (
+    Reading,
+    read_answer,
+    read_block,
+    read_bonds,
+    read_header,
+    read_nonce,
+    read_place,
+    read_status,
+)
 from nymtw.ledger.storage.records import BlockRecord, TransactionPlace
 from nymtw.ledger.storage.replica import StateAnswer
 
@@ -87,6 +97,11 @@ class HTTPLedger:
         wait = min(wait, LONGEST_WAIT)
         path = f"/blocks?after={after}&count={count}&wait={_whole(wait)}"
         return self._get(path, wait, _read_blocks)
+
+    def bonds(self, after: bytes = b"", count: int = 100) -> "Deferred[list[tuple[bytes, Bond]]]":
+        """Who is bonded now, as the node says."""
+        above = f"&after={address_text(after)}" if after else ""
+        return self._get(f"/bonds?count={count}{above}", 0, read_bonds)
 
     def header(self, height: int) -> "Deferred[SignedHeader]":
         """What the validators have signed of the state after this block; whether they have is not looked at here."""

@@ -26,7 +26,7 @@ class JSONClient:
         self._reactor = reactor
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 8
-        self._agent = Agent(reactor, CONNECT, pool=self._pool) if agent is None else agent
+        self._agent = Agent(reactor, connectTimeout=CONNECT, pool=self._pool) if agent is None else agent
 
     def get(self, path: str, patience: float) -> "Deferred[tuple[int, Any]]":
         """Status code and JSON of what is under `path`, within `patience` seconds."""

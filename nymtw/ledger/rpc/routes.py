@@ -1,4 +1,4 @@
-"""`ILedger` as routes: GET /status, /query, /nonce, /transaction, /blocks, /header and POST /transactions."""
+"""`ILedger` as routes: GET /status, /query, /nonce, /transaction, /blocks, /bonds, /header and POST /transactions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 
 from nymtw.errors import EncodingError, LedgerError, TransactionRefused
 from nymtw.ledger.machine.signatures import parse_address
-from nymtw.ledger.rpc.views import answer_view, block_view, header_view, place_view, status_view
+from nymtw.ledger.rpc.views import answer_view, block_view, bonds_view, header_view, place_view, status_view
 from nymtw.web.http import Answer, Call, Route, as_json
 
 MOST_TRANSACTIONS: Final = 500  # in one answer, unless one block alone has more
@@ -43,6 +43,11 @@ def ledger_routes(ledger: Callable[[], Any], chain: str) -> Sequence[Route]:
         found = ledger().blocks(after, min(count, 100), _wait(call))
         return _answer(found, lambda listed: {"blocks": _bounded(listed, chain)})
 
+    def bonds(call: Call) -> "Deferred[Answer]":
+        after = parse_address(call.query["after"]) if "after" in call.query else b""
+        count = _number(call.query.get("count", "100"), "count")
+        return _answer(ledger().bonds(after, count), bonds_view)
+
     def header(call: Call) -> "Deferred[Answer]":
         return _answer(ledger().header(_number(call.query.get("height", ""), "height")), header_view)
 
@@ -53,6 +58,7 @@ def ledger_routes(ledger: Callable[[], Any], chain: str) -> Sequence[Route]:
         Route("POST", "/transactions", submit),
         Route("GET", "/transaction", transaction),
         Route("GET", "/blocks", blocks),
+        Route("GET", "/bonds", bonds),
         Route("GET", "/header", header),
     ]
 

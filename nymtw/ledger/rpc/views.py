@@ -1,17 +1,17 @@
 """Answers of a ledger as JSON, and back. Bytes are hexadecimal digits, amounts decimal texts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from nymtw.encoding import key_text
+from nymtw.encoding import key_text, parse_key_text
 from nymtw.errors import EncodingError, LedgerBroken, LedgerError, TransactionRefused
 from nymtw.ledger.answers import LedgerStatus, SignedHeader
 from nymtw.ledger.machine.merkle import Proof
 from nymtw.ledger.machine.parameters import Parameters, parameters_view
-from nymtw.ledger.machine.signatures import address_text
+from nymtw.ledger.machine.signatures import address_text, parse_address
 from nymtw.ledger.machine.state import (
     PARAMETERS,
     Account,
@@ -129,6 +129,33 @@ def read_place(shown: Any) -> TransactionPlace | None:
         return msgspec.convert(list(fields.values()), TransactionPlace, strict=True)
 
 
+def bonds_view(bonds: Sequence[tuple[bytes, Bond]]) -> dict[str, Any]:
+    """Of who is bonded."""
+    return {
+        "bonds": [
+            {
+                "address": address_text(address),
+                "identity": key_text(bond.identity),
+                "amount": str(bond.amount),
+                "leaving": str(bond.leaving),
+            }
+            for address, bond in bonds
+        ]
+    }
+
+
+def read_bonds(shown: Any) -> list[tuple[bytes, Bond]]:
+    """What `bonds_view` was made of. Raises `LedgerError`."""
+    with Reading():
+        return [
+            (
+                parse_address(each["address"]),
+                Bond(parse_key_text(each["identity"]), _amount(each["amount"]), _amount(each["leaving"])),
+            )
+            for each in shown["bonds"]
+        ]
+
+
 def block_view(block: BlockRecord, chain: str) -> dict[str, Any]:
     """Of a block; each transaction also for people."""
     return {
@@ -221,6 +248,12 @@ def _number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError("not a number")
     return value
+
+
+def _amount(text: Any) -> int:
+    if not (isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) <= 39):
+        raise ValueError("not an amount")
+    return int(text)
 
 
 def _pair(listed: Any) -> tuple[bytes, bytes]:

@@ -1,7 +1,7 @@
 """A node's copy of the ledger: what both drivers ask of it. Not a thread and not a clock: calls come one by one."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from nymtw.errors import LedgerBroken, LedgerError, TransactionRefused
@@ -9,11 +9,13 @@ from nymtw.ledger.machine.machine import Applied, Machine, Outcome, genesis_chan
 from nymtw.ledger.machine.merkle import EMPTY, Proof, Updated
 from nymtw.ledger.machine.parameters import Genesis, Parameters, Validator, genesis_json
 from nymtw.ledger.machine.refusals import Refusal
-from nymtw.ledger.machine.state import State, Totals, audit
+from nymtw.ledger.machine.state import Bond, State, Totals, audit, bond_key
 from nymtw.ledger.machine.transactions import Transaction, transaction_id
 from nymtw.ledger.storage.records import BlockRecord
 from nymtw.ledger.storage.store import LedgerStore
 
+MOST_BONDS: Final = 100  # in one answer
+_BOND: Final = bond_key(b"")
 _VALUES: Final = 50_000  # records that are kept beside the tree
 WAITING_PER_ACCOUNT: Final = 256  # transactions of one sender that wait for a block
 
@@ -55,6 +57,7 @@ class Replica:
         self._values: dict[bytes, bytes | None] = {}  # of the last durable state
         self._executed: tuple[tuple[int, tuple[bytes, ...]], Applied] | None = None
         self._finalized: Finalized | None = None
+        self._bonded: set[bytes] | None = None  # who has a bond; None: not looked for yet
         known = store.meta("genesis")
         if known is not None and known != genesis_json(genesis):
             raise LedgerBroken("the ledger's file is of another genesis")
@@ -101,13 +104,16 @@ class Replica:
     def restored(self) -> None:
         """The store was filled with a state that others have signed."""
         self.store.set_meta("genesis", genesis_json(self.genesis))
-        self._executed = self._finalized = None
+        self._executed = self._finalized = self._bonded = None
         self._values.clear()
         self.reset_waiting()
 
     def audit(self) -> Totals:
         """Read and count all of the state. Raises `LedgerBroken` where something has changed it."""
-        return audit(self.store.items(self.root))
+        bonded: set[bytes] = set()
+        totals = audit(_noting(self.store.items(self.root), bonded))
+        self._bonded = bonded
+        return totals
 
     def check(self, data: bytes) -> Transaction:
         """Take a transaction among those that wait, behind those that came before. Raises `TransactionRefused`."""
@@ -169,6 +175,8 @@ class Replica:
         for key, value in done.changes.items():
             if key in self._values:
                 self._values[key] = value
+            if self._bonded is not None and key.startswith(_BOND):
+                (self._bonded.discard if value is None else self._bonded.add)(key[len(_BOND) :])
         self._finalized = self._executed = None
         self.reset_waiting()
         return block
@@ -191,6 +199,14 @@ class Replica:
         tree = self.store.tree(root)
         return StateAnswer(key, tree.get(key), at, root, tree.prove(key) if prove else None)
 
+    def bonds(self, after: bytes = b"", count: int = MOST_BONDS) -> list[tuple[bytes, Bond]]:
+        """Who is bonded now, and how: up to `count` by ascending address, above the address `after`."""
+        if self._bonded is None:
+            found = [key[len(_BOND) :] for key, _ in self.store.items(self.root) if key.startswith(_BOND)]
+            self._bonded = set(found)
+        later = sorted(address for address in self._bonded if address > after)
+        return [(address, self.state.get(bond_key(address))) for address in later[: min(count, MOST_BONDS)]]
+
     def _apply(self, height: int, block: tuple[bytes, ...]) -> Applied:
         # What was executed to judge a proposal is not executed again once it is decided.
         if self._executed is None or self._executed[0] != (height, block):
@@ -205,6 +221,14 @@ class Replica:
             if len(self._values) > _VALUES:
                 del self._values[next(iter(self._values))]
             return value
+
+
+def _noting(items: Iterable[tuple[bytes, bytes]], bonded: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """The same items; the addresses of those that are bonds are put down."""
+    for key, value in items:
+        if key.startswith(_BOND):
+            bonded.add(key[len(_BOND) :])
+        yield key, value
 
 
 def block_transactions_root(transactions: Sequence[bytes]) -> bytes:

@@ -31,7 +31,3 @@ def country(text: str) -> str:
     if code and code not in COUNTRIES:
         raise ValueError(f"{text!r:.20} is not a country: two letters of ISO 3166-1, such as CH")
     return code
-
-
-description.coerceDoc = f"must be one line of at most {MAX_DESCRIPTION} characters."  # type: ignore[attr-defined]
-country.coerceDoc = "must be two letters of ISO 3166-1, such as CH."  # type: ignore[attr-defined]

@@ -27,7 +27,6 @@ from nymtw.node.announce.placement import check_host, default_host
 from nymtw.node.announce.presence import Presence
 from nymtw.node.directories.several_directories import directories_at
 from nymtw.node.directories.topology_watch import TopologyWatch
-from nymtw.node.directories.trust import read_trust
 from nymtw.node.engine.capacity import carried_rate, unwraps_per_second
 from nymtw.node.engine.drain import Drain
 from nymtw.node.engine.guard_watch import GuardWatch
@@ -39,6 +38,7 @@ from nymtw.node.home import NodeHome, write_file
 from nymtw.node.keys import KeyRing, load_or_create_identity
 from nymtw.node.metrics import Metrics, node_metrics
 from nymtw.node.mixing_options import DAY, MixOptions, MixSection, positive, seconds
+from nymtw.node.networks import chosen_network
 from nymtw.node.process.reload import changed
 from nymtw.node.service import AtStop, Listener, NodeService
 from nymtw.sphinx import GEOMETRIES, SizeClass
@@ -85,12 +85,12 @@ class Environment:
     def real(cls, reactor: Any, section: MixSection) -> "Environment":
         """The system's randomness and clock, the directory over HTTP, TLS. Raises `ConfigError`, `KeyFileError`."""
         random = SystemRandom()
-        trust = read_trust(section.directory_key, section.directory_threshold)
+        network = chosen_network(section.directory, section.directory_key, section.directory_threshold, section.network)
         return cls(
             random=random,
             wall_clock=time.time,
-            directory=directories_at(reactor, section.directory, trust),
-            trust=trust,
+            directory=directories_at(reactor, network.directories, network.trust),
+            trust=network.trust,
             security=TLSSecurity,
             speed=partial(unwraps_per_second, random),
         )

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from nymtw.errors import NymtwError
 from nymtw.message.stream import StreamFailure
 from nymtw.provider.exit.policy import ExitPolicy
-from nymtw.provider.services.addresses import is_public, resolve
+from nymtw.provider.services.addresses import is_public, leads_to_itself, resolve
 
 MOST_ATTEMPTS: Final = 4  # addresses tried for one name
 MOST_LOOKUPS: Final = 256  # names being resolved at once
@@ -114,8 +114,13 @@ class Dialer:
     async def _dial(self, client: bytes, host: str, port: int, factory: Any) -> Any:
         if not self._policy.accepts_some(port):
             raise DialFailed(StreamFailure.NOT_ALLOWED)
-        addresses = [numeric] if (numeric := _numeric(host)) else await self._resolve(client, host)
-        allowed = [address for address in map(_plain, addresses) if self._allows(address, port)]
+        numeric = _numeric(host)
+        addresses = [numeric] if numeric else await self._resolve(client, host)
+        plain = list(map(_plain, addresses))
+        if not numeric and not self._private and not any(map(is_public, plain)):
+            # Whoever asks must not learn which names the exit's operator has inside.
+            raise DialFailed(StreamFailure.NAME_UNKNOWN)
+        allowed = [address for address in plain if self._allows(address, port)]
         if not allowed:
             raise DialFailed(StreamFailure.NOT_ALLOWED)
         failure = StreamFailure.GENERAL
@@ -127,8 +132,7 @@ class Dialer:
             except errors.ConnectError as error:
                 failure = failure_of(error)
                 continue
-            if not self._private and protocol.transport.getHost().host == protocol.transport.getPeer().host:
-                # This is the machine itself, under its public address: its programs may trust local connections.
+            if not self._private and leads_to_itself(protocol.transport):
                 protocol.transport.abortConnection()
                 failure = StreamFailure.NOT_ALLOWED
                 continue

@@ -13,14 +13,29 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _MOST_ADDRESSES: Final = 16
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 # Not public, although `is_global` says so: protocol assignments (a cloud's metadata), Azure's, documentation.
-_NOT_PUBLIC: Final = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "168.63.129.16/32", "3fff::/20")))
+# The anycast address of 6to4 relays (RFC 7526), NAT64 of one's own (RFC 8215), segment routing (RFC 9602).
+_NOT_PUBLIC: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("192.0.0.0/24", "168.63.129.16/32", "192.88.99.0/24"),
+            *("3fff::/20", "64:ff9b:1::/48", "5f00::/16", "2002:c058:6300::/40"),
+        ),
+    )
+)
+_ISATAP: Final = (0x00005EFE, 0x02005EFE)  # the upper half of an interface identifier (RFC 5214)
 
 
 def embedded(ip: IPAddress) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address leads to: mapped, 6to4 or NAT64 (RFC 4291, 3056, 6052)."""
+    """The IPv4 address that an IPv6 address leads to: mapped, 6to4, NAT64 or ISATAP.
+
+    RFC 4291, 3056, 6052, 5214.
+    """
     if isinstance(ip, ipaddress.IPv4Address):
         return None
     if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    if int(ip) >> 32 & 0xFFFFFFFF in _ISATAP:
         return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.ipv4_mapped or ip.sixtofour
 
@@ -36,12 +51,28 @@ def is_public(address: str) -> bool:
         return False
     if isinstance(ip, ipaddress.IPv6Address) and (ip.teredo is not None or ip.scope_id is not None or ip.is_site_local):
         return False
-    inner = embedded(ip)
-    if inner is not None:
-        return is_public(str(inner))
-    if any(ip in network for network in _NOT_PUBLIC):
+    if any(ip in network for network in _NOT_PUBLIC if network.version == ip.version):
         return False
+    inner = embedded(ip)
+    if inner is not None and not is_public(str(inner)):
+        return False
+    if inner is not None and ip.version == 6 and (ip.ipv4_mapped is not None or ip in _NAT64):
+        return True
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def is_numeric(host: str) -> bool:
+    """Whether a host is a numeric address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def leads_to_itself(transport: Any) -> bool:
+    """Whether a connection ends at this machine, under whatever address: its programs may trust local connections."""
+    return bool(transport.getHost().host == transport.getPeer().host)
 
 
 def resolve(reactor: Any, host: str) -> "Deferred[list[str]]":

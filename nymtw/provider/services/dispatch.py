@@ -22,7 +22,6 @@ from nymtw.errors import (
     QueueFull,
     SphinxInputError,
     TopologyError,
-    UnknownDestination,
 )
 from nymtw.message.arq import Action, ArqState, Event, transition
 from nymtw.message.block_pool import BlockPool
@@ -107,9 +106,6 @@ class Dispatch:
 
     def send(self, data: bytes, recipient: Address) -> "Deferred[bool]":
         """As `IProviderContext.send`."""
-        topology = self._topology()
-        if topology is None or topology.find(recipient.provider) is None:
-            raise UnknownDestination("the recipient's provider is not in the topology")
         key = recipient.mailbox + recipient.encryption_key + recipient.provider
         return self._enqueue(key, recipient, data, FragmentKind.MESSAGE)
 
@@ -250,14 +246,15 @@ class Dispatch:
             try:
                 sent = self._send_from(correspondent, topology)
             except (TopologyError, EncodingError, SphinxInputError):
-                sent = True  # what could not be built counts as lost: it is tried again
+                self._turn.append(correspondent)  # what could not be built counts as lost: it is tried again
+                continue
             if sent:
                 self._turn.append(correspondent)
                 return
             correspondent.in_turn = False
         if self._covered:
             self._send_cover(topology)
-        else:
+        elif not self._turn:
             self._stream.stop()
 
     def _send_cover(self, topology: Topology) -> None:

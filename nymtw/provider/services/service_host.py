@@ -21,7 +21,7 @@ from nymtw.provider.services.adapter import ServiceProvider
 from nymtw.provider.services.bounded_clock import BoundedClock
 from nymtw.provider.services.context import ProviderContext
 from nymtw.provider.services.dispatch import Dispatch
-from nymtw.provider.services.installed_plugins import cause_of
+from nymtw.provider.services.installed_plugins import cause_of, load_options
 from nymtw.provider.services.metrics import Faults, Metrics
 from nymtw.topology.address import Address, mailbox_id
 from nymtw.topology.document import Topology
@@ -54,9 +54,16 @@ class ServiceHost:
     """
 
     def __init__(
-        self, node: Node, home: NodeHome, factory: Any, options: Mapping[str, Any], rate: float | None
+        self,
+        node: Node,
+        home: NodeHome,
+        factory: Any,
+        options: Mapping[str, Any],
+        rate: float | None,
+        isolate: bool = False,
     ) -> None:
-        """`rate`: packets a second, at most what the topology recommends; None: that."""
+        """`rate`: packets a second, at most what the topology recommends; None: that. `isolate`: whether a service gets
+        a process of its own."""
         self.name: str = factory.name
         self.log = Logger(namespace=f"nymtw.provider.{factory.name}")
         self.metrics = Metrics()
@@ -87,7 +94,13 @@ class ServiceHost:
             dispatch=self.dispatch,
             newest_topology=lambda: node.topology(),
         )
-        made = make_provider(factory, context, options)
+        made: Any = None
+        if isolate:
+            from nymtw.provider.isolation.parent import isolated
+
+            made = isolated(factory, context, options, load_options(factory), home.path.parent.parent)
+        if made is None:
+            made = make_provider(factory, context, options)
         self.files = _files(made)
         self.is_service = not IProvider.providedBy(made)
         if self.is_service:

@@ -17,9 +17,10 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from nymtw.errors import NymtwError
-from nymtw.provider.services.addresses import is_public, resolve
+from nymtw.provider.services.addresses import is_numeric, is_public, leads_to_itself, resolve
 
 CONNECT_TIMEOUT: Final = 20.0
+PRIVATE: Final = "this web proxy does not allow private addresses"
 
 
 class PolicyError(NymtwError):
@@ -42,14 +43,17 @@ class WebPolicy:
         if self.hosts and not any(_matches(name, pattern) for pattern in self.hosts):
             raise PolicyError("this web proxy does not allow this host")
 
-    def choose(self, addresses: Sequence[str]) -> str:
-        """The first allowed address among those of a host. Raises `PolicyError`."""
+    def choose(self, addresses: Sequence[str], named: bool = False) -> str:
+        """The first allowed address among those of a host, which is `named` or numeric. Raises `PolicyError`.
+
+        A name that leads inside is a name without an address: nobody learns which names the operator has there.
+        """
         if not addresses:
             raise PolicyError("this host has no address")
         for address in addresses:
             if self.private or is_public(address):
                 return address
-        raise PolicyError("this web proxy does not allow private addresses")
+        raise PolicyError("this host has no address" if named else PRIVATE)
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -89,11 +93,18 @@ class _CheckedEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: Any) -> Any:
-        address = self._policy.choose(await resolve(self._reactor, self._host))
+        address = self._policy.choose(await resolve(self._reactor, self._host), not is_numeric(self._host))
         kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
         endpoint = kind(self._reactor, address, self._port, timeout=CONNECT_TIMEOUT)
         if self._tls is None:
-            return await endpoint.connect(factory)
+            return self._outside(await endpoint.connect(factory))
         # As in `wrapClientTLS`, but with our clock.
         wrapped: Any = await endpoint.connect(TLSMemoryBIOFactory(self._tls, True, factory, clock=self._reactor))
-        return wrapped.wrappedProtocol
+        return self._outside(wrapped).wrappedProtocol
+
+    def _outside(self, protocol: Any) -> Any:
+        """The protocol, unless it has reached this machine under its public address. Raises `PolicyError`."""
+        if not self._policy.private and leads_to_itself(protocol.transport):
+            protocol.transport.abortConnection()
+            raise PolicyError(PRIVATE)
+        return protocol

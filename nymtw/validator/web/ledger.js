@@ -1,6 +1,7 @@
 // The page of one node of the ledger: asks its HTTP interface, shows text only.
 
 const ROWS = 50;
+const PAGES = 10; // of bonds, a hundred on each
 const UNIT = 10n ** 18n;
 const byId = (name) => document.getElementById(name);
 
@@ -52,6 +53,25 @@ function showBlocks(blocks) {
   byId("pace").textContent = gaps.length ? `${gaps[gaps.length >> 1].toFixed(1)} s, median of the last ${gaps.length}` : "–";
 }
 
+async function showBonds() {
+  const bonds = [];
+  let after = "";
+  for (let page = 0; page < PAGES; page += 1) {
+    const { bonds: more } = await ask(`/bonds?count=100${after}`);
+    bonds.push(...more);
+    if (more.length < 100) break;
+    after = `&after=${more.at(-1).address}`;
+  }
+  fill("bonds", bonds.map((each) => [
+    [each.address],
+    [each.identity],
+    [tokens(each.amount), "number"],
+    [tokens(each.leaving), "number"],
+  ]));
+  byId("bonds").hidden = !bonds.length;
+  byId("nobody").textContent = bonds.length ? `${bonds.length} accounts stand for a node.` : "Nobody is bonded.";
+}
+
 async function show() {
   const status = await ask("/status");
   byId("chain").textContent = status.chain;
@@ -62,6 +82,7 @@ async function show() {
   byId("root").textContent = status.root;
   showSupply((await ask("/query?path=totals")).record);
   showBlocks((await ask(`/blocks?after=${Math.max(0, status.height - 20)}&count=20`)).blocks);
+  await showBonds();
   const parameters = (await ask("/query?path=parameters")).record;
   fill("validators", parameters.validators.map((each) => [[each.address], [each.power, "number"]]));
   return status.height;

@@ -13,9 +13,10 @@ from zope.interface import implementer
 
 from nymtw.client.config import DebugSection
 from nymtw.client.proxies.exit_streams import ExitStreams
-from nymtw.client.proxies.socks_command import allow_descriptors
+from nymtw.client.proxies.socks_command import DESCRIPTORS
 from nymtw.client.proxies.socks_server import HANDSHAKE_SECONDS, MAX_CONNECTIONS, MAX_HANDSHAKES, SocksFactory
 from nymtw.message.stream import INITIAL_CREDIT
+from nymtw.node.process.descriptors import raise_limit
 from nymtw.testing.simulation import SimulatedNetwork
 
 pytestmark = pytest.mark.long
@@ -311,5 +312,5 @@ def test_there_are_descriptors_for_all_connections(
     limits_set: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda which: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda which, both: limits_set.append(both))
-    allow_descriptors()
+    raise_limit(DESCRIPTORS)
     assert limits_set == set_to

@@ -10,13 +10,24 @@ from typing import Any
 import pytest
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.web import http
 
 from nymtw.client.config import DebugSection
 from nymtw.client.proxies.fetch import FetchOptions, Unpacker
-from nymtw.client.proxies.http_proxy import ProxyFactory
-from nymtw.client.proxies.web_client import BLOCKS, LIFETIME, MAX_CIRCUITS, PATIENCE, WebClient, WebError, origin_of
+from nymtw.client.proxies.http_proxy import MAX_BODY, MAX_CONNECTIONS, ProxyFactory
+from nymtw.client.proxies.web_client import (
+    BLOCKS,
+    LIFETIME,
+    MAX_CIRCUITS,
+    PATIENCE,
+    WebClient,
+    WebError,
+    origin_of,
+)
 from nymtw.client.receiving.circuits import AT_ONCE
 from nymtw.message.fragments import REPLY_FRAGMENT_CAPACITY
 from nymtw.message.web import WebHead, WebPart, WebRequest
@@ -341,3 +352,45 @@ def test_the_url_stands_before_or_behind_the_options() -> None:
         options = FetchOptions()
         options.parseOptions([*words])
         assert (options["url"], options["output"]) == ("http://x/", "file")
+
+
+def connected(factory: Any) -> tuple[Any, StringTransport]:
+    channel, transport = factory.buildProtocol(None), StringTransport()
+    channel.makeConnection(transport)
+    return channel, transport
+
+
+def proxy_factory() -> ProxyFactory:
+    asked: Any = type("Asked", (), {"request": None})()
+    return ProxyFactory(lambda: asked, FakeClock())
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_without_end_is_refused_while_it_comes_and_touches_no_disk(
+    announced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", None)
+    channel, transport = connected(proxy_factory())
+    head = b"POST http://example.org/ HTTP/1.1\r\nHost: example.org\r\n"
+    if announced:
+        channel.dataReceived(head + b"Content-Length: %d\r\n\r\n" % (MAX_BODY + 1))
+    else:
+        channel.dataReceived(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        piece = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        for _ in range(MAX_BODY // 0x10000 + 2):
+            if not transport.disconnecting:
+                channel.dataReceived(piece)
+    assert transport.value().startswith(b"HTTP/1.1 413 ")
+    assert transport.disconnecting
+    channel.connectionLost(Failure(ConnectionDone()))
+
+
+def test_there_is_a_ceiling_on_connections_that_sinks_again() -> None:
+    factory = proxy_factory()
+    channels = [connected(factory)[0] for _ in range(MAX_CONNECTIONS)]
+    assert factory.buildProtocol(None) is None
+    channels[0].connectionLost(Failure(ConnectionDone()))
+    channels[0] = connected(factory)[0]
+    for channel in channels:
+        channel.connectionLost(Failure(ConnectionDone()))
+    assert not factory.connections

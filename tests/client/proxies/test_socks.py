@@ -38,6 +38,16 @@ GOOD = {
         b"\x05\x02\x01\x00",
         SocksRequest(5, "example.org", 80, b"\x05\x05alicesecret"),
     ),
+    "5, an IPv6 address as a name in brackets": (
+        GREET + b"\x05\x01\x00\x03\x05[::1]\x00\x50",
+        b"\x05\x00",
+        SocksRequest(5, "::1", 80),
+    ),
+    "4a, an IPv6 address in brackets": (
+        b"\x04\x01\x00\x50\x00\x00\x00\x01\x00[2001:DB8::2]\x00",
+        b"",
+        SocksRequest(4, "2001:db8::2", 80),
+    ),
     "5, both offered": (
         b"\x05\x02\x00\x02\x01\x01u\x00" + WEB,
         b"\x05\x02\x01\x00",
@@ -87,6 +97,7 @@ BAD = {
     "5, no name": (GREET + b"\x05\x01\x00\x03\x00", b"\x05\x00" + v5_no(1)),
     "5, a name with a zero": (GREET + b"\x05\x01\x00\x03\x03a\x00b\x00\x50", b"\x05\x00" + v5_no(1)),
     "5, a name that is not ASCII": (GREET + b"\x05\x01\x00\x03\x02\xc3\xa9\x00\x50", b"\x05\x00" + v5_no(1)),
+    "5, brackets around a name": (GREET + b"\x05\x01\x00\x03\x03[a]\x00\x50", b"\x05\x00" + v5_no(1)),
     "5, port 0": (GREET + WEB[:-2] + b"\0\0", b"\x05\x00" + v5_no(1)),
 }
 

@@ -111,7 +111,7 @@ def world() -> Iterator[World]:
     yield world
     world.alice.stop()
     world.bob.stop()
-    world.net.clock.advance(5)  # what is on its way arrives
+    world.net.clock.advance(15)  # what is on its way arrives, and who has not been let in is disconnected
     assert world.net.clock.getDelayedCalls() == []
 
 
@@ -394,3 +394,48 @@ def test_a_closed_socket_loses_nothing_and_room_is_bounded(world: World) -> None
     for one in many:
         one.close()
     assert not world.tcp.open
+
+
+def test_a_browser_that_offers_subprotocols_gets_one(world: World) -> None:
+    wire = WSConnection(ConnectionType.CLIENT)
+    app = Line(world.web)  # type: ignore[arg-type]  # a websocket is a line until it has shaken hands
+    app.push(wire.send(Request(host="127.0.0.1", target="/mix", subprotocols=["mix", "other"])))
+    wire.receive_data(app.transport.value())
+    [accepted] = wire.events()
+    assert isinstance(accepted, AcceptConnection)
+    assert accepted.subprotocol == "mix"
+    app.close()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (r'{"progress": {"id": "\ud800"}}', "id: this is not the id of a message"),
+        (r'{"send": {"message": "", "recipient": "\udfff"}}', ""),
+        (r'{"\ud800": {}}', "there is no request"),
+        (r'{"send": {"message": "\ud83d", "recipient": 1}}', "this is not base64"),
+        (r'{"type": "\ud800"}', "there is no request of type"),
+        (r'{"progress": {"id": "\ud800', "the request is not JSON"),
+        (r'{"progress": {"id": NaN, "x": "\ud800"}}', "NaN is not JSON"),
+    ],
+)
+def test_half_a_character_is_answered_by_what_is_wrong_with_it(
+    world: World, kind: str, request_: str, error: str
+) -> None:
+    app = connect(world, kind)
+    app.push(request_.encode() + b"\n" if kind == "tcp" else app.wire.send(TextMessage(request_)))  # type: ignore[attr-defined]
+    [answer] = app.answers()
+    said = answer["exception"]["error"]
+    assert error in said
+    assert "truncated" not in said
+    app.close()
+
+
+def test_half_a_character_in_a_text_is_sent_as_it_is(world: World) -> None:
+    app = Web(world.web)
+    app.push(app.wire.send(TextMessage(json.dumps({"type": "send", "recipient": world.to_bob, "message": "\ud83d!"}))))
+    world.wait(app, lambda found: any(each.get("type") == "laneQueueLength" for each in found))
+    run_until(world.net, lambda: bool(world.bob.received), 60)
+    assert world.bob.received[0].data == b"\xed\xa0\xbd!"
+    app.close()

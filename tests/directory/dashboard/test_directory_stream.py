@@ -1,7 +1,7 @@
 """The websockets: what is shown each second, and viewers who shout, stall, vanish or are too many."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from nymtw.directory.config import DirectoryConfig, DirectorySection
 from nymtw.directory.dashboard.websocket import PATIENCE, SILENCE, TOO_BUSY
 from nymtw.directory.service import DirectoryService, make_directory
-from nymtw.topology.presence import make_metric
+from nymtw.topology.presence import make_metric, make_validator
 
 START = 1_800_000_000.0
 
@@ -23,14 +23,14 @@ START = 1_800_000_000.0
 class Browser:
     """A websocket client in memory."""
 
-    def __init__(self, factory: Any, path: str) -> None:
+    def __init__(self, factory: Any, path: str, subprotocols: Sequence[str] = ()) -> None:
         self.protocol = factory.buildProtocol(None)
         self.transport = StringTransport()
         self.aborted = False
         self.transport.abortConnection = self._abort  # type: ignore[method-assign]
         self.protocol.makeConnection(self.transport)
         self.wire = WSConnection(ConnectionType.CLIENT)
-        self.send(Request(host="d", target=path))
+        self.send(Request(host="d", target=path, subprotocols=list(subprotocols)))
 
     def _abort(self) -> None:
         self.aborted = True
@@ -115,6 +115,12 @@ def test_once_a_second_a_line_for_every_metric(site: Site) -> None:
     assert browser.texts() == []
 
 
+@pytest.mark.parametrize("path", ["/ws", "/api/v1/live"])
+def test_a_browser_that_offers_subprotocols_gets_one(site: Site, path: str) -> None:
+    [accepted] = Browser(site.factory, path, ["json", "other"]).events()
+    assert accepted.subprotocol == "json"
+
+
 def test_a_clock_that_runs_on_while_it_is_read_stops_nothing(site: Site) -> None:
     """A process that is late for a second by more than a second, on a clock that grows with every look at it."""
     browser = site.browse("/api/v1/live")
@@ -153,6 +159,18 @@ def test_dashboards_get_a_row_for_each_node_in_the_order_of_the_list(site: Site)
     assert all(row == [1.0] for number, row in enumerate(frames[-1]["rows"]) if number != place)
     site.reactor.pump([1.0] * 5)
     assert json.loads(browser.texts()[-1])["rows"] == []
+    validator = make_validator(
+        public_key="v",
+        host="192.0.2.1",
+        port=1,
+        kind="nym-validator",
+        timestamp=site.now,
+        signing_key=SigningKey(bytes(32)),
+        block=(7, 5),
+    )
+    site.directory.announce("coconodes", validator, "192.0.2.1")
+    site.reactor.advance(1)
+    assert json.loads(browser.texts()[-1])["validators"] == [[1.0, 7, 5]]
 
 
 def test_what_a_viewer_sends_is_ignored(site: Site) -> None:

@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from twisted.internet.defer import Deferred
@@ -293,6 +294,21 @@ def test_a_service_sends_to_an_address_and_learns_that_it_is_stored(seed: int) -
             piece = Fragment.parse(unseal(sealed, person.private))
             pieces[piece.number] = piece.content
         assert Envelope.parse(b"".join(pieces[number] for number in sorted(pieces))).data == b"news" * 1000
+
+
+def test_what_a_service_sends_in_a_gap_of_the_topology_waits_for_its_end(seed: int) -> None:
+    contexts: list[IProviderContext] = []
+    outcomes: list[bool] = []
+    with ServiceBench(Factory(lambda context: contexts.append(context) or Service()), seed=seed) as bench:
+        person, whole = bench.asker(), bench.topology
+        edges = tuple(node for node in whole.nodes if node.layer)
+        bench.topology = msgspec.structs.replace(whole, nodes=edges)
+        contexts[0].send(b"news", person.address).addCallback(outcomes.append)
+        bench.clock.advance(20)
+        assert (outcomes, person.mail) == ([], [])
+        bench.topology = whole
+        bench.clock.advance_until(lambda: bool(outcomes), 60)
+        assert outcomes == [True]
 
 
 def test_to_a_slow_edge_nothing_goes_out_twice_once_that_is_known(seed: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
 from twisted.web import http
 from twisted.web.client import URI
 
@@ -18,6 +19,7 @@ from nymtw.provider.webproxy.service import Options, make_provider
 from nymtw.testing.provider_contracts import ServiceContract
 from nymtw.testing.service_bench import ServiceBench
 
+PRIVATE_ERROR = "this web proxy does not allow private addresses"
 PUBLIC = "93.184.215.14"
 PRIVATE = "10.0.0.7"
 BIG = bytes(range(256)) * 4096 * 3
@@ -246,7 +248,8 @@ def test_a_redirect_to_another_site_does_not_carry_secrets(bench: ServiceBench) 
 def test_private_addresses_are_refused_also_behind_a_redirect(bench: ServiceBench, url: str) -> None:
     serve(bench)
     inside = [serve(bench, address) for address in (PRIVATE, "127.0.0.1", "169.254.169.254")]
-    assert fetch(bench, url).error == "this web proxy does not allow private addresses"
+    named = "localhost" in url
+    assert fetch(bench, url).error == ("this host has no address" if named else PRIVATE_ERROR)
     assert [web.asked for web in inside] == [[], [], []]
     assert bench.metrics["refused"] == 1
 
@@ -306,6 +309,7 @@ class Resolving:
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
         self.connected: list[tuple[str, int]] = []
+        self.factories: list[Any] = []
         self.nameResolver = self
 
     def resolveHostName(self, receiver: Any, name: str, port: int) -> None:
@@ -316,6 +320,7 @@ class Resolving:
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float, bindAddress: Any = None) -> None:
         self.connected.append((host, port))
+        self.factories.append(factory)
 
 
 def connect(reactor: Resolving, url: bytes = b"http://rebound.example/", policy: WebPolicy | None = None) -> Any:
@@ -337,7 +342,7 @@ def test_a_name_that_leads_inside_is_refused_and_one_that_also_leads_outside_goe
     connect(reactor)
     connect(reactor).addErrback(failed.append)
     assert [str(failure.value) for failure in failed] == [
-        "this web proxy does not allow private addresses",
+        "this host has no address",
         "this host has no address",
     ]
     assert reactor.connected == [(PUBLIC, 80)]
@@ -412,3 +417,50 @@ def test_ports_that_are_none_are_refused(ports: str) -> None:
     options.parseOptions([f"--web-ports={ports}"])
     with pytest.raises(ConfigError, match="is not a list of ports"):
         make_provider(None, options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "192.88.99.1",
+        "2002:c058:6301::",
+        "64:ff9b:1::a00:1",
+        "5f00::1",
+        *(
+            f"2606:4700::{half}:5efe:{inside}"
+            for half in ("0", "200")
+            for inside in ("127.0.0.1", "10.0.0.7", "192.88.99.1")
+        ),
+        "2001:db8::5efe:8.8.8.8",
+    ],
+)
+def test_special_addresses_are_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["2606:4700::5efe:8.8.8.8", "2606:4700::200:5efe:8.8.8.8", "2606:4700::1", "8.8.8.8"]
+)
+def test_public_ones_are(address: str) -> None:
+    assert is_public(address)
+
+
+class Line(StringTransport):
+    """A connection with two ends."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_proxys_own_machine_is_not_reached_by_its_public_address(own: bool) -> None:
+    transport = Line(IPv4Address("TCP", PUBLIC if own else "10.0.0.1", 1), IPv4Address("TCP", PUBLIC, 80))
+    reactor = Resolving([PUBLIC])
+    connected: list[Any] = []
+    connect(reactor).addBoth(connected.append)
+    reactor.factories[0].buildProtocol(None).makeConnection(transport)
+    assert transport.aborted is own
+    [found] = connected
+    assert isinstance(found, Protocol) is not own

@@ -2,4 +2,4 @@
 
 from nymtw.provider.plugin import ProviderFactory
 
-hello = ProviderFactory("hello", "Greets the sender of each message.", "nymtw_hello.provider")
+hello = ProviderFactory("hello", "The provider hello.", "nymtw_hello.provider")

@@ -50,7 +50,9 @@ const tables = {
   validators: new Table($("validators"), "Validators", [
     { name: "Type", value: (row) => row.type },
     { name: "Public key", value: (row) => row.identityKey, text: (row) => short(row.identityKey), class: "mono" },
-    seen, { ...host, text: (row) => row.host },
+    { name: "Height", value: (row) => row.height ?? -1, text: (row) => (row.height == null ? "–" : number(row.height)), number: true },
+    { name: "Last block", value: (row) => row.blockTime, text: (row) => (row.blockTime ? age(Math.max(0, Date.now() / 1000 - row.blockTime / 1e9)) : "–") },
+    seen, { ...host, text: (row) => row.host, link: (row) => (row.type === "nym-validator" ? `http://${row.host}/` : null) },
   ], "No validator has announced itself. This network needs none.", [0, false]),
 };
 
@@ -96,6 +98,9 @@ function receive(frame) {
   if (frame.revision === revision && frame.rows.length === order.length) {
     const now = Date.now() / 1000;
     frame.rows.forEach(([old, sent = 0, received = 0], place) => Object.assign(order[place], { at: now - old, sent, received }));
+    if (frame.validators?.length === validators.length) {
+      frame.validators.forEach(([old, height, blockTime], place) => Object.assign(validators[place], { at: now - old, height, blockTime }));
+    }
     const packets = order.reduce((sum, node) => sum + node.sent, 0);
     chart.push(Math.floor(frame.time / 1000), packets);
     if (opened && span === "hour" && nodes.has(opened)) nodeChart.push(Math.floor(frame.time / 1000), nodes.get(opened).sent);

@@ -88,7 +88,8 @@ export class Table {
     const cells = [];
     const line = element("tr", {}, ...this.columns.map((column) => {
       const cell = element("td", { class: classes(column) });
-      const inside = column.link ? element("a", { href: column.link(row), title: column.value(row) }) : column.state ? element("span", { class: "state" }) : cell;
+      const target = column.link?.(row);
+      const inside = target ? element("a", { href: target, rel: "noreferrer", title: column.value(row) }) : column.state ? element("span", { class: "state" }) : cell;
       if (inside !== cell) cell.append(inside);
       cells.push(inside);
       return cell;

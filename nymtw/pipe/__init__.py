@@ -1,0 +1,1 @@
+"""The roles between Ethereum and the ledger: watcher, redeemer, faucet, and a chain to try them on."""

@@ -1,0 +1,1 @@
+"""A faucet: gives test tokens, on development chains alone."""

@@ -1,0 +1,16 @@
+"""`twistd nym-faucet`, and the console script."""
+
+from twisted.application.service import IService
+
+from nymtw.pipe.roles import FAUCET, make_role_service, role_main
+from nymtw.pipe.roles import FaucetOptions as Options
+
+
+def makeService(options: Options) -> IService:
+    """The service, or the end of the process with one line."""
+    return make_role_service(FAUCET, options)
+
+
+def main() -> int:
+    """The console script."""
+    return role_main(FAUCET, Options)

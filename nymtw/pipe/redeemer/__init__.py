@@ -1,0 +1,1 @@
+"""A redeemer: lets tokens out again on Ethereum, together with enough of its kind."""
