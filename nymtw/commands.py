@@ -49,4 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nymtw: {name!r} is not a valid command: see 'nymtw help'", file=sys.stderr)
         return 1
     run: Callable[[Sequence[str]], int] = import_module(COMMANDS[name][1]).main
-    return run(rest)
+    try:
+        return run(rest)
+    except KeyboardInterrupt:
+        print(f"\nnymtw {name}: interrupted", file=sys.stderr)
+        return 130

@@ -22,15 +22,13 @@ def _init(options: InitOptions) -> int:
     from random import SystemRandom
 
     from nymtw.client.edges import edges_text
-    from nymtw.client.keys import load_or_create_keys
 
     name = options["id"]
     if name is None:
         name = random_id()
         print(f"No id was given, so this client is called {name}")
-    home, config = initialise(options, name)
+    home, config = initialise(options, name, SystemRandom())
     private, public = in_home(home, config.client.priv_key_file), in_home(home, config.client.pub_key_file)
-    load_or_create_keys(home, private, public, SystemRandom())
     print(f"Saved generated private key to {private}")
     print(f"Saved generated public key to {public}")
     print(f"Saved generated config to {home.config_file}")

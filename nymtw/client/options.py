@@ -3,13 +3,15 @@
 import secrets
 import string
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar, Final
 
 import msgspec
 
 from twisted.python import usage
 
-from nymtw.client.config import HEADING, ClientConfig, check
+from nymtw.client.config import HEADING, ClientConfig, check, in_home
+from nymtw.client.keys import load_or_create_keys
 from nymtw.encoding import key_text, parse_key_text
 from nymtw.errors import ConfigError, EncodingError
 from nymtw.node.config import load_config, read_config, write_config
@@ -125,10 +127,11 @@ def random_id() -> str:
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
-def initialise(options: InitOptions, name: str) -> tuple[NodeHome, ClientConfig]:
-    """Write the configuration of a new client, with the name of the network in use, if any is.
+def initialise(options: InitOptions, name: str, random: Random) -> tuple[NodeHome, ClientConfig]:
+    """Write keys and configuration of a new client, with the name of the network in use, if any is.
 
-    Raises `ConfigError`, also where there is one already.
+    The configuration comes last: what was interrupted before can be done again. Raises `ConfigError`, also where there
+    is one already, and `KeyFileError`.
     """
     home = NodeHome("client", name)
     if home.config_file.exists():
@@ -141,6 +144,8 @@ def initialise(options: InitOptions, name: str) -> tuple[NodeHome, ClientConfig]
     config = msgspec.convert({"client": {"id": name, **given}}, ClientConfig)
     check(config)
     home.create()
+    section = config.client
+    load_or_create_keys(home, in_home(home, section.priv_key_file), in_home(home, section.pub_key_file), random)
     write_config(home.config_file, config, HEADING)
     return home, config
 

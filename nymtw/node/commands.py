@@ -68,6 +68,14 @@ def main(program: str, role: str, commands: Sequence[Command], argv: Sequence[st
         return command.run(options) or 0
     except NymtwError as error:
         exit_with(program, error)
+    except KeyboardInterrupt:
+        return interrupted(program)
+
+
+def interrupted(program: str) -> int:
+    """What follows Ctrl-C where nothing handles it: a line, and the exit status that shells expect."""
+    print(f"\n{program}: interrupted", file=sys.stderr)
+    return 130
 
 
 def usage_text(program: str, role: str, commands: Sequence[Command]) -> str:

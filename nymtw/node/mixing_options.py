@@ -1,5 +1,6 @@
 """The common command line of mixnode and provider, and their common part of `[node]`."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeVar
@@ -7,7 +8,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from nymtw.node.announce.description import country, description
-from nymtw.node.announce.placement import check_host
+from nymtw.node.announce.placement import hosts
 from nymtw.node.config import load_config
 from nymtw.node.directories.http_directory import check_directory_url
 from nymtw.node.directories.trust import as_list
@@ -28,6 +29,7 @@ _SHARED: Final = (
     *(
         "host",
         "port",
+        "announced-host",
         "directory",
         "directory-key",
         "directory-threshold",
@@ -37,10 +39,18 @@ _SHARED: Final = (
         "drain",
         "metrics-port",
     ),
-    *("description", "country"),
+    *("description", "country", "family"),
 )
 
 
+def family(text: str) -> str:
+    """A declared family. Raises ValueError."""
+    if not re.fullmatch(r"[0-9A-Za-z._-]{1,64}", text):
+        raise ValueError("family: 1 to 64 letters, digits, dots, dashes and underscores")
+    return text
+
+
+family.coerceDoc = "must be 1 to 64 letters, digits, dots, dashes or underscores."  # type: ignore[attr-defined]
 positive = whole_number(1, 1_000_000)
 seconds = number(0.001, 86400, "seconds")
 
@@ -49,6 +59,7 @@ class MixOptions(NodeOptions):
     """The command line that mixnode and provider share."""
 
     optParameters = [
+        ["announced-host", None, None, "IP address at which others reach it [default: the one of --host]"],
         ["rate", None, None, "Packets a second to be ready for: sizes filter and queue [default: 2000]", positive],
         ["max-delay", None, None, "Seconds; packets that ask for a longer delay are dropped [default: 600]", seconds],
         ["drain", None, None, "Seconds that held packets have to leave at the end [default: 5]", seconds],
@@ -60,6 +71,7 @@ class MixOptions(NodeOptions):
             description,
         ],
         ["country", None, None, "The country it stands in: two letters of ISO 3166-1, such as CH", country],
+        ["family", None, None, "Name that all nodes of this operator say: no route has two of them", family],
         ["metrics-port", None, None, "Port on 127.0.0.1 for Prometheus; 0: none [default: 0]", port_number],
     ]
 
@@ -74,6 +86,13 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     id: Annotated[str, msgspec.Meta(description="Name of this node; its files are in the folder of that name.")]
     host: Annotated[
         str, msgspec.Meta(description="IP address to listen on and to be reached at; empty: the first of this machine.")
+    ] = ""
+    announced_host: Annotated[
+        str,
+        msgspec.Meta(
+            description="IP address at which others reach this node, where it is not host; empty: host, or the first "
+            "of this machine where host is 0.0.0.0 or ::. The directory believes only the address that posts come from."
+        ),
     ] = ""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535, description="TCP port for other nodes.")] = PORT
     network: Annotated[
@@ -130,8 +149,18 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         str, msgspec.Meta(description="The country it stands in: two letters of ISO 3166-1, such as CH; or empty.")
     ] = ""
 
+    family: Annotated[
+        str,
+        msgspec.Meta(
+            description="A name that all nodes of this operator have here, 1 to 64 letters, digits, dots, dashes: no "
+            "route has two of them. Empty: this node is the only one."
+        ),
+    ] = ""
+
     def __post_init__(self) -> None:
         """Raises `ValueError` for unprintable text."""
+        if self.family:
+            family(self.family)
         try:
             description(self.description)
             country(self.country)
@@ -157,8 +186,7 @@ def load_node_config(
     for url in as_list(section.get("directory", "")):
         if url:
             check_directory_url(url)
-    if section.get("host"):
-        check_host(section["host"])
+    hosts(section.get("host", ""), section.get("announced_host", ""))
     if not home.config_file.exists():
         given = {**given, "node": settled(dict(section), "directory_key")}
         given = with_free_ports(given, {("node", "port"): PORT, **ports}, section.get("host", ""))

@@ -69,7 +69,7 @@ class ProviderService(MixNode):
                 dropped=core.refuse,
                 **links,
             )
-            self.client_listener = Listener(reactor, core.own.host, client_port, self.clients.factory)
+            self.client_listener = Listener(reactor, parts.bound_host, client_port, self.clients.factory)
             self.add(AtStop(self.clients.stop))
             self.add(self.client_listener)
         self.add(AtStop(implementation.leave))

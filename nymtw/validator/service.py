@@ -30,7 +30,7 @@ from nymtw.ledger.rpc.routes import ledger_routes
 from nymtw.ledger.storage.records import BlockRecord
 from nymtw.ledger.storage.replica import Replica
 from nymtw.ledger.storage.store import Keep, LedgerStore
-from nymtw.node.announce.placement import check_host, default_host
+from nymtw.node.announce.placement import check_host, default_host, is_unspecified
 from nymtw.node.announce.presence import Presence
 from nymtw.node.directories.http_directory import HTTPDirectory
 from nymtw.node.home import NodeHome
@@ -105,7 +105,7 @@ class ValidatorService(NodeService):
 
     def _heartbeat(self) -> Mapping[str, Any]:
         """What directories show of this validator: where its ledger is, and its address."""
-        host = default_host() if self.listener.host == "0.0.0.0" else self.listener.host  # noqa: S104
+        host = default_host() if is_unspecified(self.listener.host) else self.listener.host
         return make_validator(
             public_key=address_text(self._keys.account.address),
             host=host,

@@ -1,6 +1,7 @@
 """Where a client's messages are kept: its configuration, and the words of its command lines."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -27,7 +28,7 @@ def _homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def init(name: str, *words: str) -> ClientConfig:
     options = InitOptions()
     options.parseOptions([DIRECTORY, *words])
-    initialise(options, name)
+    initialise(options, name, Random(1))
     return read_config(NodeHome("client", name).config_file, ClientConfig)
 
 

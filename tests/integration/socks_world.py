@@ -133,13 +133,13 @@ class SocksNet:
         for name in ("alice", "bob"):  # they would only take the machine's time
             os.kill(mixnet.localnet.child(name), signal.SIGTERM)
 
-    def start_exit(self) -> str:
+    def start_exit(self, *more: str) -> str:
         """One more exit, which goes to this machine too; returns its address."""
         name = f"exit{len(self.exits)}"
         words = [f"--id={name}", "--host=127.0.0.1", "--port=0", "--client-port=0"]
         words += ["--rate=600", f"--stream-rate={EXIT_RATE}"]
         command = [sys.executable, "-P", "-c", _TWISTD, "-n", f"--pidfile={self._folder}/{name}.pid", "nym-provider"]
-        self.exits.append(self._mixnet.start(*command, *words, "--impl=exit", "--exit-private"))
+        self.exits.append(self._mixnet.start(*command, *words, "--impl=exit", "--exit-private", *more))
         return str(self.exits[-1].wait_for(r"exit is at (\S+@\S+)")[1])
 
     def start_client(self, name: str, *words: str) -> int:

@@ -3,6 +3,7 @@
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -144,7 +145,7 @@ def test_what_cannot_be_used_is_not_written(role: str, wrong: str, home: Path) -
 def init(name: str, *words: str) -> str:
     options = InitOptions()
     options.parseOptions(list(words))
-    return edges_text(initialise(options, name)[1])
+    return edges_text(initialise(options, name, Random(1))[1])
 
 
 def test_init_needs_no_network(home: Path) -> None:

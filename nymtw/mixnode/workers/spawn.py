@@ -47,11 +47,16 @@ class WorkerParts:
 
 
 def make_workers(
-    reactor: Any, count: int, identity: bytes, engine: Mapping[str, Any], limits: LinkLimits
+    reactor: Any,
+    count: int,
+    identity: bytes,
+    engine: Mapping[str, Any],
+    limits: LinkLimits,
+    host: str | None = None,
 ) -> WorkerParts:
     """Make `count` workers. `identity`: the seed of the node's identity. `engine`: the arguments of `PacketEngine`.
 
-    `limits` are those of the whole node: the workers share them.
+    `limits` are those of the whole node: the workers share them. `host`: where to listen; None: what is announced.
     """
     coordinator = ReplayCoordinator(**engine)
 
@@ -70,7 +75,9 @@ def make_workers(
     )
     workers = WorkerPool(reactor, coordinator, count=count, settings=settings, launch=partial(spawn, reactor))
     return WorkerParts(
-        coordinator, workers, Acceptor(reactor, coordinator.own.host, coordinator.own.port, workers.next_for_connection)
+        coordinator,
+        workers,
+        Acceptor(reactor, host or coordinator.own.host, coordinator.own.port, workers.next_for_connection),
     )
 
 

@@ -43,6 +43,26 @@ def check_host(host: str) -> str:
         raise ConfigError(f"--host: {host!r:.80} is not an IP address") from None
 
 
+def is_unspecified(host: str) -> bool:
+    """Whether this address stands for every one of this machine: 0.0.0.0 or ::."""
+    return ipaddress.ip_address(host).is_unspecified
+
+
+def hosts(host: str, announced: str) -> tuple[str, str]:
+    """The address to listen on, and the one to announce. Raises `ConfigError`.
+
+    `host`: what is configured, "" for the first address of this machine. `announced`: what is to be announced instead;
+    "" is `host`, or the first address of this machine where `host` stands for all of them.
+    """
+    bound = check_host(host or default_host())
+    if announced:
+        told = check_host(announced)
+        if is_unspecified(told):
+            raise ConfigError(f"--announced-host: {announced!r:.80} is no address that others can reach")
+        return bound, told
+    return bound, default_host() if is_unspecified(bound) else bound
+
+
 def thinnest_layer(topology: Topology, random: Random) -> int:
     """The layer (1 to 3) with the fewest mixnodes; one of them by chance if there are several."""
     fewest = min(len(topology.mixnodes(layer)) for layer in LAYERS)

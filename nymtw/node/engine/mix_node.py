@@ -9,7 +9,7 @@ from importlib.metadata import version
 from random import Random, SystemRandom
 from typing import Any, Final
 
-from msgspec import structs
+from msgspec import UNSET, structs
 from nacl.signing import SigningKey
 
 from twisted.application.service import Service
@@ -23,7 +23,7 @@ from nymtw.link.security import ILinkSecurity, TLSSecurity
 from nymtw.message.cryptography import SPHINX, Cryptography
 from nymtw.mixing.delay_queue import DelayQueue
 from nymtw.mixing.replay_guard import ReplayGuard
-from nymtw.node.announce.placement import check_host, default_host
+from nymtw.node.announce.placement import hosts
 from nymtw.node.announce.presence import Presence
 from nymtw.node.directories.several_directories import directories_at
 from nymtw.node.directories.topology_watch import TopologyWatch
@@ -137,12 +137,17 @@ class MixParts:
         return NodeRecord(
             role=role,
             identity=bytes(self.identity.verify_key),
-            host=check_host(self.section.host or default_host()),
+            host=hosts(self.section.host, self.section.announced_host)[1],
             port=self.section.port,
             layer=layer,
             client_port=client_port,
             sphinx_keys={},
         )
+
+    @property
+    def bound_host(self) -> str:
+        """The address to listen on."""
+        return hosts(self.section.host, self.section.announced_host)[0]
 
     def limits(self) -> LinkLimits:
         """Room in the links for as much as is carried while packets wait for a connection; an eighth for each peer."""
@@ -213,7 +218,7 @@ class MixNode(NodeService):
         )
         self.rotation = KeyRotation(reactor, environment.wall_clock, parts.ring, core.use_keys)
         self.guard_watch = GuardWatch(reactor, parts.guard, core.ration, self.rotation.renew)
-        self.listener = listener or Listener(reactor, core.own.host, core.own.port, self.links.factory)
+        self.listener = listener or Listener(reactor, parts.bound_host, core.own.port, self.links.factory)
         self.metrics = Metrics()
         self.metrics.add(lambda: node_metrics(self))
         self.exporter: Any = None
@@ -311,6 +316,7 @@ class MixNode(NodeService):
             port=self.listener.port,
             layer=own.layer,
             sphinx_keys=self.rotation.public_keys(),
+            family=self.section.family or UNSET,
         )
         return Heartbeat(
             record,

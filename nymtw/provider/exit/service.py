@@ -46,7 +46,7 @@ class Options(usage.Options):
         ["exit-size", None, 64, "Maximum of MiB under way in each direction", _NUMBER],
         ["exit-client-size", None, 2, "Maximum of MiB under way in each direction for one client", _NUMBER],
         ["exit-connect-time", None, 30.0, "Maximum of seconds to resolve a name and to connect", _SECONDS],
-        ["exit-idle-time", None, 900.0, "Seconds without a byte after which a connection is closed", _SECONDS],
+        ["exit-idle-time", None, 7200.0, "Seconds without a byte after which a connection is closed", _SECONDS],
     ]
     optFlags: ClassVar[list[Any]] = [
         ["exit-private", None, "Connect to private and loopback addresses too, for tests on one machine"],

@@ -427,3 +427,14 @@ def test_nothing_that_it_logs_or_counts_names_a_host(seed: int) -> None:
     assert any("streams-opened" in line for line in lines)
     for secret in ("secret.example", "inner.example", PUBLIC, OTHER, "4711", caller.person.tag.hex()):
         assert not [line for line in lines if secret in line]
+
+
+def test_a_connection_that_says_nothing_for_half_an_hour_is_still_there(world: World) -> None:
+    """A terminal, or a mail program that waits for mail: it says something every 29 minutes (RFC 2177)."""
+    world.serve(echo=True)
+    stream = world.caller().open(PUBLIC, data=b"before")
+    world.until(lambda: stream.got == b"before")
+    world.clock.advance(1800)
+    assert not stream.failed
+    stream.write(b"after")
+    world.until(lambda: stream.got == b"beforeafter")
