@@ -1,7 +1,7 @@
-"""What the ledger carries: transfers in one process, transfers on four CometBFT nodes, queries with proof, memory.
+"""What the ledger carries: transfers in one process and on four CometBFT nodes, queries with proof, deposits, memory.
 
-`python benchmarks/ledger.py [--first] [--cometbft SECONDS]`; NYMTW_COMETBFT names CometBFT, without it that part is
-left out, and this is said. CPU figures are those of the processes, which other programs of the machine do not change
+`python benchmarks/ledger.py [--first] [--cometbft SECONDS] [--deposits N]`; without CometBFT (NYMTW_COMETBFT) that part
+is left out, and this is said. CPU figures are those of the processes, which other programs of the machine do not change
 much; rates are what came out, with other programs' share of the processor beside them.
 """
 

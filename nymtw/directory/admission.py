@@ -64,6 +64,15 @@ class Admission:
             return True
         return (identity in self._identities) == (self._policy is Policy.ALLOW)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may announce nodes."""
+        return self._policy is Policy.OPEN
+
+    def vouches(self, identity: bytes) -> bool:
+        """Whether the operator has put this node on an allow-list."""
+        return self._policy is Policy.ALLOW and identity in self._identities
+
     def fingerprint(self) -> bytes:
         """A digest (32 bytes) of policy and list."""
         listed = () if self._policy is Policy.OPEN else sorted(self._identities)

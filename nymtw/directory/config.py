@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from nymtw.directory.consensus.topology_store import EPOCH_SECONDS, REFRESH, default_validity
-from nymtw.directory.registry import CAPACITY, SILENCE
+from nymtw.directory.registry import CAPACITY, PER_PREFIX, SILENCE
 from nymtw.directory.retention import default_expiry
 from nymtw.topology.document import Recommended
 from nymtw.topology.versions import version
@@ -72,6 +72,15 @@ class DirectorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         ),
     ] = False
     capacity: Annotated[int, Meta(ge=1, le=20_000, description="The most nodes that are kept.")] = CAPACITY
+    per_prefix: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=20_000,
+            description="The most nodes of one network prefix (/24 of IPv4, /48 of IPv6) that no allow-list names; 0: "
+            "any number. Addresses that are not public do not count.",
+        ),
+    ] = PER_PREFIX
     minimum_client_version: Annotated[
         str,
         Meta(

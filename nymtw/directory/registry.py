@@ -4,6 +4,7 @@ A node is shown while it speaks, and a member of the consensus for longer: a net
 stalls of a machine, its directory's least of all.
 """
 
+import hashlib
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +18,12 @@ from nymtw.directory.retention import Retention
 from nymtw.encoding import key_text
 from nymtw.errors import DirectoryError
 from nymtw.topology.document import ANY, LAYERS, MIXNODE, NodeRecord, PublicClient, Topology
+from nymtw.topology.kinship import prefix_of
 from nymtw.topology.presence import MAX_SKEW, Heartbeat
 
 SILENCE = 5.0  # seconds after its last heartbeat a node is shown no more
 CAPACITY = 10_000  # identities
+PER_PREFIX = 8  # nodes of one /24 or /48, for whom nobody vouches
 PER_ADDRESS = 256  # identities announced from one address, loopback excepted
 MOST_LISTED = 100_000  # listed clients of all nodes: the topology has room for fewer, these take 100 MB
 
@@ -79,6 +82,9 @@ class Registry:
         retention: Retention | None = None,
         capacity: int = CAPACITY,
         per_address: int = PER_ADDRESS,
+        per_prefix: int = PER_PREFIX,
+        vouched: Callable[[bytes], bool] = lambda identity: False,
+        secret: bytes = b"",
         trust_hosts: bool = False,
         is_own_address: Callable[[str], bool] = lambda host: False,
         admits: Callable[[bytes], bool] = lambda identity: True,
@@ -88,7 +94,9 @@ class Registry:
         """`retention`: how long a silent node is a member. `trust_hosts`: believe any host. `is_own_address(host)`:
         whether this machine has that address. `admits(identity)`: whether that node may be here. `assigned`: the layers
         that mixnodes had before a restart. `agreed_layer(identity)`: the layer (0: none yet) of a mixnode that asks for
-        one, where several directories assign them together.
+        one, where several directories assign them together. `per_prefix`: nodes of one /24 or /48 (0: any number), and
+        `vouched(identity)`: whether an operator has listed this one, for whom neither that limit nor chance holds.
+        `secret`: what only this directory knows, and chance comes from.
         """
         self._agreed_layer = agreed_layer
         self.admits = admits
@@ -97,7 +105,8 @@ class Registry:
         self._wall_clock = wall_clock
         self._retention = retention or Retention()
         self._capacity = capacity
-        self._per_address = per_address
+        self._per_address, self._per_prefix = per_address, per_prefix
+        self._vouched, self._secret = vouched, secret
         self._trust_hosts = trust_hosts
         self._is_own_address = is_own_address
         # In the order of their last heartbeats, so that what is to be forgotten stands in front.
@@ -148,13 +157,13 @@ class Registry:
         if not self.admits(identity):
             raise DirectoryError(f"{key_text(identity)} is not admitted here")
         host = self._host(heartbeat.record.host, source)
-        record = msgspec.structs.replace(heartbeat.record, host=host, layer=self._layer(heartbeat.record))
+        record = msgspec.structs.replace(heartbeat.record, host=host, layer=self._layer(heartbeat.record, host))
         for place in _places(record):
             if self._places.get(place, identity) != identity:
                 host, port = place
                 raise DirectoryError(f"{host} port {port} belongs to another node")
         if known is None:
-            self._make_room(identity, source)
+            self._make_room(identity, source, prefix_of(host))
         else:
             self._remove(known)
         now = int(self._wall_clock() * 1e9)
@@ -205,7 +214,7 @@ class Registry:
         now = self._seconds()
         for entry in list(self._overdue(now - SILENCE)):
             self._leave(entry)
-            self._silent[entry.record.identity] = _member(entry)
+            self._silent[entry.record.identity] = self._member(entry)
         if self._silent and now >= self._weigh_at:
             # At most twice a second: with thousands of nodes it is asked for with every heartbeat.
             self._weigh_at = now + 0.5
@@ -236,7 +245,7 @@ class Registry:
     def members(self) -> list[Member]:
         """The members of the consensus, by identity: the live nodes, and those that have not been silent for long."""
         self.expire()
-        members = {identity: _member(entry) for identity, entry in self._live.items()} | self._silent
+        members = {identity: self._member(entry) for identity, entry in self._live.items()} | self._silent
         return [members[identity] for identity in sorted(members)]
 
     def silent(self) -> list[Member]:
@@ -296,9 +305,13 @@ class Registry:
             return before, known.pages if known else {}, {"registeredClients": kept}
         return clients, pages, posted
 
-    def _layer(self, record: NodeRecord) -> int:
-        """The layer a node works in: a mixnode that asks for none gets the thinnest, and keeps it."""
-        if record.role != MIXNODE or record.layer:
+    def _layer(self, record: NodeRecord, host: str) -> int:
+        """The layer a node works in, which it keeps. One that is not vouched for, at a public address, has no choice:
+        all of one prefix are in one layer, by chance. Another one that asks for none gets the thinnest.
+        """
+        prefix = prefix_of(host)
+        chance = bool(prefix) and not self._vouched(record.identity)
+        if record.role != MIXNODE or (record.layer and not chance):
             return record.layer
         if self._agreed_layer is not None:
             return self._agreed_layer(record.identity)
@@ -306,13 +319,31 @@ class Registry:
         if layer is None:
             records = [each.record for each in chain[Entry | Member](self._live.values(), self._silent.values())]
             others = Counter(each.layer for each in records if each.identity != record.identity)
-            layer = min(LAYERS, key=lambda each: (others[each], each))
+            if chance:
+                empty = [each for each in LAYERS if not others[each]]
+                layer = self._lot(prefix, empty or list(LAYERS))
+            else:
+                layer = min(LAYERS, key=lambda each: (others[each], each))
             if len(self._layers) >= self._capacity:
                 del self._layers[next(iter(self._layers))]
         else:
             del self._layers[record.identity]
         self._layers[record.identity] = layer  # the one that asked last stands behind
         return layer
+
+    def _member(self, entry: Entry) -> Member:
+        """The node's part in the consensus; it asks for no layer where it has no choice."""
+        announced = msgspec.structs.replace(entry.heartbeat.record, host=entry.record.host)
+        if prefix_of(announced.host) and not self._vouched(announced.identity):
+            announced = msgspec.structs.replace(announced, layer=0)
+        return Member(announced, entry.record, entry.clients, entry.seen, entry.pages)
+
+    def _lot(self, prefix: str, layers: Sequence[int]) -> int:
+        """One of these layers: the same for all nodes of a prefix, and known to nobody before."""
+        drawn = hashlib.blake2b(prefix.encode(), digest_size=8, key=self._secret, person=b"nymtw layers").digest()
+        kin = [each.record for each in chain[Entry | Member](self._live.values(), self._silent.values())]
+        there = [each.layer for each in kin if each.role == MIXNODE and prefix_of(each.host) == prefix]
+        return there[0] if there else layers[int.from_bytes(drawn) % len(layers)]
 
     def _host(self, host: str, source: str) -> str:
         """The address a node is reached at."""
@@ -325,7 +356,11 @@ class Registry:
             return host
         raise DirectoryError(f"the host {host} is not the address that the post came from, {source}")
 
-    def _make_room(self, identity: bytes, source: str) -> None:
+    def _make_room(self, identity: bytes, source: str, prefix: str) -> None:
+        if self._per_prefix and prefix and identity not in self._silent and not self._vouched(identity):
+            there = chain[Entry | Member](self._live.values(), self._silent.values())
+            if sum(prefix_of(each.record.host) == prefix for each in there) >= self._per_prefix:
+                raise DirectoryError(f"{self._per_prefix} nodes of {prefix} are there: that is the most")
         if not is_loopback(source) and self._sources[source] >= self._per_address:
             raise DirectoryError(f"{self._per_address} nodes have been announced from {source}: that is the most")
         if identity not in self._gone and len(self._live) + len(self._gone) >= self._capacity:
@@ -355,11 +390,6 @@ class Registry:
                 break
             overdue.append(entry)
         return overdue
-
-
-def _member(entry: Entry) -> Member:
-    announced = msgspec.structs.replace(entry.heartbeat.record, host=entry.record.host)
-    return Member(announced, entry.record, entry.clients, entry.seen, entry.pages)
 
 
 def _posted(pages: Mapping[int, Page]) -> list[Any]:

@@ -1,5 +1,6 @@
 """A directory that runs: its parts, on a port."""
 
+import hashlib
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ from nymtw.directory.dashboard.views import DashboardApi
 from nymtw.directory.https import server_security
 from nymtw.directory.metrics import DirectoryMetrics
 from nymtw.directory.openapi import describing, websocket
-from nymtw.directory.registry import Registry
+from nymtw.directory.registry import Registry, is_loopback
 from nymtw.directory.retention import Retention
 from nymtw.directory.traffic_windows import TrafficWindows
 from nymtw.directory.unsigned_presence import UnsignedPresence
@@ -45,6 +46,7 @@ from nymtw.node.service import Listener, NodeService
 from nymtw.topology.document import ANY, MAX_TOPOLOGY_LENGTH, MIXNODE, NodeRecord, SignedTopology, Topology
 from nymtw.topology.presence import endpoint_text
 from nymtw.web.http import Answer, Call, Route, RoutesResource, bounded_site
+from nymtw.web.openapi import reading
 
 SOCKETS = {
     "/ws": "A websocket: once a second a text frame with a JSON object a line for every metric",
@@ -81,6 +83,7 @@ class DirectoryService(NodeService):
         super().__init__()
         self.directory = directory
         self._host = host
+        self._admission = admission
         self._key_file = key_file
         self._public_url, self._others, self._network_file = public_url, tuple(others), network_file
         rereading: list[Callable[[], None]] = []
@@ -99,9 +102,15 @@ class DirectoryService(NodeService):
             *DirectoryApi(directory, metrics_text).routes(),
             *agreement_routes(directory),
             *DashboardApi(directory, recorder, wall_clock).routes(),
+            Route(
+                "GET",
+                NETWORK_PATH,
+                self._serve_network,
+                reading("The network in a file, for `nymtw network add`", {"type": "string"}, kind="text/plain"),
+            ),
         ]
         described = describing([*table, *(websocket(path, summary) for path, summary in SOCKETS.items())])
-        table += [described, *page_routes(), Route("GET", NETWORK_PATH, self._serve_network)]
+        table += [described, *page_routes()]
         upgrades = {"/ws": self.live_feed.metrics.take_over, "/api/v1/live": self.live_feed.dashboards.take_over}
         self.resource = RoutesResource(table, metrics_text.count, upgrades)
         self._listener = self.add(Listener(reactor, host, port, bounded_site(self.resource, reactor)))
@@ -125,6 +134,7 @@ class DirectoryService(NodeService):
             previous=_read(kept),
             keep=lambda document: cls._keep(kept, document),
             admits=admission.admits,
+            vouched=admission.vouches,
             fingerprint=admission.fingerprint,
         )
         place = section.history if "://" in section.history else home.data / (section.history or "history.sqlite")
@@ -172,6 +182,11 @@ class DirectoryService(NodeService):
             source=self._network_file or network.directories[0],
         )
         self._log.info("Its identity key is {key}, for --directory-key{file}", key=key, file=self._where_key())
+        if self._admission is not None and self._admission.is_open and not is_loopback(self._host):
+            self._log.critical(
+                "THIS DIRECTORY IS OPEN: whoever reaches it may add nodes, and many nodes of one operator see who "
+                "talks to whom. Name those that you trust in admission.toml, policy allow-list, before people use it"
+            )
         trust = self.directory.publisher.trust
         if len(trust.directories) > 1:
             others = ", ".join(key_text(each) for each in trust.directories if each != self.directory.identity)
@@ -219,6 +234,7 @@ def make_directory(
     previous: bytes | None = None,
     keep: Callable[[bytes], None] = lambda document: None,
     admits: Callable[[bytes], bool] = lambda identity: True,
+    vouched: Callable[[bytes], bool] = lambda identity: False,
     fingerprint: Callable[[], bytes] = lambda: bytes(32),
     peer: Callable[[str], IPeer] | None = None,
 ) -> Directory:
@@ -237,6 +253,9 @@ def make_directory(
         wall_clock,
         retention=retention,
         capacity=section.capacity,
+        per_prefix=section.per_prefix,
+        vouched=vouched,
+        secret=_secret(identity),
         trust_hosts=section.trust_hosts,
         is_own_address=is_own_address,
         admits=admits,
@@ -263,6 +282,11 @@ def make_directory(
         agreement=consensus.agreement(registry, fingerprint) if consensus else None,
         attended=attended,
     )
+
+
+def _secret(identity: SigningKey) -> bytes:
+    """What chance comes from, the same after a restart: nobody knows it who does not have the identity key."""
+    return hashlib.blake2b(bytes(identity), digest_size=32, person=b"nymtw chance").digest()
 
 
 def _publisher(

@@ -39,6 +39,7 @@ class Options(RoleOptions):
         ["validity", None, None, "Seconds for which a topology can be used if the directory is away", float],
         ["epoch-seconds", None, None, "Seconds for which a Sphinx key is the current one (86400)", int],
         ["capacity", None, None, "The most nodes that are kept (10000)", int],
+        ["per-prefix", None, None, "The most nodes of one /24 or /48 that no allow-list names; 0: any number (8)", int],
         [
             "minimum-client-version",
             None,
@@ -94,6 +95,7 @@ class Options(RoleOptions):
                 "validity",
                 "epoch-seconds",
                 "capacity",
+                "per-prefix",
                 "history",
                 "threshold",
                 "minimum-client-version",

@@ -4,6 +4,7 @@ All have the same shape: an ack section, a sealed fragment, three mixnodes and a
 topology, the two strategies and the randomness are arguments.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -24,9 +25,12 @@ from nymtw.message.payload import (
 )
 from nymtw.sphinx import Hop, SizeClass
 from nymtw.topology.address import Address
-from nymtw.topology.document import Topology
+from nymtw.topology.document import LAYERS, NodeRecord, Topology
+from nymtw.topology.kinship import has_kin
 
 _NANOSECONDS: Final = 1e9
+
+_DRAWS: Final = 50  # of a route, until no two of its nodes are kin
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +142,41 @@ def build_reply_cover(
     return topology.epoch, hops[0].address, packet
 
 
-def draw_hops(topology: Topology, provider: bytes, routes: IRouteStrategy, random: Random) -> list[Hop]:
-    """Hops through the layers to `provider` (identity). Raises `TopologyIncomplete`."""
+def draw_hops(
+    topology: Topology, provider: bytes, routes: IRouteStrategy, random: Random, own: bytes = b""
+) -> list[Hop]:
+    """Hops through the layers to `provider` (identity), of which no two are kin; `own`: the sender's edge, whose kin
+    is no mixnode either. Raises `TopologyIncomplete`.
+    """
     last = topology.find(provider)
     if last is None:
         raise TopologyIncomplete(f"the provider {key_text(provider)} is not in the topology")
     epoch = topology.epoch
-    nodes = (*routes.draw(topology, random), last)
-    return [Hop(node.identity, node.sphinx_key(epoch)) for node in nodes]
+    first = topology.find(own) if own and own != provider else None
+    ends = [last] if first is None else [last, first]
+    for _ in range(_DRAWS):
+        mixnodes = routes.draw(topology, random)
+        if not any(has_kin((*mixnodes, end)) for end in ends):
+            break
+    else:
+        mixnodes = _draw_apart(topology, ends, random)
+    return [Hop(node.identity, node.sphinx_key(epoch)) for node in (*mixnodes, last)]
+
+
+def _draw_apart(topology: Topology, ends: Sequence[NodeRecord], random: Random) -> list[NodeRecord]:
+    """A route where most nodes are kin: drawn layer by layer, in any order. Raises `TopologyIncomplete`."""
+    for _ in range(_DRAWS):
+        chosen: dict[int, NodeRecord] = {}
+        for layer in random.sample(LAYERS, len(LAYERS)):
+            nodes = topology.usable_mixnodes(layer)
+            mixnodes = chosen.values()
+            apart = [each for each in nodes if not any(has_kin((each, *mixnodes, end)) for end in ends)]
+            if not apart:
+                break
+            chosen[layer] = random.choice(apart)
+        else:
+            return [chosen[layer] for layer in LAYERS]
+    raise TopologyIncomplete("there is no route without two nodes of one network prefix or family")
 
 
 def _build(
@@ -160,7 +191,7 @@ def _build(
     cryptography: Cryptography = SPHINX,
 ) -> Outgoing:
     ack, (ack_id, refusal_id), ack_hops, ack_delays = _draw_ack(topology, own, routes, delays, random, cryptography)
-    hops = draw_hops(topology, provider, routes, random)
+    hops = draw_hops(topology, provider, routes, random, own.provider)
     hop_delays = tuple(delays.draw(len(hops) - 1, random))
     packet = cryptography.build(join_payload(ack, sealed), hops, hop_delays, destination, random=random)
     return Outgoing(

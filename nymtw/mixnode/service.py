@@ -71,6 +71,11 @@ class MixnodeService(MixNode):
             write_file(self.parts.home.data / "layer", f"{layer}\n".encode())
             self.core.own = structs.replace(self.core.own, layer=layer)
             self.log.info("This mixnode works in layer {layer}, the thinnest", layer=layer)
+        listed = topology.find(self.core.own.identity)
+        if listed is not None and listed.layer not in (0, self.core.own.layer):
+            write_file(self.parts.home.data / "layer", f"{listed.layer}\n".encode())
+            self.core.own = structs.replace(self.core.own, layer=listed.layer)
+            self.log.info("The directory has put this mixnode into layer {layer}", layer=listed.layer)
         super().use_topology(topology)
         self.cover.use_topology()
 

@@ -1,5 +1,6 @@
 """The common command line of mixnode and provider, and their common part of `[node]`."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeVar
@@ -38,10 +39,18 @@ _SHARED: Final = (
         "drain",
         "metrics-port",
     ),
-    *("description", "country"),
+    *("description", "country", "family"),
 )
 
 
+def family(text: str) -> str:
+    """A declared family. Raises ValueError."""
+    if not re.fullmatch(r"[0-9A-Za-z._-]{1,64}", text):
+        raise ValueError("family: 1 to 64 letters, digits, dots, dashes and underscores")
+    return text
+
+
+family.coerceDoc = "must be 1 to 64 letters, digits, dots, dashes or underscores."  # type: ignore[attr-defined]
 positive = whole_number(1, 1_000_000)
 seconds = number(0.001, 86400, "seconds")
 
@@ -62,6 +71,7 @@ class MixOptions(NodeOptions):
             description,
         ],
         ["country", None, None, "The country it stands in: two letters of ISO 3166-1, such as CH", country],
+        ["family", None, None, "Name that all nodes of this operator say: no route has two of them", family],
         ["metrics-port", None, None, "Port on 127.0.0.1 for Prometheus; 0: none [default: 0]", port_number],
     ]
 
@@ -139,8 +149,18 @@ class MixSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         str, msgspec.Meta(description="The country it stands in: two letters of ISO 3166-1, such as CH; or empty.")
     ] = ""
 
+    family: Annotated[
+        str,
+        msgspec.Meta(
+            description="A name that all nodes of this operator have here, 1 to 64 letters, digits, dots, dashes: no "
+            "route has two of them. Empty: this node is the only one."
+        ),
+    ] = ""
+
     def __post_init__(self) -> None:
         """Raises `ValueError` for unprintable text."""
+        if self.family:
+            family(self.family)
         try:
             description(self.description)
             country(self.country)

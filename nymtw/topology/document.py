@@ -63,6 +63,7 @@ PLACES: Final[Mapping[str, tuple[str, int]]] = {
 }
 
 
+Family = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z._-]{1,64}\Z")]
 FramesPerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
@@ -87,6 +88,7 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     * `lines`: of an edge, the rates of its lines, if lines are padded.
     * `takes`, `places`: only if the directory assigns the role. The possible roles, and the places by the key epoch
       with which they begin; `role` and `layer` are then those of the topology's epoch.
+    * `family`: what the nodes of one operator say alike, so that no route has two of them.
     """
 
     role: str
@@ -101,6 +103,7 @@ class NodeRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     lines: LineRates | msgspec.UnsetType = msgspec.UNSET
     takes: Annotated[tuple[Mode, ...], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
     places: Annotated[dict[Epoch, Place], msgspec.Meta(min_length=1, max_length=3)] | msgspec.UnsetType = msgspec.UNSET
+    family: Family | msgspec.UnsetType = msgspec.UNSET
 
     def place(self, epoch: int) -> "Place | Literal['']":
         """The place in a key epoch: a name of `PLACES`; "" for a node that has chosen its role itself."""

@@ -23,6 +23,7 @@ from nymtw.topology.document import (
     GATEWAY,
     LAYERS,
     MIXNODE,
+    Family,
     Mode,
     NodeRecord,
     PublicClient,
@@ -69,6 +70,7 @@ class HeartbeatPost(msgspec.Struct, forbid_unknown_fields=True, rename="camel", 
     services: Services = {}
     description: Annotated[str, msgspec.Meta(max_length=MAX_DESCRIPTION)] = ""
     country: Annotated[str, msgspec.Meta(pattern="^([A-Z]{2})?$")] = ""
+    family: Family | None = None
     timestamp: _Time
     version: Annotated[str, msgspec.Meta(max_length=64)]
     signature: _SignatureText
@@ -158,7 +160,11 @@ def make_heartbeat(heartbeat: Heartbeat, signing_key: SigningKey) -> dict[str, A
     }
     if epoch + 1 in record.sphinx_keys:
         post["nextPubKey"] = key_text(record.sphinx_keys[epoch + 1])
-    texts = {"description": heartbeat.description, "country": heartbeat.country}
+    texts = {
+        "description": heartbeat.description,
+        "country": heartbeat.country,
+        "family": record.family or "",
+    }
     post.update({name: text for name, text in texts.items() if text})
     if record.role == ANY:
         post["takes"] = list(record.takes or ())
@@ -229,6 +235,7 @@ def read_heartbeat(body: object, now: float) -> Heartbeat:
         services=post.services or msgspec.UNSET,
         clients=step(post.number) if client_port else msgspec.UNSET,
         takes=tuple(post.takes) or msgspec.UNSET,
+        family=post.family or msgspec.UNSET,
     )
     clients = tuple(_read_client(client, identity) for client in post.registered_clients)
     return Heartbeat(

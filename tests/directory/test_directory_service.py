@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python import usage
 
 from nymtw.directory import tap
+from nymtw.directory.admission import Admission
 from nymtw.directory.config import DirectoryConfig, DirectorySection, RecommendedSection, recommended
 from nymtw.directory.profiles import PROFILES
 from nymtw.directory.service import DirectoryService, is_own_address, load_directory_config, make_directory
@@ -27,6 +29,34 @@ from nymtw.topology.document import Recommended, Trust, verify_topology
 from nymtw.topology.presence import make_metric
 
 NODE = SigningKey(bytes([3]) * 32)
+
+
+@pytest.mark.parametrize(
+    ("host", "policy", "loud"),
+    [("0.0.0.0", "open", True), ("127.0.0.1", "open", False), ("0.0.0.0", "allow-list", False)],
+)
+def test_an_open_directory_that_strangers_reach_says_so_loudly(
+    host: str, policy: str, loud: bool, tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if event.get("log_level") is LogLevel.critical:
+            said.append(formatEvent(event))
+
+    path = tmp_path / "admission.toml"
+    path.write_text(f'[admission]\npolicy = "{policy}"\n')
+    reactor = MemoryReactorClock()
+    directory = make_directory(
+        reactor, SigningKey(bytes([1]) * 32), DirectoryConfig(directory=DirectorySection(id="one"))
+    )
+    service = DirectoryService(reactor, directory, host, 8080, admission=Admission(path))
+    globalLogPublisher.addObserver(observe)
+    try:
+        service.startService()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert [text.startswith("THIS DIRECTORY IS OPEN") for text in said] == [True] * loud
 
 
 class Site:

@@ -273,7 +273,9 @@ def test_the_artefact_is_what_the_compiler_makes_of_the_source() -> None:
     paths = [os.environ.get("NYMTW_NODE_MODULES", ""), os.environ.get("NODE_PATH", "")]
     environment = {**os.environ, "NODE_PATH": os.pathsep.join(filter(None, paths))}
     if node is None or subprocess.run([node, "-e", "require('solc')"], env=environment, capture_output=True).returncode:
-        pytest.skip("solc is not installed here (npm install solc@0.8.37; NYMTW_NODE_MODULES names node_modules)")
+        pytest.skip(
+            "solc is not installed here (npm ci --prefix tools/ethereum; NYMTW_NODE_MODULES names node_modules)"
+        )
     made = subprocess.run([node, ROOT / "tools/build-contracts"], env=environment, capture_output=True, check=True)
     again = json.loads(made.stdout)
     if again["compiler"] != artefact()["compiler"]:

@@ -4,6 +4,7 @@ On py-evm with an embedded ledger; on anvil, and on geth with four CometBFT node
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from nymtw.pipe.devchain.program import find_program
 pytestmark = [pytest.mark.integration, pytest.mark.evm]
 
 TOKEN = 10**18
+FULL = bool(os.environ.get("NYMTW_FULL"))  # all of them are stopped and started again, too
 
 
 def drive(folder: Path, *words: str) -> Any:
@@ -41,9 +43,10 @@ def logs(folder: Path) -> str:
 def needs(program: str) -> Any:
     try:
         find_program(program)
+        there = True
     except ConfigError:
-        return pytest.mark.skip(reason=f"{program} is not installed here")
-    return pytest.mark.usefixtures()
+        there = False
+    return pytest.mark.skipif(not there, reason=f"{program} is not installed here")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,9 @@ def test_on_anvil(tmp_path: Path) -> None:
 @needs("geth")
 @needs_cometbft
 def test_on_geth_and_four_cometbft_nodes(tmp_path: Path) -> None:
-    found = drive(tmp_path, "cometbft", "geth", "in_and_out", "restarted")
+    found = drive(tmp_path, "cometbft", "geth", "in_and_out", *(["restarted"] if FULL else []))
     assert found["in_and_out"]["conserved"]
-    assert found["restarted"]["killed"] == []
-    came_in_once(found["restarted"], 1)
+    assert len(found["in_and_out"]["said"]) == 5
+    if FULL:
+        assert found["restarted"]["killed"] == []
+        came_in_once(found["restarted"], 1)

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from mixing_services import Client, World
 
@@ -170,6 +171,21 @@ def test_without_a_layer_a_mixnode_takes_the_thinnest_and_keeps_it(world: World)
     again = world.mixnode("free")
     world.clock.advance(10.0)
     assert again.core.own.layer == 2
+
+
+def test_a_mixnode_works_in_the_layer_that_the_directory_has_put_it_into(world: World) -> None:
+    for layer in (1, 2, 3):
+        world.mixnode(f"m{layer}", layer)
+    world.clock.advance(10.0)
+    [moved] = [node for node in world.running if node.core.own.layer == 1]
+    topology = moved.watch.current
+    assert topology is not None
+    nodes = [
+        msgspec.structs.replace(node, layer=3) if node.identity == moved.core.own.identity else node
+        for node in topology.nodes
+    ]
+    moved.use_topology(msgspec.structs.replace(topology, nodes=tuple(nodes)))
+    assert moved.core.own.layer == moved.announced().record.layer == 3
 
 
 def test_mail_waits_for_a_client_over_a_restart_of_its_provider(world: World) -> None:

@@ -110,6 +110,7 @@ class Connection:
     """What `ProviderConnection` is to a core: one session, which gives no item twice."""
 
     push = False
+    kept = 0
     slots = SLOTS
     blocked = False
 

@@ -1,5 +1,6 @@
 """One topology from the votes of several directories. Pure: the same votes give the same bytes."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import msgspec
 
 from nymtw.directory.consensus.votes import Statement, Vote
 from nymtw.topology.document import LAYERS, MIXNODE, NodeRecord, PublicClient, Topology
+from nymtw.topology.kinship import prefix_of
 
 # More would make the document longer than a reader takes.
 MAX_CLIENTS: Final = 10_000
@@ -64,7 +66,8 @@ def merge(
     """The nodes, by identity, and the listed clients of a topology. `statements` has every elected one by its digest.
 
     Of two nodes at one address and port, that is left out which fewer have seen. A mixnode that asks for a layer keeps
-    the one that it has in `base`, or gets the thinnest.
+    the one that it has in `base`. Another one gets the layer of the other nodes of its /24 or /48, or one by lot; where
+    addresses are not public, the thinnest.
     """
     taken: set[tuple[str, int]] = set()
     kept: dict[bytes, Statement] = {}
@@ -89,6 +92,13 @@ def interleave_clients(clients_of_nodes: Sequence[Sequence[PublicClient]]) -> tu
     return tuple(islice((client for client in in_turn if client is not None), MAX_CLIENTS))
 
 
+def _lot(prefix: str, layers: Sequence[int], base: Topology | None) -> int:
+    """One of these layers for a prefix: all who count the votes draw the same, and before `base` nobody knows it."""
+    drawn = hashlib.blake2b(prefix.encode(), digest_size=8, person=b"nymtw layers")
+    drawn.update((0 if base is None else base.serial).to_bytes(8, "big"))
+    return layers[int.from_bytes(drawn.digest()) % len(layers)]
+
+
 def _with_layers(records: Sequence[NodeRecord], base: Topology | None) -> tuple[NodeRecord, ...]:
     layers = {record.identity: record.layer for record in records}
     asking = [record.identity for record in records if record.role == MIXNODE and not record.layer]
@@ -96,8 +106,18 @@ def _with_layers(records: Sequence[NodeRecord], base: Topology | None) -> tuple[
         before = None if base is None else base.find(identity)
         layers[identity] = before.layer if before is not None and before.role == MIXNODE else 0
     filled = Counter(layers.values())
+    of_prefix = {
+        prefix_of(record.host): layers[record.identity] for record in records if layers[record.identity] in LAYERS
+    }
+    hosts = {record.identity: record.host for record in records}
     for identity in asking:
-        if not layers[identity]:
-            layers[identity] = min(LAYERS, key=lambda layer: (filled[layer], layer))
-            filled[layers[identity]] += 1
+        if layers[identity]:
+            continue
+        prefix = prefix_of(hosts[identity])
+        if not prefix:
+            layer = min(LAYERS, key=lambda layer: (filled[layer], layer))
+        else:
+            layer = of_prefix.get(prefix) or _lot(prefix, [each for each in LAYERS if not filled[each]] or LAYERS, base)
+        layers[identity] = of_prefix[prefix] = layer
+        filled[layer] += 1
     return tuple(msgspec.structs.replace(record, layer=layers[record.identity]) for record in records)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from random import Random, SystemRandom
 from typing import Any, Final
 
-from msgspec import structs
+from msgspec import UNSET, structs
 from nacl.signing import SigningKey
 
 from twisted.application.service import Service
@@ -316,6 +316,7 @@ class MixNode(NodeService):
             port=self.listener.port,
             layer=own.layer,
             sphinx_keys=self.rotation.public_keys(),
+            family=self.section.family or UNSET,
         )
         return Heartbeat(
             record,

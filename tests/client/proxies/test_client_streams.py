@@ -118,7 +118,7 @@ def test_what_a_full_exit_asks_for_is_paid_once(world: World, doubled: float) ->
     price = StreamMessage(stream=bytes(16), price=work_price(12))
 
     def asks(far: Far) -> None:
-        far.say(structs.replace(price, stream=user.stream.id))
+        far.send_message(structs.replace(price, stream=user.stream.id))
 
     world.exits[0].connected = asks
     user = world.connect(first=b"waits")
@@ -141,7 +141,7 @@ def test_what_a_full_exit_asks_for_is_paid_once(world: World, doubled: float) ->
 @pytest.mark.parametrize("price", [work_price(MOST_WORK + 1), "a ticket", "work 0"])
 def test_a_price_that_nobody_pays_is_a_refusal(world: World, price: str) -> None:
     def asks(far: Far) -> None:
-        far.say(StreamMessage(stream=user.stream.id, price=price))
+        far.send_message(StreamMessage(stream=user.stream.id, price=price))
 
     world.exits[0].connected = asks
     user = world.connect()
