@@ -53,3 +53,10 @@ def parse_key_text(text: str) -> bytes:
     if len(key) != KEY_LENGTH or key_text(key) != text:
         raise EncodingError(f"a key is {KEY_LENGTH} bytes, 44 characters of URL-safe base64, not {text!r:.60}")
     return key
+
+
+def unmapped(host: str) -> str:
+    """The IPv4 address that is mapped into this IPv6 address, as text (RFC 4291, 2.5.5.2); else `host` as it is."""
+    mapped = "::ffff:"
+    inner = host[len(mapped) :] if host.lower().startswith(mapped) else ""
+    return inner if inner.count(".") == 3 else host

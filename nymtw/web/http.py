@@ -18,6 +18,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from nymtw.encoding import unmapped
 from nymtw.errors import DirectoryError, EncodingError, TooManyRequests
 
 BODY_LIMIT = 64 * 2**10  # bytes
@@ -371,7 +372,8 @@ def _call(request: Request) -> Call:
         name.decode("latin-1").lower(): values[-1].decode("latin-1")
         for name, values in request.requestHeaders.getAllRawHeaders()
     }
-    return Call(content.read(BODY_LIMIT + 1), query, str(peer.host), headers)
+    # Whoever listens on :: sees IPv4 as addresses mapped into IPv6.
+    return Call(content.read(BODY_LIMIT + 1), query, unmapped(str(peer.host)), headers)
 
 
 def _takes_gzip(accepted: str) -> bool:

@@ -350,7 +350,7 @@ def test_a_left_over_pid_file_and_an_announced_host_that_is_not_the_bound_one(tm
         node = Program(sys.executable, "-c", code, *words, NYMTW_HOME=str(tmp_path / "node"))
         try:
             node.wait_for("listens on")
-            for _ in range(1000):
+            for _ in range(60):
                 status, said = ended(NYMTW, "topology", "--directory", url, home=tmp_path / "asks")
                 if found := re.search(r"mixnode +\d +127\.0\.0\.1:(\d+)", said):
                     break

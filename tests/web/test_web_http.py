@@ -13,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+from nymtw.encoding import unmapped
 from nymtw.errors import DirectoryError, EncodingError
 from nymtw.testing.clock import FakeClock
 from nymtw.web.http import BODY_LIMIT, IDLE_TIMEOUT, Answer, Call, Route, RoutesResource, as_json, bounded_site
@@ -266,3 +267,17 @@ def test_ten_thousand_idle_connections_keep_nobody_out_and_end_after_a_minute(se
     assert sum(transport.disconnecting for _, transport in idle) == 1
     server.clock.advance(IDLE_TIMEOUT + 1)
     assert all(transport.disconnecting for _, transport in idle)
+
+
+@pytest.mark.parametrize(
+    ("host", "seen"),
+    [
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::FFFF:192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::ffff:0:1", "::ffff:0:1"),
+    ],
+)
+def test_ipv4_is_seen_as_such_by_whoever_listens_on_both(host: str, seen: str) -> None:
+    assert unmapped(host) == seen

@@ -142,6 +142,7 @@ class IsolatedService(Service):
         self._wire: Wire | None = None
         self._ready = False
         self._requests: dict[int, Deferred[bytes | None]] = {}
+        self._held: dict[int, Request] = {}
         self._numbers = count()
         self._starting: Deferred[None] | None = None
         self._moment: Deferred[None] | None = None  # fires when the process has left or stopped
@@ -159,14 +160,14 @@ class IsolatedService(Service):
         return started
 
     def handle(self, request: Request) -> "Deferred[bytes | None]":
-        """Pass one request on. Fails with `ProcessLost` while there is no process."""
+        """Pass one request on; while there is no process it waits for the next one, as long as it may run."""
         number = next(self._numbers)
         answer: Deferred[bytes | None] = Deferred(lambda _: self._give_up(number))
-        if not self._ready or self._wire is None:
-            answer.errback(ProcessLost())
-            return answer
         self._requests[number] = answer
-        self._wire.say("handle", number, request.message, request.sender)
+        if self._ready and self._wire is not None:
+            self._wire.say("handle", number, request.message, request.sender)
+        else:
+            self._held[number] = request  # no more than may run at once
         return answer
 
     def leave(self) -> "Deferred[None]":
@@ -263,6 +264,10 @@ class IsolatedService(Service):
     def _started(self) -> None:
         self._ready = True
         starting, self._starting = self._starting, None
+        held, self._held = self._held, {}
+        if self._wire is not None:
+            for number, request in held.items():
+                self._wire.say("handle", number, request.message, request.sender)
         if starting is not None:
             starting.callback(None)
 
@@ -291,7 +296,8 @@ class IsolatedService(Service):
             self._wire.say("topology", to_cbor(topology))
 
     def _give_up(self, number: int) -> None:
-        if self._requests.pop(number, None) is not None and self._wire is not None:
+        waiting = self._requests.pop(number, None)
+        if self._held.pop(number, None) is None and waiting is not None and self._wire is not None:
             self._wire.say("cancel", number)
 
     def _lost(self) -> None:
@@ -299,8 +305,8 @@ class IsolatedService(Service):
         self._ready = False
         self._cancel("ping")
         self._process.kill()
-        requests, self._requests = self._requests, {}
-        for waiting in requests.values():
+        lost = [number for number in self._requests if number not in self._held]
+        for waiting in [self._requests.pop(number) for number in lost]:
             waiting.errback(ProcessLost())
         self._spoken()
         if self._starting is not None:
