@@ -1,6 +1,7 @@
 """A client and a node that are told of several directories, on the command line and in the file."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 from nacl.signing import SigningKey
@@ -30,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_client_keeps_what_it_was_told() -> None:
     options = InitOptions()
     options.parseOptions([*WORDS, "--directory-threshold=3"])
-    home, _ = initialise(options, "me")
+    home, _ = initialise(options, "me", Random(1))
     section = read_config(home.config_file, ClientConfig).client
     assert (section.directory_server_topology, section.directory_identity_key) == (URLS, KEYS)
     later = RunOptions()
@@ -44,7 +45,7 @@ def test_a_client_keeps_what_it_was_told() -> None:
 def test_one_stays_a_text_in_the_file() -> None:
     options = InitOptions()
     options.parseOptions([WORDS[0], WORDS[3]])
-    home, config = initialise(options, "me")
+    home, config = initialise(options, "me", Random(1))
     assert f'directory_server_topology = "{URLS[0]}"' in home.config_file.read_text()
     assert Environment.real(FakeClock(), config).trust.threshold == 1
 
