@@ -105,10 +105,10 @@ def check_release(source: Path, folder: Path) -> tuple[Path, Path]:
     print(f"built twice, the same: {', '.join(file.name for file in first)}", flush=True)
     bill = release.materials(wheel)
     assert bill["bomFormat"] == "CycloneDX", bill
-    components = {component["name"].lower(): component for component in bill["components"]}
-    metadata = zipfile.ZipFile(wheel).read(
-        next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("/METADATA"))
-    )
+    components = {component["name"].lower().replace("_", "-"): component for component in bill["components"]}
+    with zipfile.ZipFile(wheel) as archive:
+        [name_of_metadata] = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        metadata = archive.read(name_of_metadata)
     for line in metadata.decode().splitlines():
         if line.startswith("Requires-Dist: ") and "extra ==" not in line:
             name = re.match(r"[A-Za-z0-9._-]+", line.removeprefix("Requires-Dist: "))
