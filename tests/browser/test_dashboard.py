@@ -271,7 +271,7 @@ def test_five_hundred_nodes_stay_smooth(site: Any, chromium: Any, screenshots: P
     browser = chromium(1280, 1300)
     browser.get(site.url)
     count = "return Number(document.getElementById('fig-mixnodes').textContent)"
-    until(lambda: browser.execute_script(count) >= 480, 40)
+    until(lambda: browser.execute_script(count) >= 480, 300)
     browser.execute_script("document.querySelector('#mixnodes button.more').click()")
     until(lambda: len(rows(browser)) >= 480)
     gaps = browser.execute_async_script(
