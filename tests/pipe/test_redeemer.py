@@ -237,7 +237,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.evm
 def test_the_contract_pays_what_the_ledger_has_released(tmp_path: Path) -> None:
     """The approvals that redeemers gave on the ledger, on a real pipe."""
-    from test_contracts import RICH, Contracts, run
+    from test_pipe_contracts import RICH, Contracts, run
 
     from nymtw.ethereum.contracts import address_word, call_data, deploy_pipe, number_word, release_call
     from nymtw.ledger.machine.signatures import release_digest
