@@ -28,22 +28,24 @@ class Allowance:
     def take(self, address: Any) -> bool:
         """Whether this address may once more; counts it if so."""
         at = origin(address)
-        level, now = self._level(at), self._clock.seconds()
+        now = self._clock.seconds()
+        level = self._level(at, now)
         if level > self._most - 1:
             return False
         self._levels[at] = (level + 1, now)
         self._levels.move_to_end(at)
-        while len(self._levels) > MOST_ORIGINS or self._level(next(iter(self._levels))) <= 0:
+        # One time for all: by a clock that goes on, what was just counted could be forgotten too.
+        while len(self._levels) > MOST_ORIGINS or self._level(next(iter(self._levels)), now) <= 0:
             self._levels.popitem(last=False)
         return True
 
     def is_used_up(self, address: Any) -> bool:
         """Whether this address may not do it once more; counts nothing."""
-        return self._level(origin(address)) > self._most - 1
+        return self._level(origin(address), self._clock.seconds()) > self._most - 1
 
-    def _level(self, at: str) -> float:
+    def _level(self, at: str, now: float) -> float:
         level, when = self._levels.get(at, (0.0, 0.0))
-        return max(0.0, level - (self._clock.seconds() - when) * self._most / self._seconds)
+        return max(0.0, level - (now - when) * self._most / self._seconds)
 
 
 def origin(address: Any) -> str:

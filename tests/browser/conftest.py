@@ -127,7 +127,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         if "identity key" in line:
             break
     assert url, "".join(lines)
-    drain = threading.Thread(target=lambda: list(process.stdout or ()), daemon=True)
+    drain = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
     drain.start()
     site = Site(url)
     site.nodes.start()
@@ -136,8 +136,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site.nodes.join(DEADLINE)
     process.terminate()
     process.wait(DEADLINE)
+    drain.join(DEADLINE)
     process.stdout.close()
-    assert site.nodes.failures == []
+    assert site.nodes.failures == [], "".join(lines[-200:])
 
 
 @pytest.fixture

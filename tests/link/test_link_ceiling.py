@@ -1,5 +1,8 @@
 """The ceiling on strangers' connections: per address, whatever form the address has, and in all."""
 
+import itertools
+import types
+
 import pytest
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -92,6 +95,14 @@ def test_who_tries_all_the_time_gets_no_more_than_the_allowance(rate):
         clock.advance(0.5)
     assert len(taken) == pytest.approx(200 + 3 * 200, abs=1)
     assert max(sum(start <= when < start + 3600 for when in taken) for start in range(0, 7200, 60)) <= 401
+
+
+def test_a_process_that_sleeps_while_it_counts():
+    """A clock that has gone on by a second whenever it is read."""
+    times = itertools.count()
+    allowance = Allowance(types.SimpleNamespace(seconds=lambda: float(next(times))), 100, 10.0)
+    assert [allowance.take(host) for host in ["192.0.2.1", "192.0.2.2", "192.0.2.1"]] == [True] * 3
+    assert allowance.remembered == 1
 
 
 def test_an_allowance_remembers_a_bounded_number_of_addresses(monkeypatch):
